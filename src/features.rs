@@ -1,0 +1,104 @@
+//! Features by name (stub: the table and the parser follow).
+
+/// How connections are accepted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Accept {
+    /// One request for all.
+    Multishot,
+    /// One request each.
+    Single,
+}
+/// How bytes are received.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Recv {
+    /// One request until it ends.
+    Multishot,
+    /// One request each.
+    Single,
+}
+/// What a socket is named by.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Files {
+    /// A descriptor of the process.
+    Normal,
+    /// A slot in the ring's own table.
+    Direct,
+}
+/// When the kernel runs completion work.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Taskrun {
+    /// When the owner enters.
+    Defer,
+    /// At any transition to the kernel.
+    Coop,
+    /// By interrupting the owner.
+    Default,
+}
+
+/// What a uring worker runs with, all decided.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Uring {
+    /// See [`Accept`].
+    pub accept: Accept,
+    /// See [`Recv`].
+    pub recv: Recv,
+    /// See [`Files`].
+    pub files: Files,
+    /// See [`Taskrun`].
+    pub taskrun: Taskrun,
+    /// Whether enters name the ring by a registered index.
+    pub ring_fd_registered: bool,
+    /// Whether the submission queue has its index array.
+    pub sqarray: bool,
+    /// Entries of the submission queue.
+    pub sq: u32,
+    /// Entries of the completion queue.
+    pub cq: u32,
+    /// Whether `sq` or `cq` was typed, so that it must not shrink.
+    pub sizes_typed: bool,
+    /// Buffers in the ring, a power of two.
+    pub buffer_count: u32,
+    /// Bytes in each.
+    pub buffer_size: u32,
+    /// Whether the kernel takes a limit for a multishot receive (Linux 6.17). Not a dimension: flow
+    /// control uses it where it is there.
+    pub receive_limit: bool,
+}
+
+/// How the kernel reports a readable socket.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Trigger {
+    /// While it is readable.
+    Level,
+    /// When it becomes so.
+    Edge,
+}
+/// How much is read per event.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Read {
+    /// One receive.
+    Once,
+    /// Until there is no more.
+    Drain,
+}
+/// Who waits on what.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Threads {
+    /// One instance per worker.
+    PerCore,
+    /// One instance for all.
+    Shared,
+}
+
+/// What an epoll worker runs with, all decided.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Epoll {
+    /// See [`Trigger`].
+    pub trigger: Trigger,
+    /// See [`Read`].
+    pub read: Read,
+    /// See [`Threads`].
+    pub threads: Threads,
+    /// Bytes of the scratch buffer a worker receives into.
+    pub buffer_size: u32,
+}

@@ -1,0 +1,194 @@
+//! The seam between the completion loop and the kernel: [`Ring`]. The loop says what it wants in
+//! operations of our own, and hears back in completions; no pointer, clock or system call passes.
+//! [`real`] is the kernel; `sim` is a fake one for tests, which obeys the same rules and draws among
+//! everything the real one may legally do.
+//!
+//! Absent on purpose: connections and buffers. A token is a number the caller chose; a span is a
+//! range of the memory the ring was set up with.
+
+pub mod real;
+#[cfg(any(test, feature = "sim"))]
+pub mod sim;
+
+use nix::errno::Errno;
+use std::io;
+use std::ptr::NonNull;
+use std::time::Duration;
+
+/// What the caller wants to hear back with a completion. The ring never looks inside.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Token(pub u64);
+
+/// A connected socket, as the kernel named it: a descriptor, or a slot in the ring's own table.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Socket(pub(in crate::ring) Name);
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(in crate::ring) enum Name {
+    Descriptor(i32),
+    Slot(u32),
+}
+
+/// A range of the memory the ring was set up with, in bytes from its start.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Span {
+    /// The first byte.
+    pub offset: u64,
+    /// How many bytes; never 0.
+    pub length: u32,
+}
+
+/// Memory the kernel may write to and read from while the ring lives. It must outlive the ring.
+#[derive(Clone, Copy, Debug)]
+pub struct Memory {
+    /// Its first byte.
+    pub base: NonNull<u8>,
+    /// Its length, bytes.
+    pub length: u64,
+}
+
+/// Something to be done by the kernel. Every operation is answered by completions with its token:
+/// exactly one without [`Completion::more`], which is its last, and any number with it before.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Operation {
+    /// Accept connections on the listener of this index. The result is an accepted socket.
+    Accept {
+        /// Index of the listener.
+        listener: usize,
+    },
+    /// Receive into buffers of the ring. The result is the number of bytes, 0 at the end.
+    Receive {
+        /// From where.
+        socket: Socket,
+        /// About how many bytes may arrive before the operation ends by itself: at most `limit` and
+        /// one receive. Obeyed where [`Ring::obeys_limit`] says so, or where it receives only once.
+        limit: u32,
+    },
+    /// Receive once, without waiting: `EAGAIN` when nothing is there.
+    ReceiveNow {
+        /// From where.
+        socket: Socket,
+        /// The most bytes to take.
+        limit: u32,
+    },
+    /// Send. The result is the number of bytes the kernel took.
+    Send {
+        /// Where to.
+        socket: Socket,
+        /// What: lent to the kernel until the completion.
+        span: Span,
+        /// Whether to wait for room. Without it a full socket answers `EAGAIN`, and a nearly full
+        /// one takes less; the completion comes with the enter that submits the operation.
+        wait: bool,
+    },
+    /// End the operation with this token. The result is 0, `ENOENT` or `EALREADY`; the target's own
+    /// last completion comes before or after.
+    Cancel {
+        /// The operation to end.
+        target: Token,
+    },
+    /// Send our FIN.
+    Shutdown {
+        /// Of which socket.
+        socket: Socket,
+    },
+    /// Close. Nothing else may be in flight for the socket.
+    Close {
+        /// Which socket.
+        socket: Socket,
+    },
+    /// Report every [`crate::stop`] wake-up of this worker, until further notice.
+    Wakeups,
+}
+
+/// What the kernel answered.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Completion {
+    /// The token of the operation.
+    pub token: Token,
+    /// A count, an accepted socket's name, or a negative errno.
+    pub result: i32,
+    /// Whether more completions of the same operation follow. When not, the operation is over; that
+    /// says nothing about success, and the completion may carry data or a socket all the same.
+    pub more: bool,
+    /// The buffer of the ring that is now the caller's.
+    pub buffer: Option<u16>,
+}
+
+impl Completion {
+    /// The result, errors told apart.
+    ///
+    /// # Errors
+    /// What the kernel answered instead of a result.
+    #[inline]
+    pub fn outcome(&self) -> Result<u32, Errno> {
+        if self.result >= 0 { Ok(self.result as u32) } else { Err(Errno::from_raw(-self.result)) }
+    }
+}
+
+/// How an enter ended. In every case completions may have arrived.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[must_use]
+pub enum Entered {
+    /// As asked, or the time ran out.
+    Done,
+    /// A signal, or a passing shortage of the kernel's: enter again.
+    Interrupted,
+    /// The completion queue is full: take completions before submitting more. Nothing was lost.
+    Busy,
+    /// The kernel had to drop completions (EBADR). What became of operations can no longer be known.
+    CompletionsLost,
+    /// An error that is our own mistake or a broken kernel.
+    Failed(Errno),
+}
+
+/// A kernel, real or fake, as one worker sees it.
+pub trait Ring {
+    /// Queues an operation. Never fails: a full submission queue is submitted, or the operation
+    /// waits in order until it can be.
+    fn push(&mut self, operation: Operation, token: Token);
+
+    /// Submits what is queued, and waits until `wait_for` completions are there or `until` has
+    /// come, on the clock of [`now`](Self::now). Runs completion work even when it does not wait.
+    fn enter(&mut self, wait_for: u32, until: Option<Duration>) -> Entered;
+
+    /// The next completion that has arrived, in order.
+    fn next_completion(&mut self) -> Option<Completion>;
+
+    /// Writes an entry for `buffer` at the tail of the buffer ring, unseen by the kernel.
+    fn provide(&mut self, buffer: u16);
+
+    /// Shows the kernel everything provided since the last time.
+    fn publish(&mut self);
+
+    /// Monotonic time since an origin of the ring's own.
+    fn now(&mut self) -> Duration;
+
+    /// The socket in the result of an accept.
+    fn accepted(&self, result: u32) -> Socket;
+
+    /// Takes one connection that is queued on the listener, without waiting, outside the ring. For
+    /// the stop only, when no accept is armed.
+    ///
+    /// # Errors
+    /// As accept(2); the connection, if there was one, is lost.
+    fn accept_queued(&mut self, listener: usize) -> io::Result<Option<Socket>>;
+
+    /// Closes the listener. No accept may be armed.
+    fn close_listener(&mut self, listener: usize);
+
+    /// Bytes in the socket's receive queue (SIOCINQ); `None` where it cannot be asked.
+    fn arrived(&mut self, socket: Socket) -> Option<u32>;
+
+    /// Whether the kernel obeys the limit of [`Operation::Receive`].
+    fn obeys_limit(&self) -> bool;
+
+    /// Wakes the other workers: a permit or a descriptor is free.
+    fn wake_others(&mut self);
+
+    /// Times the kernel had more completions than the queue could hold.
+    fn overflows(&self) -> u64;
+
+    /// Entries into the kernel so far.
+    fn enters(&self) -> u64;
+}
