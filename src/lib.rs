@@ -9,6 +9,7 @@ pub mod features;
 #[allow(unsafe_code)] // The kernel interface: one of the rooms of `unsafe`.
 pub mod ring;
 pub mod stop;
+pub mod uring;
 pub mod worker;
 
 /// The same server by readiness. It lives beside `src` because it is the yardstick, not the product:
