@@ -22,9 +22,11 @@ pub mod config;
 pub mod conn;
 pub mod counters;
 pub mod features;
+pub mod host;
 #[allow(unsafe_code)] // The kernel interface: one of the rooms of `unsafe`.
 pub mod ring;
 pub mod stop;
+pub mod units;
 pub mod uring;
 pub mod worker;
 
