@@ -95,6 +95,8 @@ pub const SQ_MAX: u64 = 32_768;
 pub const CQ_MAX: u64 = 65_536;
 /// Buffers of a buffer ring at most, as the kernel has it.
 pub const BUFFERS_MAX: u64 = 32_768;
+/// Connections at most: the slots an id can tell apart (24 bits, less the reserved ones).
+pub const CONNECTIONS_MAX: u64 = (1 << 24) - 16;
 /// Bytes of one buffer: at least a small message, at most what one receive can usefully bring.
 const BUFFER_BYTES: Form = Form::Bytes(64, 16 << 20);
 
