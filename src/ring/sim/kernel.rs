@@ -2,12 +2,12 @@
 //! single operations is in [`super::operations`].
 
 use super::super::{Completion, Entered, Name, Operation, Span, Token};
-use super::buffers::Buffers;
+use super::buffers::{Buffers, Owner};
 use super::network::{Ending, Listener, Network, Numbers};
 use super::odds::{Odds, happens};
 use super::outcome::{Coverage, Outcome};
 use super::peers::{Peers, World};
-use super::{External, Facts, Setup};
+use super::{External, Facts, Setup, Standing};
 use fastrand::Rng;
 use nix::errno::Errno;
 use std::collections::VecDeque;
@@ -70,7 +70,10 @@ pub(super) struct Kernel {
     ever_woken: bool,
     pub(super) enters: u64,
     calls: u64,
-    pub(super) stopping: bool,
+    /// Operations pushed whose last completion was not taken.
+    outstanding: u64,
+    /// When the server was told to stop.
+    pub(super) stopped_at: Option<u64>,
     pub(super) cut: bool,
     /// Where enters must have come to an end, once healed.
     enters_max: Option<u64>,
@@ -110,7 +113,8 @@ impl Kernel {
             ever_woken: false,
             enters: 0,
             calls: 0,
-            stopping: false,
+            outstanding: 0,
+            stopped_at: None,
             cut: false,
             enters_max: None,
         }
@@ -123,6 +127,12 @@ impl Kernel {
         }
     }
 
+    pub(super) fn trace(&self, what: impl FnOnce() -> String) {
+        if self.setup.trace {
+            println!("{:>9} us, enter {}: {}", self.now, self.enters, what());
+        }
+    }
+
     pub(super) fn call(&mut self) {
         self.calls += 1;
         assert!(self.calls < CALLS_MAX, "the caller spins without entering the kernel");
@@ -130,10 +140,12 @@ impl Kernel {
 
     pub(super) fn push(&mut self, operation: Operation, token: Token) {
         self.call();
+        self.trace(|| format!("push {operation:?} {:x}", token.0));
         if let Err(what) = self.check(operation) {
             self.violation(what);
             return;
         }
+        self.outstanding += 1;
         if self.submission.len() >= self.setup.sq {
             if happens(&mut self.random, self.odds.push_submits) {
                 self.coverage.note(Outcome::PushSubmits);
@@ -208,6 +220,7 @@ impl Kernel {
     pub(super) fn enter(&mut self, wait_for: u32, until: Option<u64>) -> Entered {
         self.enters += 1;
         self.calls = 0;
+        self.trace(|| format!("enter {wait_for} {until:?}"));
         if self.enters_max.is_some_and(|most| self.enters > most) {
             self.violation("I16: not finished within 50 steps for each outstanding thing after the faults");
         }
@@ -247,32 +260,49 @@ impl Kernel {
                     self.now = self.now.max(next);
                     self.happen();
                 }
-                (None, _) if self.settle() => {}
                 (_, Some(until)) => {
                     self.coverage.note(Outcome::EnterTimedOut);
                     self.now = self.now.max(until);
                     self.happen();
                     break;
                 }
-                (_, None) => {
-                    let waiting = format!("{:?}", self.flying.iter().map(|op| op.operation));
-                    self.violation(format!("I16: it waits for what nobody will post; armed: {waiting}"));
-                }
+                (_, None) => self.settle(),
             }
         }
         if self.facts.violations.is_empty() { Entered::Done } else { Entered::Failed(Errno::EIO) }
     }
 
-    /// Nothing is scheduled any more: the next of what was planned for that moment happens.
-    fn settle(&mut self) -> bool {
-        if self.peers.all_done() && self.network.connections.iter().all(|one| one.is_closed()) {
-            self.facts.settled = true;
-            self.enters_max = None;
+    /// Nothing is scheduled any more and the caller would wait for ever: the next of what was planned
+    /// for that moment happens, provided that nobody is left behind.
+    fn settle(&mut self) {
+        let left = self.network.connections.iter().filter(|one| !one.is_closed()).count();
+        let planned = self.planned.iter().position(|one| one.at.is_none());
+        match planned {
+            Some(index) if left == 0 && self.peers.all_done() => {
+                self.facts.settled = Some(self.standing());
+                self.enters_max = None;
+                let planned = self.planned.remove(index);
+                self.obey(planned);
+            }
+            _ => {
+                let operations = self.flying.iter().map(|op| op.operation).collect::<Vec<_>>();
+                self.violation(format!(
+                    "I16: it waits for what nobody will post; {left} connections are open; armed: {operations:?}"
+                ));
+            }
         }
-        let Some(index) = self.planned.iter().position(|one| one.at.is_none()) else { return false };
-        let planned = self.planned.remove(index);
-        self.obey(planned);
-        true
+    }
+
+    /// What stands where.
+    pub(super) fn standing(&self) -> Standing {
+        let open = |&listener: &usize| !self.network.listeners[listener].closed;
+        Standing {
+            outstanding: self.outstanding,
+            lent: self.buffers.count(Owner::Caller),
+            free: self.buffers.free(),
+            open: self.network.open(),
+            accepting: (0..self.setup.listeners).filter(open).all(|one| self.accept_is_out(one)),
+        }
     }
 
     /// Lets everything happen that is due.
@@ -297,18 +327,21 @@ impl Kernel {
     }
 
     fn obey(&mut self, planned: Planned) {
-        match (planned.action)() {
+        let external = (planned.action)();
+        self.trace(|| format!("{external:?}"));
+        match external {
+            External::Nothing => {}
             External::Wake => self.wake(),
             External::Heal => self.heal(),
             External::Stop => {
-                self.stopping = true;
+                self.stopped_at = Some(self.now);
                 for connection in self.network.connections.iter_mut().filter(|one| !one.is_closed()) {
                     connection.written_at_stop = Some(connection.written);
                 }
                 self.wake();
             }
             External::Cut => {
-                (self.stopping, self.cut) = (true, true);
+                self.cut = true;
                 self.wake();
             }
         }
@@ -452,6 +485,8 @@ impl Kernel {
         if let Some(buffer) = completion.buffer {
             self.buffers.taken(buffer);
         }
+        self.outstanding -= u64::from(!completion.more);
+        self.trace(|| format!("take {completion:x?} for connection {connection:?}"));
         let Some(number) = connection else {
             if matches!(operation, Operation::Accept { .. }) && completion.result >= 0 {
                 self.facts.accepted += 1;
@@ -471,24 +506,30 @@ impl Kernel {
                 connection.error_taken |= failed;
                 match outcome {
                     Ok(0) => connection.end_taken = true,
-                    Ok(_) => connection.active_at = self.now,
+                    Ok(bytes) => {
+                        connection.active_at = self.now;
+                        connection.read_taken += u64::from(bytes);
+                        self.facts.received += u64::from(bytes);
+                    }
                     Err(_) => {}
                 }
             }
-            Operation::Send { .. } => {
+            Operation::Send { span, .. } => {
                 connection.sending -= 1;
+                connection.was_blocked |=
+                    outcome == Err(Errno::EAGAIN) || outcome.is_ok_and(|bytes| bytes < span.length);
                 self.sending.retain(|&(sender, _)| sender != number);
                 connection.error_taken |= failed;
+                if let Ok(bytes @ 1..) = outcome {
+                    connection.progress_at = self.now;
+                    connection.echoed_taken += u64::from(bytes);
+                    self.facts.sent += u64::from(bytes);
+                }
             }
             Operation::Shutdown { .. } => connection.error_taken |= failed,
             _ => {}
         }
         Some(completion)
-    }
-
-    /// Operations for connections whose last completion the caller has not taken.
-    pub(super) fn in_flight(&self) -> u64 {
-        self.network.connections.iter().map(|one| u64::from(one.in_flight)).sum()
     }
 
     /// Whether the accept of this listener is with the kernel, or its last completion untaken.

@@ -19,7 +19,6 @@ mod peers;
 pub use outcome::{Coverage, Outcome};
 
 use super::{Completion, Entered, Memory, Name, Operation, Ring, Socket, Token};
-use buffers::Owner;
 use kernel::{Kernel, Planned};
 use std::cell::RefCell;
 use std::io;
@@ -65,10 +64,14 @@ pub struct Setup {
     pub write_timeout: Option<u64>,
     /// How long after its FIN it may close one that goes on sending.
     pub linger: u64,
+    /// How long after the stop it may close whoever is left.
+    pub drain_timeout: u64,
     /// Whether it may close one that owes bytes for want of spill space.
     pub spill_bounded: bool,
     /// Enters after which it is taken to be stuck.
     pub enters_max: u64,
+    /// Whether everything asked and answered is printed.
+    pub trace: bool,
 }
 
 /// What happened, as seen by the kernel.
@@ -82,7 +85,7 @@ pub struct Facts {
     pub closed: u64,
     /// Connections the kernel dropped before they were accepted.
     pub dropped: u64,
-    /// Bytes handed to the caller, and taken from it.
+    /// Bytes handed to the caller.
     pub received: u64,
     /// Bytes taken from the caller.
     pub sent: u64,
@@ -90,17 +93,20 @@ pub struct Facts {
     pub complete: u64,
     /// Connections closed before anything was received from them.
     pub untouched: u64,
+    /// Connections closed with no other excuse than that spill space may have run out.
+    pub excused_by_spill: u64,
     /// Completions that found no place in the queue.
     pub overflows: u64,
-    /// All peers came to their end and all connections were closed.
-    pub settled: bool,
+    /// What stood where when all peers had come to their end, all connections were closed, and the
+    /// caller went to sleep.
+    pub settled: Option<Standing>,
 }
 
 /// What stands where, between two steps of the caller.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Standing {
-    /// Operations for connections whose last completion was not taken.
-    pub in_flight: u64,
+    /// Operations pushed whose last completion was not taken.
+    pub outstanding: u64,
     /// Buffers that are the caller's.
     pub lent: usize,
     /// Buffers the kernel may fill.
@@ -111,9 +117,24 @@ pub struct Standing {
     pub accepting: bool,
 }
 
+/// One connection, as far as the caller has been told.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct View {
+    /// Bytes handed to the caller.
+    pub received: u64,
+    /// Bytes taken from it.
+    pub sent: u64,
+    /// Whether a receive is out.
+    pub receiving: bool,
+    /// Whether a send is out.
+    pub sending: bool,
+}
+
 /// What happens from outside.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum External {
+    /// Nothing the kernel sees.
+    Nothing,
     /// The worker's wake-up.
     Wake,
     /// The faults end: no more errors, everybody reads, says the rest and finishes.
@@ -171,15 +192,20 @@ impl Sim {
     /// What stands where.
     #[must_use]
     pub fn standing(&self) -> Standing {
+        self.kernel.borrow().standing()
+    }
+
+    /// What the kernel knows of a socket that is open.
+    #[must_use]
+    pub fn view(&self, socket: Socket) -> Option<View> {
         let kernel = self.kernel.borrow();
-        let open = |&listener: &usize| !kernel.network.listeners[listener].closed;
-        Standing {
-            in_flight: kernel.in_flight(),
-            lent: kernel.buffers.count(Owner::Caller),
-            free: kernel.buffers.free(),
-            open: kernel.network.open(),
-            accepting: (0..kernel.setup.listeners).filter(open).all(|one| kernel.accept_is_out(one)),
-        }
+        let connection = &kernel.network.connections[kernel.network.find(socket.0)?];
+        Some(View {
+            received: connection.read_taken,
+            sent: connection.echoed_taken,
+            receiving: connection.receiving > 0,
+            sending: connection.sending > 0,
+        })
     }
 }
 
@@ -229,7 +255,8 @@ impl Ring for Sim {
     }
 
     fn obeys_limit(&self) -> bool {
-        self.kernel.borrow().setup.obeys_limit
+        let kernel = self.kernel.borrow();
+        kernel.setup.obeys_limit || !kernel.setup.receive_multishot
     }
 
     fn wake_others(&mut self) {}

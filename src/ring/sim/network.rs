@@ -40,6 +40,10 @@ pub(super) struct Connection {
     /// When our FIN went out.
     pub(super) shut_at: Option<u64>,
 
+    /// Of both, what the loop has been told.
+    pub(super) read_taken: u64,
+    pub(super) echoed_taken: u64,
+
     pub(super) broken: Option<Errno>,
     pub(super) ending: Ending,
 
@@ -51,12 +55,14 @@ pub(super) struct Connection {
     /// The loop knows that the peer finished, or that the connection failed.
     pub(super) end_taken: bool,
     pub(super) error_taken: bool,
-    /// When the loop last took bytes or the connection, and when the peer's side last took some.
+    /// When the loop last took bytes or the connection, and when it last heard that bytes were sent.
     pub(super) active_at: u64,
     pub(super) progress_at: u64,
     /// The enter in which bytes were last received.
     pub(super) received_in: u64,
     pub(super) ever_received: bool,
+    /// The loop has been told that less was taken than it offered.
+    pub(super) was_blocked: bool,
     /// Bytes that had been written when the server was told to stop.
     pub(super) written_at_stop: Option<u64>,
 }
@@ -89,6 +95,8 @@ impl Connection {
             peer_read: 0,
             outbound_room,
             shut_at: None,
+            read_taken: 0,
+            echoed_taken: 0,
             broken: None,
             ending: Ending::Queued,
             in_flight: 0,
@@ -100,6 +108,7 @@ impl Connection {
             progress_at: now,
             received_in: 0,
             ever_received: false,
+            was_blocked: false,
             written_at_stop: None,
         }
     }

@@ -294,7 +294,6 @@ impl Kernel {
         self.buffers.fill(buffer, bytes, |index| payload(key, start + index));
         connection.read += u64::from(bytes);
         connection.received_in = self.enters;
-        self.facts.received += u64::from(bytes);
         self.peers.on_received(number, self.now, &self.network);
         buffer
     }
@@ -359,7 +358,6 @@ impl Kernel {
         self.look_at(number, span, bytes);
         let connection = &mut self.network.connections[number];
         connection.echoed += u64::from(bytes);
-        self.facts.sent += u64::from(bytes);
         if connection.peer_gone {
             connection.broken = Some(Errno::ECONNRESET);
         }
@@ -470,9 +468,11 @@ impl Kernel {
         let connection = &self.network.connections[number];
         let owed = connection.read - connection.echoed.min(connection.read);
         let waited = |since: u64, timeout: Option<u64>| {
-            timeout.is_some_and(|timeout| self.now - since.min(self.now) >= timeout)
+            // The loop's clock has milliseconds.
+            timeout.is_some_and(|timeout| self.now.saturating_sub(since) + 1000 >= timeout)
         };
-        if connection.error_taken || self.cut {
+        let overdue = self.stopped_at.is_some_and(|at| waited(at, Some(self.setup.drain_timeout)));
+        if connection.error_taken || self.cut || overdue {
             return Ok(());
         }
         if connection.end_taken && (owed == 0 || connection.shut_at.is_some()) {
@@ -487,18 +487,20 @@ impl Kernel {
         let idle = waited(connection.active_at, self.setup.idle_timeout);
         let stuck = owed > 0 && waited(connection.progress_at, self.setup.write_timeout);
         let lingered = connection.shut_at.is_some_and(|at| waited(at, Some(self.setup.linger)));
-        let spilled = owed > 0 && self.setup.spill_bounded;
-        if idle || stuck || lingered || spilled {
+        if idle || stuck || lingered {
             return Ok(());
         }
-        if !self.stopping {
-            return Err("for no reason");
+        let reason = match (self.stopped_at, connection.written_at_stop, connection.shut_at) {
+            (None, ..) => "for no reason",
+            (_, _, Some(_)) => "while it lingered",
+            (_, Some(written), _) if connection.echoed < written => "before what had arrived was echoed",
+            _ if owed > 0 => "with bytes owed",
+            _ => return Ok(()),
+        };
+        if connection.was_blocked && self.setup.spill_bounded {
+            self.facts.excused_by_spill += 1;
+            return Ok(());
         }
-        match (connection.written_at_stop, connection.shut_at) {
-            (_, Some(_)) => Err("while it lingered"),
-            (Some(written), _) if connection.echoed < written => Err("before what had arrived was echoed"),
-            _ if owed > 0 => Err("with bytes owed"),
-            _ => Ok(()),
-        }
+        Err(reason)
     }
 }

@@ -179,7 +179,6 @@ impl Peers {
         let Reading::Paced { bytes, .. } = peer.reading else { return };
         let taken = bytes.min(connection.echoed - connection.peer_read);
         connection.peer_read += taken;
-        connection.progress_at = now;
         self.on_echoed(number, now, world.network);
         self.act(index, now, world);
         self.on_closed(number, world.network);
