@@ -472,11 +472,11 @@ impl Kernel {
             timeout.is_some_and(|timeout| self.now.saturating_sub(since) + 1000 >= timeout)
         };
         let overdue = self.stopped_at.is_some_and(|at| waited(at, Some(self.setup.drain_timeout)));
-        if connection.error_taken || self.cut || overdue {
-            return Ok(());
-        }
         if connection.end_taken && (owed == 0 || connection.shut_at.is_some()) {
             self.facts.complete += 1;
+            return Ok(());
+        }
+        if connection.error_taken || self.cut || overdue {
             return Ok(());
         }
         if !connection.ever_received && connection.read == 0 {
