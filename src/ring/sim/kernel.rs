@@ -150,7 +150,8 @@ impl Kernel {
             if happens(&mut self.random, self.odds.push_submits) {
                 self.coverage.note(Outcome::PushSubmits);
                 self.submit(self.submission.len());
-                self.work();
+                // Within a turn of the caller the clock stands still.
+                self.work(0);
             } else {
                 self.coverage.note(Outcome::PushWaits);
             }
@@ -239,7 +240,7 @@ impl Kernel {
         let all = self.submission.len();
         let part = if interrupted { self.random.usize(0..=all) } else { all };
         self.submit(part);
-        self.work();
+        self.work(self.odds.enter_time);
         if interrupted {
             let kind = if part < all { Outcome::EnterInterruptedPart } else { Outcome::EnterInterrupted };
             self.coverage.note(kind);
@@ -398,8 +399,9 @@ impl Kernel {
     }
 
     /// What the kernel does of its own accord in an enter: some of what it could, in any order.
-    fn work(&mut self) {
-        self.now += self.random.u64(0..=self.odds.enter_time);
+    /// It takes `time` at most.
+    fn work(&mut self, time: u64) {
+        self.now += self.random.u64(0..=time);
         let odds = self.odds.clone();
         self.world().1.lose_somebody(&odds);
         self.happen();
