@@ -217,7 +217,6 @@ impl World {
 
     /// Something happens between the event and the receive it announced.
     pub(super) fn meanwhile(&mut self, serial: usize) {
-        let one = &self.connections[serial];
         if self.may_reset(serial) && self.random.u8(0..16) == 0 {
             self.reset(serial);
             return self.note(Outcome::ResetDuringReceive);

@@ -7,9 +7,6 @@ use crate::counters::{Counter, Counters};
 use crate::stop::Phase;
 use crate::worker::Ending;
 
-/// Milliseconds by which a loop's time may be behind: a batch happens when it arrived.
-const SLACK: u64 = 40;
-
 const REASONS: [CloseReason; 9] = [
     CloseReason::PeerFinished,
     CloseReason::PeerReset,
@@ -110,7 +107,7 @@ impl<'a> Watch<'a> {
     fn is_true(&self, reason: CloseReason, one: &Closed) -> bool {
         let limits = &self.run.scenario.setting.limits;
         let phase = self.run.stop.phase();
-        let after = |timeout: u64, passed: u64| timeout > 0 && passed + SLACK * 1000 >= timeout * 1000;
+        let after = |timeout: u64, passed: u64| timeout > 0 && passed + self.slack() >= timeout * 1000;
         match reason {
             CloseReason::PeerFinished => one.complete, // I2
             CloseReason::PeerReset => one.error_seen,
@@ -124,6 +121,14 @@ impl<'a> Watch<'a> {
             CloseReason::Cut => phase != Phase::Running,
             CloseReason::Failed => false,
         }
+    }
+
+    /// Microseconds by which a loop's time may be behind: a batch happens when it arrived, and while
+    /// one thread works through its batch the others may have as many steps.
+    fn slack(&self) -> u64 {
+        let scenario = self.run.scenario;
+        let steps = scenario.threads.map_or(1, |threads| 20 * threads as u64);
+        2_000 + scenario.pace * steps
     }
 
     /// When all loops have ended.
