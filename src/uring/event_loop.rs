@@ -196,6 +196,8 @@ impl<'w, R: Ring> EventLoop<'w, R> {
         self.now = self.ring.now().as_millis() as Tick;
         let completions = self.dispatch_all();
         self.spill_the_waiting();
+        // Before anything is armed: a full submission queue is submitted in the middle of a batch.
+        self.ring.publish();
         self.rearm_starved();
         self.expire(completions == 0);
         self.resume_accepting();

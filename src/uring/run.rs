@@ -39,9 +39,15 @@ pub fn run(mut worker: Worker<'_>) -> Result<Ending, Failure> {
     describe(&mut laid, &features, &worker);
     let mut event_loop = EventLoop::new(ring, Buffers::new(&arena), &worker, count);
     (worker.ready)(laid);
-    event_loop.run()
-    // Dropped in this order: the loop with its ring's queues, the ring itself, and last the memory
-    // the kernel might still have written to.
+    let ending = event_loop.run();
+    drop(event_loop);
+    drop(io_uring);
+    if !matches!(ending, Ok(Ending::Drained)) {
+        // Operations may be in flight, and the kernel ends a ring in its own time: the memory is
+        // left to the end of the process, which is near.
+        std::mem::forget(arena);
+    }
+    ending
 }
 
 /// Makes the ring; halves a completion queue that was not typed until it fits, and says so.
