@@ -11,6 +11,8 @@ use std::time::{Duration, Instant};
 pub struct Options {
     /// SO_RCVBUF of the client's side, bytes; `None` leaves it to the kernel.
     pub receive_buffer: Option<usize>,
+    /// SO_SNDBUF of the client's side, bytes; `None` leaves it to the kernel.
+    pub send_buffer: Option<usize>,
 }
 
 /// A source address holds about 28,000 ports; nearly full ones are slow.
@@ -42,6 +44,9 @@ fn begin(address: SocketAddr, number: usize, options: Options) -> io::Result<Tcp
     if let Some(bytes) = options.receive_buffer {
         // Before the handshake: the window scale is fixed there.
         socket.set_recv_buffer_size(bytes)?;
+    }
+    if let Some(bytes) = options.send_buffer {
+        socket.set_send_buffer_size(bytes)?;
     }
     if address.is_ipv4() && number >= PER_SOURCE {
         let source = SocketAddr::from(([127, 0, 1, (number / PER_SOURCE) as u8], 0));

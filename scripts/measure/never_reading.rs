@@ -5,6 +5,10 @@
 //! drift of the machine shows; each B is held against the mean of its neighbours. The peers are
 //! blocked while a rate is taken: nothing more is taken from any of them, and the server's count of
 //! received bytes stands still.
+//!
+//! The send buffers of the peers are bounded: on this machine they count against the same TCP memory
+//! as the server's sockets, and a thousand peers that fill two megabytes each exhaust it by themselves
+//! (`--send-buffer 0` shows that). Peers elsewhere would hold them elsewhere.
 
 use crate::Variant;
 use crate::client::Client;
@@ -28,6 +32,9 @@ pub struct Arguments {
     /// Healthy connections, 64-byte messages in a closed loop.
     #[arg(long, default_value_t = 100)]
     healthy: usize,
+    /// SO_SNDBUF of the peers, bytes; 0 leaves it to the kernel.
+    #[arg(long, default_value_t = 64 * 1024)]
+    send_buffer: usize,
     /// Slices with the peers.
     #[arg(long, default_value_t = 3)]
     rounds: usize,
@@ -86,7 +93,8 @@ pub fn run(arguments: &Arguments) -> io::Result<()> {
     );
     for variant in &variants {
         for receive_buffer in [Some(4096), None] {
-            let outcome = measure(variant, arguments, Options { receive_buffer })?;
+            let send_buffer = Some(arguments.send_buffer).filter(|&bytes| bytes > 0);
+            let outcome = measure(variant, arguments, Options { receive_buffer, send_buffer })?;
             print(variant, receive_buffer, &outcome);
         }
     }

@@ -133,11 +133,17 @@ impl Server {
         Ok(total)
     }
 
-    /// Sends SIGTERM and returns at once; the end is awaited by [`Stopping::wait`].
+    /// Takes all its threads off their CPUs until [`stop`](Self::stop).
+    pub fn freeze(&self) -> io::Result<()> {
+        self.signal(Signal::SIGSTOP)
+    }
+
+    /// Sends SIGTERM, lets it go on if it was frozen, and returns at once; the end is awaited by [`Stopping::wait`].
     pub fn stop(mut self) -> io::Result<Stopping> {
         let lines = std::mem::replace(&mut self.lines, channel().1);
         let since = Instant::now();
         self.signal(Signal::SIGTERM)?;
+        self.signal(Signal::SIGCONT)?;
         let child = self.child.take();
         let waiter = std::thread::spawn(move || {
             let status = child.expect("stopped once").wait()?;

@@ -1,20 +1,21 @@
 //! How long a stop takes, from SIGTERM to the end of the process, and whether anything is lost that
 //! had arrived by then.
 //!
-//! What had arrived is known without asking the server: just before the signal, what each client has
-//! written is noted, and then the kernel's list of sockets is read. What a client has written and its
-//! kernel does not hold any more (`tx_queue`, the same number as SIOCOUTQ) has been acknowledged, so
-//! it lay in the server's socket or further on. The client notes first and the list comes later, so
-//! the difference is never too large, also while it goes on writing. Every such byte has to come
+//! What had arrived is known without asking the server: when nothing moves, what each client has
+//! written is noted and the kernel's list of sockets is read. What a client has written and its kernel
+//! does not hold any more (`tx_queue`, the same number as SIOCOUTQ) has been acknowledged, so it lies
+//! in the server's socket or has gone further. Then comes the signal. Every such byte has to come
 //! back, in order and unchanged, before the end of its connection; and all clients together must read
-//! exactly what the server says it sent.
+//! exactly what the server says it sent. What a client writes after the signal may be echoed or not.
 //!
 //! Three loads:
 //! - `idle`: one message was echoed on each connection, then nothing.
 //! - `held`: each client writes 256 KiB or until it is blocked, and reads nothing before the signal, so
 //!   that bytes lie in every queue there is. After it, clients read and write no more.
 //! - `flowing`: each client has up to 32 KiB on their way, all the time, and goes on after the signal
-//!   until the server finishes.
+//!   until the server finishes. So that something is caught on its way, the server is frozen (SIGSTOP)
+//!   in the middle; the clients run into it, nothing moves any more, SIGTERM is sent, and the server
+//!   goes on with both before it. The time is taken from there.
 
 use crate::Variant;
 use crate::connect::Options;
@@ -61,7 +62,7 @@ enum Load {
 
 /// What had arrived at the server just before the signal.
 struct Arrived {
-    /// Bytes of each connection, never too many.
+    /// Bytes of each connection.
     each: Vec<u64>,
     /// Of the sum: not read by its client yet, all connections together.
     owed: u64,
@@ -109,43 +110,52 @@ pub fn run(arguments: &Arguments) -> io::Result<()> {
     Ok(())
 }
 
-fn measure(
-    variant: &Variant,
-    load: Load,
-    count: usize,
-    seconds: f64,
-) -> io::Result<(Arc<[Progress]>, Arrived, Stopped)> {
+type Outcome = (Arc<[Progress]>, Arrived, Stopped);
+
+fn measure(variant: &Variant, load: Load, count: usize, seconds: f64) -> io::Result<Outcome> {
     let server = Server::start(&format!("{} --workers 2", variant.arguments()))?;
     let mut streams = Streams::open(server.address, count, Options::default())?;
     let progress = streams.progress();
-    let to_the_end = Flow { window: 0, total: 0, to_the_end: true };
+    let rest = Flow { window: 0, total: 0, to_the_end: true };
     let client: JoinHandle<io::Result<()>> = match load {
         Load::Idle => {
             streams.flow(Flow { window: 64, total: 64, to_the_end: false })?;
-            std::thread::spawn(move || streams.flow(to_the_end))
+            std::thread::spawn(move || streams.flow(rest))
         }
         Load::Held => {
             streams.write_until_blocked(HELD)?;
-            return held(server, streams);
+            let arrived = arrived(server.address, &progress)?;
+            let stopping = server.stop()?;
+            streams.flow(rest)?;
+            return Ok((progress, arrived, stopping.wait()?));
         }
-        Load::Flowing => std::thread::spawn(move || {
-            streams.flow(Flow { window: WINDOW, total: u64::MAX, to_the_end: true })
-        }),
+        Load::Flowing => {
+            let endless = Flow { window: WINDOW, total: u64::MAX, to_the_end: true };
+            let client = std::thread::spawn(move || streams.flow(endless));
+            std::thread::sleep(Duration::from_secs_f64(seconds));
+            server.freeze()?;
+            await_rest(&progress);
+            client
+        }
     };
-    std::thread::sleep(Duration::from_secs_f64(seconds));
     let arrived = arrived(server.address, &progress)?;
     let stopping = server.stop()?;
     client.join().expect("the client does not panic")?;
     Ok((progress, arrived, stopping.wait()?))
 }
 
-/// The signal first, then the reading, both from this thread.
-fn held(server: Server, mut streams: Streams) -> io::Result<(Arc<[Progress]>, Arrived, Stopped)> {
-    let progress = streams.progress();
-    let arrived = arrived(server.address, &progress)?;
-    let stopping = server.stop()?;
-    streams.flow(Flow { window: 0, total: 0, to_the_end: true })?;
-    Ok((progress, arrived, stopping.wait()?))
+/// Waits until the clients neither write nor read any more.
+fn await_rest(progress: &[Progress]) {
+    let moved = || progress.iter().map(|one| one.written() + one.read()).sum::<u64>();
+    let mut before = moved();
+    loop {
+        std::thread::sleep(Duration::from_millis(100));
+        let now = moved();
+        if now == before {
+            return;
+        }
+        before = now;
+    }
 }
 
 fn arrived(server: SocketAddr, progress: &[Progress]) -> io::Result<Arrived> {

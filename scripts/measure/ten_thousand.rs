@@ -55,8 +55,8 @@ pub fn run(arguments: &Arguments) -> io::Result<()> {
         mebibytes(resident_max(arguments.connections))
     );
     println!(
-        "{:<24} {:<10} {:>7} {:>7} {:>8} {:>8} {:>8} {:>7} {:>10}  figure",
-        "variant", "user", "echoed", "refused", "seconds", "at first", "resident", "rings", "anonymous"
+        "{:<24} {:<10} {:>7} {:>7} {:>8} {:>8} {:>8} {:>7} {:>10} {:>6}  figure",
+        "variant", "user", "echoed", "refused", "seconds", "at first", "resident", "rings", "anonymous", "cq"
     );
     if !runs("prlimit", &["--version"]) {
         println!("skipped: there is no prlimit (util-linux) to lower the soft descriptor limit with");
@@ -122,13 +122,14 @@ fn print(variant: &Variant, user: &str, outcome: &Outcome, connections: usize) {
         && outcome.stats["gauges"]["open"] == connections
         && outcome.full.total <= resident_max(connections);
     println!(
-        "{variant:<24} {user:<10} {:>7} {refused:>7} {:>8.2} {:>8.1} {:>8.1} {:>7.1} {:>10.1}  {}",
+        "{variant:<24} {user:<10} {:>7} {refused:>7} {:>8.2} {:>8.1} {:>8.1} {:>7.1} {:>10.1} {:>6}  {}",
         outcome.echoed,
         outcome.time.as_secs_f64(),
         mebibytes(outcome.at_first.total),
         mebibytes(outcome.full.total),
         mebibytes(outcome.full.rings),
         mebibytes(outcome.full.anonymous),
+        outcome.ready["sizes"]["cq"].as_u64().map_or("-".into(), |entries| entries.to_string()),
         if within { "reached" } else { "MISSED" }
     );
     let notes = outcome.ready["notes"].as_array();
