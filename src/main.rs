@@ -1,4 +1,5 @@
 //! The program: a verb, its function, an exit code.
+#![deny(missing_docs, unsafe_code)]
 
 use c10k::cli::{self, Asked};
 use c10k::features;
