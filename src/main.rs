@@ -3,7 +3,6 @@
 
 use c10k::cli::{self, Asked};
 use c10k::features;
-use c10k::ring::probe;
 use c10k::server;
 use std::io::Write as _;
 use std::process::ExitCode;
@@ -11,7 +10,7 @@ use std::process::ExitCode;
 fn main() -> ExitCode {
     match cli::parse(std::env::args_os()) {
         Ok(Asked::Serve(typed)) => server::serve(&typed).into(),
-        Ok(Asked::UringHelp) => page(&features::help_uring(&probe::probe())),
+        Ok(Asked::UringHelp) => page(&server::uring_help()),
         Ok(Asked::EpollHelp) => page(&features::help_epoll()),
         Err(answer) => {
             // Standard output or error may be closed; the exit code says it then.

@@ -8,14 +8,12 @@ mod ready;
 mod watch;
 
 use crate::config::{self, Backend, Checked, Config, Facts, Typed};
-use crate::conn::machine::Refusal;
-use crate::conn::{Admission, CloseReason};
 use crate::counters::Counters;
 use crate::features::{Answers, Kind, Problem, Threads};
 use crate::ring::probe;
 use crate::stop::{self, Stop};
-use crate::worker::{Ending, Failure, Worker};
-use crate::{epoll_baseline, host, uring};
+use crate::worker::{self, Ending, Failure, Worker};
+use crate::{epoll_baseline, features, host, uring};
 use nix::sys::signalfd::SignalFd;
 use print::{Printer, Stream};
 use std::io::Write as _;
@@ -57,6 +55,12 @@ pub fn serve(typed: &Typed) -> Exit {
         Ok(checked) => run(&checked, &facts, &signals).unwrap_or_else(|sentence| failed(&sentence)),
         Err(problems) => report(&problems),
     }
+}
+
+/// What `--uring help` prints: the table, and what this kernel says to it.
+#[must_use]
+pub fn uring_help() -> String {
+    features::help_uring(&probe::probe())
 }
 
 /// What the host and the kernel say. The kernel is asked about rings only where the answer matters.
@@ -137,10 +141,10 @@ fn run(checked: &Checked, facts: &Facts, signals: &SignalFd) -> Result<Exit, Str
             return Ok(exit_of(&failure));
         }
     };
-    let new = || Counters::new(CloseReason::NAMES, Refusal::NAMES, server.own_counters);
-    let counters: Vec<Counters> = (0..config.workers).map(|_| new()).collect();
+    let counters: Vec<Counters> =
+        (0..config.workers).map(|_| worker::counters(server.own_counters)).collect();
     let stop = Stop::new(config.workers).map_err(|error| format!("no eventfd for each worker: {error}"))?;
-    let admission = Admission::new(config.max_connections);
+    let admission = worker::admission(config);
     let (bell, said) = Bell::new().map_err(|error| format!("no eventfd: {error}"))?;
     let ready = |laid| bell.say(Said::Ready(laid));
     let notes = checked.notes.iter().chain(&listening.notes).cloned().collect();
