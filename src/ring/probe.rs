@@ -4,14 +4,18 @@
 //!
 //! Needs a few descriptors and pages for a moment. Runs before any worker starts.
 
+use super::buffer_ring::BufferRing;
+use super::entry::Builder;
+use super::{Memory, Name, Operation, Pages, Socket};
 use crate::features::{Answers, Capability};
 use crate::host;
-use io_uring::{Builder, IoUring, cqueue, opcode, squeue, types};
+use io_uring::{IoUring, cqueue, squeue, types};
 use nix::errno::Errno;
 use std::io::{self, Write};
-use std::os::fd::AsRawFd;
+use std::os::fd::{AsRawFd, RawFd};
 use std::os::linux::net::SocketAddrExt;
 use std::os::unix::net::{SocketAddr, UnixListener, UnixStream};
+use std::ptr::NonNull;
 use std::time::Duration;
 
 /// Asks this kernel for everything. Takes a few milliseconds.
@@ -84,14 +88,14 @@ fn attempt(capability: Capability) -> io::Result<()> {
         Capability::NoSqarray => set_up(|ring| ring.setup_no_sqarray()),
         Capability::RegisteredRingFd => registered_ring_fd(),
         Capability::BufferRing => ring_with_buffers().map(drop),
-        Capability::MultishotReceive => receive(0),
+        Capability::MultishotReceive => receive(false),
         Capability::MultishotAccept => accept(false),
         Capability::DirectDescriptors => accept(true),
-        Capability::ReceiveLimit => receive(2 * HALF as u32),
+        Capability::ReceiveLimit => receive(true),
     }
 }
 
-fn set_up(flags: impl Fn(&mut Builder) -> &mut Builder) -> io::Result<()> {
+fn set_up(flags: impl Fn(&mut io_uring::Builder) -> &mut io_uring::Builder) -> io::Result<()> {
     flags(&mut IoUring::builder()).build(ENTRIES).map(drop)
 }
 
@@ -105,15 +109,16 @@ fn registered_ring_fd() -> io::Result<()> {
 
 /// A multishot receive over a socket pair, fed twice: the second answer is what tells it from a
 /// single one. With a limit it must be the last as well.
-fn receive(limit: u32) -> io::Result<()> {
-    let mut ring = ring_with_buffers()?;
+fn receive(limited: bool) -> io::Result<()> {
+    let (mut ring, memory) = ring_with_buffers()?;
     let (mut ours, theirs) = UnixStream::pair()?;
-    let entry = opcode::RecvMulti::new(types::Fd(theirs.as_raw_fd()), GROUP).build();
-    push(&mut ring, if limit > 0 { with_receive_limit(entry, limit) } else { entry })?;
+    let builder = Builder { receive_limit: limited, ..builder(memory, Vec::new()) };
+    let socket = Socket(Name::Descriptor(theirs.as_raw_fd()));
+    push(&mut ring, builder.build(Operation::Receive { socket, limit: 2 * HALF }))?;
     for last in [false, true] {
-        ours.write_all(&[1; HALF])?;
+        ours.write_all(&[1; HALF as usize])?;
         let received = next(&mut ring)?;
-        if received.result() != HALF as i32 || cqueue::more(received.flags()) != (limit == 0 || !last) {
+        if received.result() != HALF as i32 || cqueue::more(received.flags()) == (limited && last) {
             return Err(unexpected(&received));
         }
     }
@@ -125,14 +130,15 @@ fn receive(limit: u32) -> io::Result<()> {
 fn accept(direct: bool) -> io::Result<()> {
     let mut ring = IoUring::new(ENTRIES)?;
     if direct {
-        ring.submitter().register_files_sparse(4)?;
+        super::setup::register_slots(&ring, 4)?;
     }
     let moment = std::time::SystemTime::UNIX_EPOCH.elapsed().unwrap_or_default().as_nanos();
     let name = format!("c10k-probe-{}-{moment}-{direct}", std::process::id());
     let address = SocketAddr::from_abstract_name(name)?;
     let listener = UnixListener::bind_addr(&address)?;
-    let entry = opcode::AcceptMulti::new(types::Fd(listener.as_raw_fd())).allocate_file_index(direct);
-    push(&mut ring, entry.build())?;
+    let none = Memory { base: NonNull::dangling(), length: 0 };
+    let builder = Builder { direct, ..builder(none, vec![listener.as_raw_fd()]) };
+    push(&mut ring, builder.build(Operation::Accept { listener: 0 }))?;
     for _ in 0..2 {
         let _peer = UnixStream::connect_addr(&address)?;
         let accepted = next(&mut ring)?;
@@ -146,54 +152,37 @@ fn accept(direct: bool) -> io::Result<()> {
     Ok(())
 }
 
-const GROUP: u16 = 0;
 const BUFFERS: u16 = 2;
 /// Bytes of one write of the receive trial, and of one buffer.
-const HALF: usize = 32;
+const HALF: u32 = 32;
 
-/// Aligned as the kernel wants a buffer ring.
-#[repr(C, align(4096))]
-struct Pages {
-    entries: [u8; 4096],
-    buffers: [[u8; HALF]; BUFFERS as usize],
-}
-
-/// A ring with a buffer ring of two buffers.
-fn ring_with_buffers() -> io::Result<IoUring> {
-    let ring = IoUring::new(ENTRIES)?;
-    // Leaked on purpose: a closed ring may end its last receive a moment later. Three trials of two
-    // pages each, once in the life of the program.
-    let pages = Box::leak(Box::new(Pages { entries: [0; 4096], buffers: [[0; HALF]; BUFFERS as usize] }));
-    let buffers = pages.buffers.as_mut_ptr();
-    let entries = pages.entries.as_mut_ptr().cast::<types::BufRingEntry>();
-    for index in 0..BUFFERS {
-        // SAFETY: two entries of 16 bytes fit in the page, which is aligned for them and all zero, a
-        // valid value of theirs; nobody else has a reference to it.
-        let entry = unsafe { &mut *entries.add(usize::from(index)) };
-        entry.set_addr(buffers.wrapping_add(usize::from(index)) as u64);
-        entry.set_len(HALF as u32);
-        entry.set_bid(index);
+/// Entries as the server has them: what is tried is what is used.
+fn builder(memory: Memory, listeners: Vec<RawFd>) -> Builder {
+    Builder {
+        accept_multishot: true,
+        receive_multishot: true,
+        direct: false,
+        receive_limit: false,
+        buffer_size: HALF,
+        memory,
+        listeners,
+        waker: -1,
     }
-    // SAFETY: `entries` is the start of the page, where the crate expects the first entry.
-    let tail = unsafe { types::BufRingEntry::tail(entries) };
-    // SAFETY: the tail lies in the first entry; the kernel does not know the page yet.
-    unsafe { tail.cast_mut().write(BUFFERS) };
-    // SAFETY: the pages are never freed, and used for nothing else.
-    unsafe { ring.submitter().register_buf_ring_with_flags(entries as u64, BUFFERS, GROUP, 0)? };
-    Ok(ring)
 }
 
-/// The entry of a multishot receive, ending after about `limit` bytes. The crate cannot set the field
-/// (`optlen`: four bytes at offset 44 of the 64 the kernel reads).
-#[must_use]
-pub(in crate::ring) fn with_receive_limit(entry: squeue::Entry, limit: u32) -> squeue::Entry {
-    const OPTLEN: usize = 44;
-    const { assert!(size_of::<squeue::Entry>() == 64) };
-    // SAFETY: an entry is 64 bytes of plain integers without padding, laid out as the kernel's.
-    let mut bytes: [u8; 64] = unsafe { std::mem::transmute(entry) };
-    bytes[OPTLEN..OPTLEN + 4].copy_from_slice(&limit.to_ne_bytes());
-    // SAFETY: as above; any integer is valid in that field.
-    unsafe { std::mem::transmute(bytes) }
+/// A ring with a buffer ring of two buffers, and their memory.
+fn ring_with_buffers() -> io::Result<(IoUring, Memory)> {
+    let ring = IoUring::new(ENTRIES)?;
+    let pages = Pages::new(u64::from(BUFFERS) * u64::from(HALF))?;
+    let mut buffers = BufferRing::new(pages.memory(), BUFFERS, HALF)?;
+    buffers.register(&ring.submitter())?;
+    (0..BUFFERS).for_each(|buffer| buffers.provide(buffer));
+    buffers.publish();
+    let memory = pages.memory();
+    // Leaked on purpose: a closed ring may end its last receive a moment later. Two pages for each of
+    // three trials, once in the life of the program.
+    std::mem::forget((pages, buffers));
+    Ok((ring, memory))
 }
 
 fn push(ring: &mut IoUring, entry: squeue::Entry) -> io::Result<()> {
@@ -240,18 +229,5 @@ mod tests {
     fn what_is_asked_twice_is_answered_the_same() {
         // Whatever this kernel says: the trials leave nothing behind that changes the answer.
         assert_eq!(probe(), probe());
-    }
-
-    #[test]
-    fn the_limit_stands_where_the_kernel_reads_it() {
-        let plain = opcode::RecvMulti::new(types::Fd(7), GROUP).build();
-        let limited = with_receive_limit(plain.clone(), 0x0102_0304);
-        assert_eq!(format!("{:?}", limited), format!("{:?}", plain));
-        // SAFETY: as in `with_receive_limit`.
-        let bytes: [u8; 64] = unsafe { std::mem::transmute(limited) };
-        // SAFETY: as in `with_receive_limit`.
-        let before: [u8; 64] = unsafe { std::mem::transmute(plain) };
-        let changed: Vec<usize> = (0..64).filter(|&index| bytes[index] != before[index]).collect();
-        assert_eq!(changed, [44, 45, 46, 47]);
     }
 }
