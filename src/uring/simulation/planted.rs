@@ -2,7 +2,7 @@
 //! one must be found within the seeds that `cargo test` runs: a simulation that finds nothing where
 //! there is something proves nothing where it finds nothing. The loop itself has no hook for this.
 
-use super::{SEEDS, run_seed};
+use super::{Eyes, SEEDS, run_seed};
 use crate::ring::sim::Sim;
 use crate::ring::{Completion, Entered, Operation, Ring, Socket, Token};
 use nix::errno::Errno;
@@ -225,26 +225,39 @@ impl Ring for Planted {
     }
 }
 
-#[test]
-fn probe() {
-    let bugs = [
-        Bug::RearmSwallowed,
-        Bug::BufferPublishedTwice,
-        Bug::BufferPublishedEarly,
-        Bug::TerminalDataHidden,
-        Bug::TerminalSocketHidden,
-        Bug::SendOffsetShifted,
-        Bug::GenerationRewritten,
-        Bug::StarvedForgotten,
-        Bug::CancelSwapped,
-        Bug::ClosedEarly,
-        Bug::InterruptionTakenForSent,
-        Bug::EndWithBufferLost,
-        Bug::WakeupWatchLost,
-        Bug::AcceptForgotten,
-    ];
-    for bug in bugs {
-        let found = (0..SEEDS).find_map(|seed| run_seed(seed, |sim| Planted::new(sim, bug)).fault);
-        println!("{bug:?}: {:?}", found.as_ref().map(|f| f.lines().next().unwrap()));
-    }
+/// The first seed that finds the bug by a rule whose text contains `rule`, and what it says.
+#[track_caller]
+fn found(bug: Bug, eyes: Eyes, rule: &str) {
+    let fault = |seed| run_seed(seed, eyes, |sim| Planted::new(sim, bug)).fault;
+    let first = (0..SEEDS).filter_map(fault).find(|fault| fault.contains(rule));
+    let first = first.unwrap_or_else(|| panic!("{SEEDS} seeds do not find {bug:?} by {rule:?}"));
+    println!("{bug:?}, {eyes:?}: {}", first.lines().next().unwrap_or_default());
+}
+
+/// One test for each bug: found by comparing accounts, and also by the kernel's eyes alone.
+macro_rules! is_found {
+    ($($name:ident: $bug:ident, $rule:literal;)*) => {
+        $(#[test]
+        fn $name() {
+            found(Bug::$bug, Eyes::Both, "");
+            found(Bug::$bug, Eyes::Kernel, $rule);
+        })*
+    };
+}
+
+is_found! {
+    a_swallowed_rearm_is_found: RearmSwallowed, "I16";
+    a_buffer_published_twice_is_found: BufferPublishedTwice, "I9";
+    a_buffer_published_while_it_is_sent_from_is_found: BufferPublishedEarly, "I8";
+    hidden_terminal_data_is_found: TerminalDataHidden, "I1";
+    a_hidden_terminal_socket_is_found: TerminalSocketHidden, "I16";
+    a_shifted_send_offset_is_found: SendOffsetShifted, "I1";
+    a_rewritten_generation_is_found: GenerationRewritten, "I1";
+    a_starved_connection_forgotten_is_found: StarvedForgotten, "I16";
+    a_cancel_swapped_with_its_target_is_found: CancelSwapped, "";
+    a_close_before_nothing_is_in_flight_is_found: ClosedEarly, "I6";
+    an_interruption_taken_for_a_send_is_found: InterruptionTakenForSent, "I1";
+    a_lost_end_of_stream_is_found: EndWithBufferLost, "I16";
+    a_lost_watch_for_wakeups_is_found: WakeupWatchLost, "I16";
+    an_accept_never_armed_again_is_found: AcceptForgotten, "I16";
 }
