@@ -186,7 +186,11 @@ impl Kernel {
             Operation::Accept { listener } if self.network.listeners[listener].closed => {
                 return Err("an accept on a closed listener".into());
             }
-            Operation::Accept { .. } | Operation::Cancel { .. } | Operation::Wakeups => return Ok(()),
+            Operation::Cancel { target } => {
+                self.note_cancel(target);
+                return Ok(());
+            }
+            Operation::Accept { .. } | Operation::Wakeups => return Ok(()),
         };
         let number = self.network.find(socket.0).ok_or(format!("{operation:?}: no such socket"))?;
         let connection = &mut self.network.connections[number];
@@ -211,11 +215,27 @@ impl Kernel {
             Operation::Receive { .. } | Operation::ReceiveNow { .. } if connection.receiving > 0 => {
                 return Err(format!("I7: {operation:?} beside another"));
             }
-            Operation::Receive { .. } | Operation::ReceiveNow { .. } => connection.receiving += 1,
+            Operation::Receive { .. } | Operation::ReceiveNow { .. } => {
+                connection.receiving += 1;
+                connection.receive_cancelled = false;
+            }
             _ => {}
         }
         connection.in_flight += 1;
         Ok(())
+    }
+
+    /// From here on the caller may have decided to close the connection: what still comes in does
+    /// not change its reason.
+    fn note_cancel(&mut self, target: Token) {
+        let flying = self.flying.iter().find(|op| op.token == target).and_then(|op| op.connection);
+        let queued = || match self.submission.iter().find(|(_, token)| *token == target)?.0 {
+            Operation::Receive { socket, .. } => self.network.find(socket.0),
+            _ => None,
+        };
+        if let Some(number) = flying.or_else(queued) {
+            self.network.connections[number].receive_cancelled = true;
+        }
     }
 
     pub(super) fn enter(&mut self, wait_for: u32, until: Option<u64>) -> Entered {
@@ -509,7 +529,9 @@ impl Kernel {
                 match outcome {
                     Ok(0) => connection.end_taken = true,
                     Ok(bytes) => {
-                        connection.active_at = self.now;
+                        if !connection.receive_cancelled {
+                            connection.active_at = self.now;
+                        }
                         connection.read_taken += u64::from(bytes);
                         self.facts.received += u64::from(bytes);
                     }

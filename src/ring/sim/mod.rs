@@ -209,6 +209,12 @@ impl Sim {
     }
 }
 
+/// The socket in a slot, for a ring that is a test's own.
+#[must_use]
+pub const fn slot(number: u32) -> Socket {
+    Socket(Name::Slot(number))
+}
+
 impl Ring for Sim {
     fn push(&mut self, operation: Operation, token: Token) {
         self.kernel.borrow_mut().push(operation, token);

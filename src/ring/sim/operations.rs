@@ -57,6 +57,7 @@ impl Kernel {
     pub(super) fn run(&mut self, id: u64) {
         let Some(index) = self.position(id) else { return };
         let op = self.flying[index];
+        self.interfere(&op);
         match op.operation {
             Operation::Accept { listener } => self.run_accept(&op, listener),
             Operation::Receive { limit, .. } => self.run_receive(&op, limit),
@@ -66,6 +67,23 @@ impl Kernel {
             Operation::Shutdown { .. } => self.run_shutdown(&op),
             Operation::Close { socket } => self.run_close(&op, socket.0),
             Operation::Wakeups => self.run_wakeups(&op),
+        }
+    }
+
+    /// What a peer does in the very moment of an operation that comes only with an end.
+    fn interfere(&mut self, op: &InFlight) {
+        let Some(number) = op.connection else { return };
+        let odds = self.odds.at_the_end;
+        let (resets, finishes) = match op.operation {
+            Operation::Shutdown { .. } => (odds, 0),
+            Operation::ReceiveNow { .. } => (odds / 10, odds / 5),
+            Operation::Receive { .. } if op.doomed => (odds / 10, odds / 2),
+            _ => return,
+        };
+        if happens(&mut self.random, resets) {
+            self.network.connections[number].broken.get_or_insert(Errno::ECONNRESET);
+        } else if happens(&mut self.random, finishes) {
+            self.peers.finish(number, &mut self.network);
         }
     }
 
