@@ -96,6 +96,8 @@ pub enum Phase {
     Draining {
         /// Bytes still to be read.
         allowance: u32,
+        /// Whether nothing has come and nothing was owed since the stop began.
+        quiet: bool,
     },
     /// The server stops and has read what had arrived; what is owed is still going out.
     Finishing,
@@ -185,7 +187,7 @@ impl Machine {
         let room = if self.paused { 0 } else { u64::from(self.window(limits)).saturating_sub(self.owed()) };
         match self.phase {
             Phase::Open => room as u32,
-            Phase::Draining { allowance } => allowance.min(room as u32),
+            Phase::Draining { allowance, .. } => allowance.min(room as u32),
             Phase::Lingering => limits.window,
             Phase::PeerFinished | Phase::Finishing | Phase::Closing(_) => 0,
         }
@@ -203,7 +205,8 @@ impl Machine {
         if self.owed() >= u64::from(self.window(limits)) {
             self.paused = true;
         }
-        if let Phase::Draining { allowance } = &mut self.phase {
+        if let Phase::Draining { allowance, quiet } = &mut self.phase {
+            *quiet = false;
             *allowance = allowance.saturating_sub(bytes);
             if *allowance == 0 {
                 self.phase = Phase::Finishing;
@@ -252,7 +255,7 @@ impl Machine {
         };
     }
 
-    /// The server stops; `arrived` bytes are in the socket, unread.
+    /// The server stops; up to `arrived` bytes are in the socket, unread.
     pub fn stop(&mut self, arrived: u32) {
         if self.phase != Phase::Open {
             return;
@@ -260,14 +263,14 @@ impl Machine {
         self.phase = match (arrived, self.owed()) {
             (0, 0) => Phase::Closing(CloseReason::Stopped),
             (0, _) => Phase::Finishing,
-            (allowance, _) => Phase::Draining { allowance },
+            (allowance, owed) => Phase::Draining { allowance, quiet: owed == 0 },
         };
     }
 
     /// There is nothing more to read at this moment.
     pub fn would_block(&mut self) {
-        if matches!(self.phase, Phase::Draining { .. }) {
-            self.phase = Phase::Finishing;
+        if let Phase::Draining { quiet, .. } = self.phase {
+            self.phase = if quiet { Phase::Closing(CloseReason::Stopped) } else { Phase::Finishing };
         }
     }
 

@@ -6,9 +6,15 @@
 //! Absent on purpose: connections and buffers. A token is a number the caller chose; a span is a
 //! range of the memory the ring was set up with.
 
+mod buffer_ring;
+mod entry;
+mod pages;
 pub mod real;
+pub mod setup;
 #[cfg(any(test, feature = "sim"))]
 pub mod sim;
+
+pub use pages::Pages;
 
 use nix::errno::Errno;
 use std::io;

@@ -1,1 +1,231 @@
-//! The real kernel (to follow).
+//! The kernel's own ring. Needs Linux 6.0 (buffer ring, multishot receive, SINGLE_ISSUER). It lives
+//! on the thread that made the ring; it borrows the `IoUring`, because a registered ring descriptor
+//! is known to one `Submitter` only.
+
+use super::buffer_ring::BufferRing;
+use super::entry::Builder;
+use super::{Completion, Entered, Memory, Name, Operation, Ring, Socket, Token};
+use crate::features::Uring;
+use io_uring::squeue::Entry;
+use io_uring::types::{SubmitArgs, Timespec};
+use io_uring::{CompletionQueue, EnterFlags, IoUring, SubmissionQueue, Submitter, cqueue};
+use nix::errno::Errno;
+use std::collections::VecDeque;
+use std::io;
+use std::net::TcpListener;
+use std::os::fd::{AsRawFd, BorrowedFd, IntoRawFd};
+use std::time::{Duration, Instant};
+
+/// How long to leave a kernel alone that is out of memory for requests.
+const SHORTAGE_PAUSE: Duration = Duration::from_millis(1);
+
+/// One worker's ring.
+pub struct RealRing<'a> {
+    submitter: Submitter<'a>,
+    submissions: SubmissionQueue<'a>,
+    completions: CompletionQueue<'a>,
+    buffers: BufferRing,
+    builder: Builder,
+    /// Operations that found the submission queue full, and the kernel unwilling to empty it.
+    backlog: VecDeque<Entry>,
+    listeners: Vec<Option<TcpListener>>,
+    wake_others: &'a dyn Fn(),
+    origin: Instant,
+    enters: u64,
+    overflows: u64,
+}
+
+impl<'a> RealRing<'a> {
+    /// Readies `ring` (just made, in this thread) to serve `listeners`, with `memory` to receive
+    /// into. `waker` is an eventfd whose writes are reported, `wake_others` writes the others'.
+    ///
+    /// # Errors
+    /// The kernel's, when it does not register the buffer ring, or the ring's descriptor where
+    /// `features` ask for that.
+    pub fn new(
+        ring: &'a mut IoUring,
+        features: &Uring,
+        memory: Memory,
+        listeners: Vec<TcpListener>,
+        waker: BorrowedFd<'a>,
+        wake_others: &'a dyn Fn(),
+    ) -> io::Result<Self> {
+        let (mut submitter, submissions, completions) = ring.split();
+        let buffers = BufferRing::new(memory, features.buffer_count as u16, features.buffer_size)?;
+        buffers.register(&submitter)?;
+        if features.ring_fd_registered {
+            submitter.register_ring_fd()?;
+        }
+        let descriptors = listeners.iter().map(AsRawFd::as_raw_fd).collect();
+        Ok(Self {
+            submitter,
+            submissions,
+            completions,
+            buffers,
+            builder: Builder::new(features, memory, descriptors, waker.as_raw_fd()),
+            backlog: VecDeque::new(),
+            listeners: listeners.into_iter().map(Some).collect(),
+            wake_others,
+            origin: Instant::now(),
+            enters: 0,
+            overflows: 0,
+        })
+    }
+
+    fn put(&mut self, entry: &Entry) -> bool {
+        // SAFETY: every pointer in the entry leads into the memory the ring was set up with, which
+        // outlives it, and the caller lends a span until the completion.
+        unsafe { self.submissions.push(entry) }.is_ok()
+    }
+
+    /// One system call: submits, runs completion work, waits.
+    fn call(&mut self, wait_for: u32, flags: EnterFlags, until: Option<Duration>) -> Entered {
+        self.submissions.sync();
+        let count = self.submissions.len() as u32;
+        self.enters += 1;
+        let result = match until {
+            Some(until) => {
+                let left = until.saturating_sub(self.origin.elapsed());
+                let time = Timespec::from(left);
+                let arguments = SubmitArgs::new().timespec(&time);
+                let flags = (flags | EnterFlags::EXT_ARG).bits();
+                // SAFETY: the arguments outlive the call, and their size is the kernel's own.
+                unsafe { self.submitter.enter(count, wait_for, flags, Some(&arguments)) }
+            }
+            // SAFETY: no argument is passed.
+            None => unsafe { self.submitter.enter::<libc::sigset_t>(count, wait_for, flags.bits(), None) },
+        };
+        self.submissions.sync();
+        self.completions.sync();
+        if self.submissions.cq_overflow() {
+            self.overflows += 1;
+        }
+        match result.map_err(|error| Errno::from_raw(error.raw_os_error().unwrap_or(0))) {
+            Ok(_) | Err(Errno::ETIME) => Entered::Done,
+            Err(Errno::EINTR) => Entered::Interrupted,
+            Err(Errno::EBUSY) => Entered::Busy,
+            Err(Errno::EBADR) => Entered::CompletionsLost,
+            Err(Errno::EAGAIN | Errno::ENOMEM) => {
+                std::thread::sleep(SHORTAGE_PAUSE);
+                Entered::Interrupted
+            }
+            Err(error) => Entered::Failed(error),
+        }
+    }
+
+    /// Moves what waits in the backlog to the submission queue, as far as it goes.
+    fn refill(&mut self) {
+        while let Some(entry) = self.backlog.pop_front() {
+            if !self.put(&entry) {
+                self.backlog.push_front(entry);
+                return;
+            }
+        }
+    }
+}
+
+impl Ring for RealRing<'_> {
+    #[inline]
+    fn push(&mut self, operation: Operation, token: Token) {
+        let entry = self.builder.build(operation).user_data(token.0);
+        if self.backlog.is_empty() {
+            if self.put(&entry) {
+                return;
+            }
+            // Without GETEVENTS: completion work is left for the loop's own enter. An error shows
+            // there again; here it only means that the entry has to wait.
+            let _ = self.call(0, EnterFlags::empty(), None);
+            if self.put(&entry) {
+                return;
+            }
+        }
+        self.backlog.push_back(entry);
+    }
+
+    fn enter(&mut self, wait_for: u32, until: Option<Duration>) -> Entered {
+        // While operations wait for room in the queue nothing is waited for: they come first.
+        while !self.backlog.is_empty() {
+            self.refill();
+            if self.backlog.is_empty() {
+                break;
+            }
+            let before = self.backlog.len();
+            let entered = self.call(0, EnterFlags::GETEVENTS, None);
+            self.refill();
+            if entered != Entered::Done || self.backlog.len() == before {
+                return entered;
+            }
+        }
+        self.call(wait_for, EnterFlags::GETEVENTS, until)
+    }
+
+    #[inline]
+    fn next_completion(&mut self) -> Option<Completion> {
+        let Some(entry) = self.completions.next() else {
+            // Shows the kernel that the entries are free; what arrives now is for the next turn.
+            self.completions.sync();
+            return None;
+        };
+        Some(Completion {
+            token: Token(entry.user_data()),
+            result: entry.result(),
+            more: cqueue::more(entry.flags()),
+            buffer: cqueue::buffer_select(entry.flags()),
+        })
+    }
+
+    #[inline]
+    fn provide(&mut self, buffer: u16) {
+        self.buffers.provide(buffer);
+    }
+
+    #[inline]
+    fn publish(&mut self) {
+        self.buffers.publish();
+    }
+
+    fn now(&mut self) -> Duration {
+        self.origin.elapsed()
+    }
+
+    fn accepted(&self, result: u32) -> Socket {
+        self.builder.accepted(result)
+    }
+
+    fn accept_queued(&mut self, listener: usize) -> io::Result<Option<Socket>> {
+        let listener = self.listeners[listener].as_ref().expect("the listener is open until it is closed");
+        match listener.accept() {
+            // An ordinary descriptor also where others are direct: the ring serves both.
+            Ok((stream, _)) => Ok(Some(Socket(Name::Descriptor(stream.into_raw_fd())))),
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+
+    fn close_listener(&mut self, listener: usize) {
+        self.listeners[listener] = None;
+    }
+
+    fn arrived(&mut self, socket: Socket) -> Option<u32> {
+        let Name::Descriptor(descriptor) = socket.0 else { return None };
+        // SAFETY: the loop closes a socket only when it is done with it, so it is open here.
+        let borrowed = unsafe { BorrowedFd::borrow_raw(descriptor) };
+        rustix::io::ioctl_fionread(borrowed).ok().map(|bytes| bytes.min(u64::from(u32::MAX)) as u32)
+    }
+
+    fn obeys_limit(&self) -> bool {
+        self.builder.receive_limit || !self.builder.receive_multishot
+    }
+
+    fn wake_others(&mut self) {
+        (self.wake_others)();
+    }
+
+    fn overflows(&self) -> u64 {
+        self.overflows
+    }
+
+    fn enters(&self) -> u64 {
+        self.enters
+    }
+}

@@ -1,14 +1,16 @@
-//! The server by completion (stub: the loop follows).
+//! The server by completion: one ring per worker, driven by [`event_loop`]. A buffer belongs to the
+//! kernel while it waits; a slow reader costs shared buffers, so its bytes are moved out of them; a
+//! slot is used again only after the kernel has answered everything.
 
-use crate::worker::{Ending, Failure, Worker};
+mod accepting;
+#[cfg(any(test, feature = "sim"))]
+pub mod audit;
+#[allow(unsafe_code)] // The bytes the kernel writes: one of the rooms of `unsafe`.
+pub mod buffers;
+mod ending;
+pub mod event_loop;
+mod run;
+pub mod token;
 
-/// What only this backend counts.
-pub const COUNTERS: &[&str] = &[];
-
-/// Serves until told to stop.
-///
-/// # Errors
-/// When the ring cannot be set up, or the kernel lost completions.
-pub fn run(_worker: Worker<'_>) -> Result<Ending, Failure> {
-    Err(Failure::Unavailable("not built yet".into()))
-}
+pub use event_loop::COUNTERS;
+pub use run::run;

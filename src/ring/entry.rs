@@ -1,0 +1,143 @@
+//! Operations of the seam as entries of the submission queue. The only place that knows whether an
+//! accept or a receive is multishot, and what a socket is named by.
+
+use super::buffer_ring::GROUP;
+use super::{Memory, Name, Operation, Socket, Span};
+use crate::features::{Accept, Files, Recv, Uring};
+use io_uring::squeue::{Entry, Flags};
+use io_uring::types::{CancelBuilder, Fd, Fixed};
+use io_uring::{opcode, types};
+use std::os::fd::RawFd;
+
+/// `IORING_RECV_MULTISHOT`, in the `ioprio` field.
+const RECV_MULTISHOT: u16 = 1 << 1;
+/// Where `optlen` lies in an entry: the total of a multishot receive (Linux 6.17). The crate has no
+/// setter for it.
+const OPTLEN: usize = 44;
+
+/// What entries are built from.
+pub(super) struct Builder {
+    pub(super) accept_multishot: bool,
+    pub(super) receive_multishot: bool,
+    pub(super) direct: bool,
+    pub(super) receive_limit: bool,
+    pub(super) buffer_size: u32,
+    pub(super) memory: Memory,
+    pub(super) listeners: Vec<RawFd>,
+    pub(super) waker: RawFd,
+}
+
+/// Calls `$build` with the socket as the crate wants it, which is a type of its own for each kind.
+macro_rules! with_name {
+    ($socket:expr, |$name:ident| $build:expr) => {
+        match $socket.0 {
+            Name::Descriptor(descriptor) => {
+                let $name = Fd(descriptor);
+                $build
+            }
+            Name::Slot(slot) => {
+                let $name = Fixed(slot);
+                $build
+            }
+        }
+    };
+}
+
+impl Builder {
+    pub(super) fn new(features: &Uring, memory: Memory, listeners: Vec<RawFd>, waker: RawFd) -> Self {
+        Self {
+            accept_multishot: features.accept == Accept::Multishot,
+            receive_multishot: features.recv == Recv::Multishot,
+            direct: features.files == Files::Direct,
+            receive_limit: features.receive_limit,
+            buffer_size: features.buffer_size,
+            memory,
+            listeners,
+            waker,
+        }
+    }
+
+    /// The socket an accept answered with.
+    pub(super) const fn accepted(&self, result: u32) -> Socket {
+        Socket(if self.direct { Name::Slot(result) } else { Name::Descriptor(result as i32) })
+    }
+
+    #[inline]
+    pub(super) fn build(&self, operation: Operation) -> Entry {
+        match operation {
+            Operation::Send { socket, span, wait } => self.send(socket, span, wait),
+            Operation::Receive { socket, limit } if self.receive_multishot => {
+                self.receive_multishot(socket, limit)
+            }
+            Operation::Receive { socket, limit } => self.receive(socket, limit, 0),
+            Operation::ReceiveNow { socket, limit } => self.receive(socket, limit, libc::MSG_DONTWAIT),
+            Operation::Accept { listener } => self.accept(self.listeners[listener]),
+            Operation::Cancel { target } => {
+                opcode::AsyncCancel2::new(CancelBuilder::user_data(target.0)).build()
+            }
+            Operation::Shutdown { socket } => {
+                with_name!(socket, |name| opcode::Shutdown::new(name, libc::SHUT_WR).build())
+            }
+            Operation::Close { socket } => with_name!(socket, |name| opcode::Close::new(name).build()),
+            // Multishot polls are edge-triggered: each wake-up is an event, and nobody reads.
+            Operation::Wakeups => {
+                opcode::PollAdd::new(Fd(self.waker), libc::POLLIN as u32).multi(true).build()
+            }
+        }
+    }
+
+    fn send(&self, socket: Socket, span: Span, wait: bool) -> Entry {
+        assert!(span.offset + u64::from(span.length) <= self.memory.length, "a span outside the memory");
+        let start = self.memory.base.as_ptr().wrapping_add(span.offset as usize).cast_const();
+        // The kernel adds MSG_NOSIGNAL itself. MSG_DONTWAIT keeps it from waiting for room.
+        let flags = if wait { 0 } else { libc::MSG_DONTWAIT };
+        with_name!(socket, |name| opcode::Send::new(name, start, span.length).flags(flags).build())
+    }
+
+    fn receive(&self, socket: Socket, limit: u32, flags: i32) -> Entry {
+        let length = limit.min(self.buffer_size);
+        with_name!(socket, |name| opcode::Recv::new(name, std::ptr::null_mut(), length)
+            .flags(flags)
+            .buf_group(GROUP)
+            .build())
+        .flags(Flags::BUFFER_SELECT)
+    }
+
+    fn receive_multishot(&self, socket: Socket, limit: u32) -> Entry {
+        // Before Linux 6.17 both the length and the total must be 0.
+        let (length, total) = if self.receive_limit { (limit.min(self.buffer_size), limit) } else { (0, 0) };
+        let entry = with_name!(socket, |name| opcode::Recv::new(name, std::ptr::null_mut(), length)
+            .ioprio(RECV_MULTISHOT)
+            .buf_group(GROUP)
+            .build())
+        .flags(Flags::BUFFER_SELECT);
+        with_optlen(entry, total)
+    }
+
+    fn accept(&self, listener: RawFd) -> Entry {
+        // A slot of the ring's table has no close-on-exec flag: the kernel refuses it.
+        let flags = if self.direct { 0 } else { libc::SOCK_CLOEXEC };
+        if self.accept_multishot {
+            return opcode::AcceptMulti::new(Fd(listener))
+                .allocate_file_index(self.direct)
+                .flags(flags)
+                .build();
+        }
+        let slot = self.direct.then(types::DestinationSlot::auto_target);
+        opcode::Accept::new(Fd(listener), std::ptr::null_mut(), std::ptr::null_mut())
+            .file_index(slot)
+            .flags(flags)
+            .build()
+    }
+}
+
+const _: () = assert!(size_of::<Entry>() == 64, "an entry of the submission queue has 64 bytes");
+
+/// The entry with its total set.
+pub(super) fn with_optlen(entry: Entry, total: u32) -> Entry {
+    // SAFETY: `Entry` is a C struct of 64 bytes without padding, by the assertion above.
+    let mut bytes: [u8; 64] = unsafe { std::mem::transmute(entry) };
+    bytes[OPTLEN..OPTLEN + 4].copy_from_slice(&total.to_ne_bytes());
+    // SAFETY: the same struct; every bit pattern is an entry.
+    unsafe { std::mem::transmute(bytes) }
+}

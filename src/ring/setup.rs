@@ -1,0 +1,51 @@
+//! Making a ring: the set-up flags, each with its reason, and the kernel's refusals in words.
+//! Needs the choice of features; does not know what the ring is for.
+
+use crate::features::{Taskrun, Uring};
+use io_uring::IoUring;
+use std::io;
+
+/// Threads the kernel may start for operations it cannot do in the caller's context. Only our FIN at
+/// a stop is such a one (IORING_OP_SHUTDOWN is always handed to io-wq); thousands of them together
+/// would otherwise start a thread each.
+const KERNEL_WORKERS: u32 = 4;
+
+/// Makes a ring as `features` say, in the thread that will use it.
+///
+/// # Errors
+/// The kernel's: `EPERM` and `ENOSYS` when io_uring is not allowed, `ENOMEM` when locked or
+/// contiguous memory is out, `EINVAL` when a flag is unknown.
+pub fn make(features: &Uring) -> io::Result<IoUring> {
+    let mut builder = IoUring::builder();
+    // The completion queue is sized apart from the submission queue: every connection may have
+    // completions waiting, but only one batch is submitted at a time.
+    builder.setup_cqsize(features.cq);
+    // One bad entry must not keep the rest of a batch from being submitted.
+    builder.setup_submit_all();
+    // One thread submits: the kernel leaves out the locking that several would need.
+    builder.setup_single_issuer();
+    match features.taskrun {
+        // Completion work runs when this thread enters the kernel to wait, in batches, and never
+        // interrupts it in between.
+        Taskrun::Defer => builder.setup_defer_taskrun(),
+        // Completion work waits for any transition to the kernel instead of interrupting.
+        Taskrun::Coop => builder.setup_coop_taskrun().setup_taskrun_flag(),
+        Taskrun::Default => &mut builder,
+    };
+    if !features.sqarray {
+        // Entries are taken in order anyway: the array of their indices is a cache line for nothing.
+        builder.setup_no_sqarray();
+    }
+    let ring = builder.build(features.sq)?;
+    // A kernel without this call has no limit to set; nothing depends on it but the thread count.
+    let _ = ring.submitter().register_iowq_max_workers(&mut [KERNEL_WORKERS, KERNEL_WORKERS]);
+    Ok(ring)
+}
+
+/// Registers a table of `slots` direct descriptors.
+///
+/// # Errors
+/// `EMFILE` when `slots` is above RLIMIT_NOFILE; `ENOMEM`.
+pub fn register_slots(ring: &IoUring, slots: u32) -> io::Result<()> {
+    ring.submitter().register_files_sparse(slots)
+}

@@ -1,0 +1,68 @@
+//! What the invariants of the simulation need to see of the loop, and production code does not.
+
+use super::event_loop::{EventLoop, Receiving, Sending};
+use crate::conn::ConnId;
+use crate::conn::machine::Phase;
+use crate::ring::{Ring, Socket};
+
+/// One connection, as the loop believes it to be.
+#[derive(Clone, Debug)]
+pub struct ConnectionAudit {
+    /// Its name.
+    pub id: ConnId,
+    /// Its socket.
+    pub socket: Socket,
+    /// Where it stands.
+    pub phase: Phase,
+    /// Bytes received and not yet sent.
+    pub owed: u64,
+    /// Operations not yet answered.
+    pub in_flight: u8,
+    /// Whether a receive is armed.
+    pub receive_armed: bool,
+    /// Whether a send is in flight.
+    pub sending: bool,
+    /// Whether it waits for a buffer.
+    pub starved: bool,
+    /// Whether it waits for room in the spill area.
+    pub unspilled: bool,
+    /// How much may be asked for now.
+    pub credit: u32,
+}
+
+impl<R: Ring> EventLoop<'_, R> {
+    /// Every connection in the table.
+    pub fn audit(&self) -> impl Iterator<Item = ConnectionAudit> + '_ {
+        (0..self.connections.high_water()).filter_map(|slot| {
+            let id = self.connections.id_at(slot)?;
+            let connection = self.connections.get(id)?;
+            Some(ConnectionAudit {
+                id,
+                socket: connection.socket,
+                phase: connection.machine.phase(),
+                owed: connection.machine.owed(),
+                in_flight: connection.in_flight,
+                receive_armed: connection.receiving != Receiving::Idle,
+                sending: connection.sending != Sending::Idle,
+                starved: self.starved.contains(slot),
+                unspilled: self.unspilled.contains(slot),
+                credit: connection.machine.credit(&self.limits),
+            })
+        })
+    }
+
+    /// Operations in flight for connections, and for everything else.
+    pub fn operations_in_flight(&self) -> (u64, u64) {
+        (self.in_flight, self.in_flight_other)
+    }
+
+    /// Whether accepting is paused.
+    pub fn accepting_paused(&self) -> bool {
+        self.accepting.paused
+    }
+
+    /// The ring, to step the fake kernel behind it.
+    pub fn ring_mut(&mut self) -> &mut R {
+        &mut self.ring
+    }
+}

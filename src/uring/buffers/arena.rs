@@ -1,0 +1,77 @@
+//! The bytes themselves: pool buffers, then spill chunks, in one stretch of memory the ring knows.
+//! Promises that a copy never leaves it. Does not know who holds what.
+
+use super::CHUNK;
+use crate::ring::{Memory, Pages};
+use std::io;
+
+/// The memory of one worker. It must outlive the ring.
+#[derive(Debug)]
+pub struct Arena {
+    pages: Pages,
+    buffers: u32,
+    buffer_size: u32,
+    chunks: u32,
+}
+
+impl Arena {
+    /// Room for `buffers` of `buffer_size` bytes, made resident now, and for `spill_limit` bytes of
+    /// spill, which become resident when used.
+    ///
+    /// # Errors
+    /// `ENOMEM`.
+    pub fn new(buffers: u32, buffer_size: u32, spill_limit: u64) -> io::Result<Self> {
+        let chunks = (spill_limit / u64::from(CHUNK)).min(u64::from(u32::MAX / 2)) as u32;
+        let pool = u64::from(buffers) * u64::from(buffer_size);
+        let pages = Pages::new(pool + u64::from(chunks) * u64::from(CHUNK))?;
+        pages.touch(pool);
+        Ok(Self { pages, buffers, buffer_size, chunks })
+    }
+
+    /// How many pool buffers there are.
+    #[must_use]
+    pub const fn buffers(&self) -> u32 {
+        self.buffers
+    }
+
+    /// Bytes in each of them.
+    #[must_use]
+    pub const fn buffer_size(&self) -> u32 {
+        self.buffer_size
+    }
+
+    /// How many spill chunks there are.
+    #[must_use]
+    pub const fn chunks(&self) -> u32 {
+        self.chunks
+    }
+
+    /// The memory, for the ring.
+    #[must_use]
+    pub const fn memory(&self) -> Memory {
+        self.pages.memory()
+    }
+
+    /// Where buffer or chunk `number` begins, bytes from the start.
+    #[must_use]
+    pub const fn offset(&self, number: u32) -> u64 {
+        if number < self.buffers {
+            number as u64 * self.buffer_size as u64
+        } else {
+            self.buffers as u64 * self.buffer_size as u64 + (number - self.buffers) as u64 * CHUNK as u64
+        }
+    }
+
+    /// Copies `length` bytes. The caller holds both ranges: the kernel writes neither now.
+    pub(super) fn copy(&self, source: u64, target: u64, length: u32) {
+        let (memory, bytes) = (self.memory(), u64::from(length));
+        assert!(source + bytes <= memory.length && target + bytes <= memory.length);
+        // SAFETY: `source` lies in the mapping, by the assertion.
+        let from = unsafe { memory.base.add(source as usize) };
+        // SAFETY: `target` lies in the mapping, by the assertion.
+        let to = unsafe { memory.base.add(target as usize) };
+        // SAFETY: both ranges lie in the mapping and are leased: only this thread touches them, and
+        // the kernel at most reads. They may not overlap: one is a buffer, the other a chunk.
+        unsafe { from.copy_to_nonoverlapping(to, length as usize) };
+    }
+}

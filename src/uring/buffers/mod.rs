@@ -1,0 +1,264 @@
+//! Memory of a worker and who holds it. A pool buffer is with the kernel, or leased to one
+//! connection, never both; a spill chunk is free, or holds bytes of one stuck connection.
+//!
+//! The life of a received buffer: 1. [`Buffers::lease`] when its completion arrives, always;
+//! 2. [`Buffers::append`] to the connection's queue; 3. sent from the front, [`Buffers::advance`] as
+//! the kernel takes bytes; 4. given back when empty: provided to the ring, and shown to the kernel
+//! by the publish at the end of the batch. A connection that gets stuck has its buffers copied to
+//! chunks by [`Buffers::spill`], so that they return to the pool whatever the peer does.
+//!
+//! No allocation after [`Buffers::new`]: a queue is a list through the buffers themselves. Does not
+//! know what a connection is.
+
+mod arena;
+#[cfg(test)]
+mod tests;
+
+pub use arena::Arena;
+
+use crate::ring::{Ring, Span};
+
+/// Bytes of a spill chunk. Only the pages that bytes reach become resident.
+pub const CHUNK: u32 = 16 * 1024;
+const NONE: u32 = u32::MAX;
+
+/// Bytes of one connection in one buffer. Whoever has it must queue it or give it back.
+#[derive(Debug)]
+#[must_use]
+pub struct Lease {
+    holder: u32,
+    start: u32,
+    length: u32,
+}
+
+/// The leases of one connection, in the order of their bytes.
+#[derive(Debug)]
+pub struct LeaseQueue {
+    head: u32,
+    tail: u32,
+}
+
+impl LeaseQueue {
+    /// No leases.
+    pub const EMPTY: Self = Self { head: NONE, tail: NONE };
+
+    /// Whether there are none.
+    #[must_use]
+    pub const fn is_empty(&self) -> bool {
+        self.head == NONE
+    }
+}
+
+/// What a pool buffer or a chunk holds. Numbered together: buffers first, then chunks.
+#[derive(Clone, Copy, Debug)]
+struct Holder {
+    start: u32,
+    length: u32,
+    next: u32,
+    /// True from lease to give-back (a buffer), or while it holds bytes of a connection (a chunk).
+    leased: bool,
+}
+
+/// The pool and the spill area of one worker.
+#[derive(Debug)]
+pub struct Buffers<'a> {
+    arena: &'a Arena,
+    holders: Vec<Holder>,
+    free_chunks: Vec<u32>,
+    lent: u32,
+    spilled: u64,
+}
+
+impl<'a> Buffers<'a> {
+    /// All buffers leased to nobody and not yet with the kernel: [`Self::provide_all`] is next.
+    #[must_use]
+    pub fn new(arena: &'a Arena) -> Self {
+        let total = arena.buffers() + arena.chunks();
+        let nothing = Holder { start: 0, length: 0, next: NONE, leased: false };
+        Self {
+            arena,
+            holders: vec![nothing; total as usize],
+            // The lowest chunks are used first and again, so that few of them become resident.
+            free_chunks: (arena.buffers()..total).rev().collect(),
+            lent: 0,
+            spilled: 0,
+        }
+    }
+
+    /// Gives the kernel every buffer, once, at the start.
+    pub fn provide_all(&self, ring: &mut impl Ring) {
+        (0..self.arena.buffers()).for_each(|buffer| ring.provide(buffer as u16));
+        ring.publish();
+    }
+
+    /// Pool buffers that are not leased: the kernel has them, or they are in completions not yet seen.
+    #[must_use]
+    pub const fn free(&self) -> u32 {
+        self.arena.buffers() - self.lent
+    }
+
+    /// Pool buffers that are leased.
+    #[must_use]
+    pub const fn lent(&self) -> u32 {
+        self.lent
+    }
+
+    /// Bytes in the spill area.
+    #[must_use]
+    pub const fn spilled(&self) -> u64 {
+        self.spilled
+    }
+
+    /// Takes `buffer`, in which the kernel put `length` bytes.
+    ///
+    /// # Panics
+    /// When it was not with the kernel: then its bytes belong to somebody already.
+    pub fn lease(&mut self, buffer: u16, length: u32) -> Lease {
+        assert!(u32::from(buffer) < self.arena.buffers(), "the kernel named a buffer there is not");
+        assert!(length <= self.arena.buffer_size(), "the kernel put more in a buffer than it holds");
+        let holder = &mut self.holders[usize::from(buffer)];
+        assert!(!holder.leased, "buffer {buffer} was given out twice");
+        holder.leased = true;
+        self.lent += 1;
+        Lease { holder: u32::from(buffer), start: 0, length }
+    }
+
+    /// Returns a lease whose bytes nobody needs any more.
+    pub fn give_back(&mut self, lease: Lease, ring: &mut impl Ring) {
+        self.release(lease.holder, ring);
+    }
+
+    fn release(&mut self, number: u32, ring: &mut impl Ring) {
+        let holder = &mut self.holders[number as usize];
+        assert!(holder.leased, "buffer {number} was given back twice");
+        holder.leased = false;
+        if number < self.arena.buffers() {
+            self.lent -= 1;
+            ring.provide(number as u16);
+        } else {
+            self.spilled -= u64::from(holder.length);
+            self.free_chunks.push(number);
+        }
+    }
+
+    /// Puts `lease` at the end of `queue`.
+    pub fn append(&mut self, queue: &mut LeaseQueue, lease: Lease) {
+        assert!(lease.length > 0, "an empty lease in a queue");
+        let holder = &mut self.holders[lease.holder as usize];
+        (holder.start, holder.length) = (lease.start, lease.length);
+        self.link(queue, lease.holder);
+    }
+
+    fn link(&mut self, queue: &mut LeaseQueue, number: u32) {
+        self.holders[number as usize].next = NONE;
+        match queue.tail {
+            NONE => queue.head = number,
+            tail => self.holders[tail as usize].next = number,
+        }
+        queue.tail = number;
+    }
+
+    /// The bytes to send next, and whether they are in the spill area.
+    #[must_use]
+    pub fn front(&self, queue: &LeaseQueue) -> Option<(Span, bool)> {
+        if queue.is_empty() {
+            return None;
+        }
+        let holder = self.holders[queue.head as usize];
+        let offset = self.arena.offset(queue.head) + u64::from(holder.start);
+        Some((Span { offset, length: holder.length }, queue.head >= self.arena.buffers()))
+    }
+
+    /// The kernel took `bytes` from the front of `queue`; what is empty goes back.
+    pub fn advance(&mut self, queue: &mut LeaseQueue, bytes: u32, ring: &mut impl Ring) {
+        assert!(!queue.is_empty(), "bytes were sent from an empty queue");
+        let number = queue.head;
+        let holder = &mut self.holders[number as usize];
+        assert!(bytes <= holder.length, "more was sent than was offered");
+        holder.start += bytes;
+        holder.length -= bytes;
+        let (empty, next) = (holder.length == 0, holder.next);
+        if number >= self.arena.buffers() {
+            self.spilled -= u64::from(bytes);
+        }
+        if empty {
+            queue.head = next;
+            if next == NONE {
+                queue.tail = NONE;
+            }
+            self.release(number, ring);
+        }
+    }
+
+    /// Gives back everything in `queue`, or everything but the front while the kernel reads it.
+    pub fn clear(&mut self, queue: &mut LeaseQueue, keep_front: bool, ring: &mut impl Ring) {
+        let mut number = queue.head;
+        if keep_front && number != NONE {
+            number = std::mem::replace(&mut self.holders[number as usize].next, NONE);
+            queue.tail = queue.head;
+        } else {
+            *queue = LeaseQueue::EMPTY;
+        }
+        while number != NONE {
+            let next = self.holders[number as usize].next;
+            self.release(number, ring);
+            number = next;
+        }
+    }
+
+    /// Copies what `queue` holds in pool buffers to chunks, in place, and gives the buffers back.
+    /// False when the chunks ran out: the rest stays where it is. No pool buffer of the queue may be
+    /// with the kernel.
+    pub fn spill(&mut self, queue: &mut LeaseQueue, ring: &mut impl Ring) -> bool {
+        let mut number = std::mem::replace(queue, LeaseQueue::EMPTY).head;
+        let mut room = true;
+        while number != NONE {
+            let next = self.holders[number as usize].next;
+            let pooled = number < self.arena.buffers();
+            if pooled && room {
+                room = self.copy_out(queue, number);
+            }
+            if pooled && room {
+                self.release(number, ring);
+            } else {
+                self.link(queue, number);
+            }
+            number = next;
+        }
+        room
+    }
+
+    /// Moves the bytes of pool buffer `number` to chunks at the end of `queue`; false when the
+    /// chunks ran out first, with the rest still in the buffer.
+    fn copy_out(&mut self, queue: &mut LeaseQueue, number: u32) -> bool {
+        while self.holders[number as usize].length > 0 {
+            let Some(chunk) = self.chunk_with_room(queue) else { return false };
+            let (from, to) = (self.holders[number as usize], self.holders[chunk as usize]);
+            let end = to.start + to.length;
+            let length = from.length.min(CHUNK - end);
+            let source = self.arena.offset(number) + u64::from(from.start);
+            let target = self.arena.offset(chunk) + u64::from(end);
+            self.arena.copy(source, target, length);
+            self.holders[chunk as usize].length += length;
+            self.holders[number as usize].start += length;
+            self.holders[number as usize].length -= length;
+            self.spilled += u64::from(length);
+        }
+        true
+    }
+
+    /// The last chunk of `queue` if there is room behind its bytes, else a new one. The kernel may
+    /// be sending from it: it reads only the bytes it was offered, and those stay.
+    fn chunk_with_room(&mut self, queue: &mut LeaseQueue) -> Option<u32> {
+        if queue.tail != NONE && queue.tail >= self.arena.buffers() {
+            let last = self.holders[queue.tail as usize];
+            if last.start + last.length < CHUNK {
+                return Some(queue.tail);
+            }
+        }
+        let chunk = self.free_chunks.pop()?;
+        self.holders[chunk as usize] = Holder { start: 0, length: 0, next: NONE, leased: true };
+        self.link(queue, chunk);
+        Some(chunk)
+    }
+}

@@ -1,0 +1,593 @@
+//! The server by completion: what is asked of the kernel, and what happens when it answers. Read it
+//! beside the event loop of `epoll_baseline`, which has the same parts in the same order.
+//!
+//! It needs a [`Ring`] and nothing else: no system call, clock or pointer stands here, and no
+//! feature is named. Whether a receive or an accept is multishot, for example, shows only in
+//! [`Completion::more`]. Accepting is in `accepting`, the end in `ending`.
+
+use super::accepting::Accepting;
+use super::buffers::{Buffers, Lease, LeaseQueue};
+use super::ending::Stopping;
+use super::token::{self, Kind};
+use crate::conn::machine::CloseReason;
+use crate::conn::{ConnId, Deadlines, Limits, Machine, Queue, Step, Table, Tick};
+use crate::ring::{Completion, Entered, Operation, Ring, Socket};
+use crate::worker::{Ending, Failure, Worker};
+use nix::errno::Errno;
+use std::time::Duration;
+
+/// What only this backend counts. The order is that of [`Own`].
+pub const COUNTERS: &[&str] = &[
+    "enters",
+    "completions",
+    "overflows",
+    "empty_pool",
+    "receives_rearmed",
+    "receives_rearmed_after_empty_pool",
+    "accepts_rearmed",
+    "receives_cancelled",
+    "enters_interrupted",
+    "enters_busy",
+    "bytes_spilled",
+    "waits_for_spill",
+    "deadline_steps",
+    "accept_pauses",
+];
+
+/// Indices into [`COUNTERS`].
+#[derive(Clone, Copy)]
+pub(super) enum Own {
+    Enters,
+    Completions,
+    Overflows,
+    EmptyPool,
+    ReceivesRearmed,
+    ReceivesRearmedAfterEmptyPool,
+    AcceptsRearmed,
+    ReceivesCancelled,
+    EntersInterrupted,
+    EntersBusy,
+    BytesSpilled,
+    WaitsForSpill,
+    DeadlineSteps,
+    AcceptPauses,
+}
+
+/// What the kernel has been asked to receive.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Receiving {
+    /// Nothing.
+    Idle,
+    /// A receive is armed.
+    Armed,
+    /// A receive is armed and its cancel is under way.
+    Cancelling,
+}
+
+/// What the kernel has been asked to send.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Sending {
+    /// Nothing.
+    Idle,
+    /// As much as fits now; answered by the enter that submits it.
+    Now,
+    /// As soon as there is room.
+    Waiting,
+}
+
+/// One connection: the policy's part, and what only a completion server has to know.
+#[derive(Debug)]
+pub(super) struct Connection {
+    pub(super) machine: Machine,
+    pub(super) socket: Socket,
+    pub(super) queue: LeaseQueue,
+    /// Bytes of the send in flight.
+    pub(super) offered: u32,
+    /// Operations the kernel has not finished answering. The slot is free again only after the
+    /// close has been answered, and the close is asked for only at 0.
+    pub(super) in_flight: u8,
+    pub(super) receiving: Receiving,
+    pub(super) sending: Sending,
+    /// True from the moment our FIN is asked for.
+    pub(super) finishing: bool,
+    /// True from the moment its operations are cancelled in order to close it.
+    pub(super) ending: bool,
+    /// True while it is ending and a send from the spill area is still in flight.
+    pub(super) chunk_awaited: bool,
+}
+
+impl Connection {
+    pub(super) const fn new(socket: Socket, now: Tick) -> Self {
+        Self {
+            machine: Machine::new(now),
+            socket,
+            queue: LeaseQueue::EMPTY,
+            offered: 0,
+            in_flight: 0,
+            receiving: Receiving::Idle,
+            sending: Sending::Idle,
+            finishing: false,
+            ending: false,
+            chunk_awaited: false,
+        }
+    }
+}
+
+/// One worker's loop over its ring.
+pub struct EventLoop<'w, R> {
+    // The ring stands before the buffers: it is dropped first, and the kernel writes no more.
+    pub(super) ring: R,
+    pub(super) buffers: Buffers<'w>,
+    pub(super) worker: &'w Worker<'w>,
+    pub(super) limits: Limits,
+    pub(super) connections: Table<Connection>,
+    pub(super) deadlines: Deadlines,
+    /// Who met an empty pool, first come first served.
+    pub(super) starved: Queue,
+    /// Who is stuck, longest first.
+    pub(super) stuck: Queue,
+    /// Who is stuck with bytes in pool buffers, because the spill area was full.
+    pub(super) unspilled: Queue,
+    pub(super) accepting: Accepting,
+    pub(super) stopping: Stopping,
+    /// How many are ending while a send from the spill area is still in flight.
+    pub(super) chunks_awaited: u32,
+    /// Operations in flight for connections.
+    pub(super) in_flight: u64,
+    /// Operations in flight for listeners, refused sockets and wake-ups.
+    pub(super) in_flight_other: u64,
+    pub(super) now: Tick,
+}
+
+impl<'w, R: Ring> EventLoop<'w, R> {
+    /// A loop over `ring`, which has been set up with the memory of `buffers`. Everything it will
+    /// need is laid out here.
+    pub fn new(mut ring: R, buffers: Buffers<'w>, worker: &'w Worker<'w>, listeners: usize) -> Self {
+        let capacity = worker.admission.limit();
+        let now = ring.now().as_millis() as Tick;
+        buffers.provide_all(&mut ring);
+        let mut this = Self {
+            ring,
+            buffers,
+            worker,
+            limits: worker.limits(),
+            connections: Table::new(capacity),
+            deadlines: Deadlines::new(capacity, now),
+            starved: Queue::new(capacity),
+            stuck: Queue::new(capacity),
+            unspilled: Queue::new(capacity),
+            accepting: Accepting::new(listeners),
+            stopping: Stopping::No,
+            chunks_awaited: 0,
+            in_flight: 0,
+            in_flight_other: 0,
+            now,
+        };
+        this.watch_wakeups();
+        this.arm_accepts();
+        this
+    }
+
+    /// Bytes reserved for the tables of `capacity` connections.
+    #[must_use]
+    pub const fn table_bytes(capacity: u32) -> u64 {
+        // The deadline wheel's entry and the links of three queues, beside the table itself.
+        Table::<Connection>::bytes(capacity) + capacity as u64 * (16 + 3 * 8)
+    }
+
+    /// Serves until stopped.
+    ///
+    /// # Errors
+    /// When the kernel lost completions, or refuses to be entered.
+    pub fn run(&mut self) -> Result<Ending, Failure> {
+        loop {
+            if let Some(ending) = self.turn()? {
+                return Ok(ending);
+            }
+        }
+    }
+
+    /// One turn: wait, dispatch, time, repeat.
+    ///
+    /// # Errors
+    /// As [`run`](Self::run).
+    pub fn turn(&mut self) -> Result<Option<Ending>, Failure> {
+        self.enter()?;
+        self.now = self.ring.now().as_millis() as Tick;
+        let completions = self.dispatch_all();
+        self.spill_the_waiting();
+        // Before anything is armed: a full submission queue is submitted in the middle of a batch.
+        self.ring.publish();
+        self.rearm_starved();
+        self.expire(completions == 0);
+        self.resume_accepting();
+        let ending = self.obey_stop();
+        self.ring.publish();
+        self.account(completions);
+        Ok(ending)
+    }
+
+    /// The only place that blocks.
+    fn enter(&mut self) -> Result<(), Failure> {
+        let until = self.wake_at();
+        let busy = self.somebody_can_be_rearmed()
+            || self.stopping.has_more_to_visit()
+            || until.is_some_and(|until| until <= self.now);
+        match self.ring.enter(u32::from(!busy), until.map(Duration::from_millis)) {
+            Entered::Done => {}
+            Entered::Interrupted => self.count(Own::EntersInterrupted, 1),
+            Entered::Busy => self.count(Own::EntersBusy, 1),
+            Entered::CompletionsLost => {
+                return Err(Failure::Failed(
+                    "the kernel lost completions of the ring (EBADR: it was out of memory for them); \
+                     what became of the connections cannot be known. Start again with a larger cq=, \
+                     fewer connections, or --backend epoll"
+                        .into(),
+                ));
+            }
+            Entered::Failed(error) => {
+                return Err(Failure::Failed(format!(
+                    "io_uring_enter failed: {} ({error:?}); use --backend epoll",
+                    error.desc()
+                )));
+            }
+        }
+        Ok(())
+    }
+
+    /// When to wake even if nothing happens.
+    fn wake_at(&self) -> Option<Tick> {
+        let times = [self.deadlines.next(), self.accepting.retry_at(), self.stopping.deadline()];
+        times.into_iter().flatten().min()
+    }
+
+    fn dispatch_all(&mut self) -> u64 {
+        let mut completions = 0;
+        while let Some(done) = self.ring.next_completion() {
+            completions += 1;
+            self.dispatch(done);
+        }
+        completions
+    }
+
+    fn dispatch(&mut self, done: Completion) {
+        let Some((kind, id)) = token::read(done.token) else { return self.on_stale(done) };
+        match kind {
+            Kind::Receive => self.on_received(id, done),
+            Kind::Send => self.on_sent(id, done),
+            Kind::Accept => self.on_accepted(id.slot as usize, done),
+            Kind::Close => self.on_closed(id, done),
+            Kind::Cancel => self.on_cancelled(id, done),
+            Kind::Shutdown => self.on_shut_down(id, done),
+            Kind::CloseRefused | Kind::CancelOther => self.in_flight_other -= 1,
+            Kind::Wakeups => self.on_woken(done),
+        }
+    }
+
+    /// A completion for a connection that is gone, or for nobody.
+    pub(super) fn on_stale(&mut self, done: Completion) {
+        self.worker.counters.stale_events.add(1);
+        if let Some(buffer) = done.buffer {
+            let lease = self.buffers.lease(buffer, done.result.max(0) as u32);
+            self.buffers.give_back(lease, &mut self.ring);
+        }
+    }
+
+    fn on_received(&mut self, id: ConnId, done: Completion) {
+        if self.connections.get(id).is_none() {
+            return self.on_stale(done);
+        }
+        // Leased whatever the result says: an end of stream or an error may carry a buffer too.
+        let lease = done.buffer.map(|buffer| self.buffers.lease(buffer, done.result.max(0) as u32));
+        let connection = self.connections.get_mut(id).expect("looked up above");
+        if !done.more {
+            connection.receiving = Receiving::Idle;
+            connection.in_flight -= 1;
+            self.in_flight -= 1;
+        }
+        let unused = match (done.outcome(), lease) {
+            (Ok(0), lease) => {
+                connection.machine.peer_finished();
+                lease
+            }
+            (Ok(bytes), Some(lease)) => self.take(id, bytes, lease),
+            (Ok(_), None) => panic!("the kernel received bytes into no buffer of ours"),
+            (Err(error), lease) => {
+                self.on_receive_failed(id, error);
+                lease
+            }
+        };
+        if let Some(lease) = unused {
+            self.buffers.give_back(lease, &mut self.ring);
+        }
+        if !done.more {
+            self.begin_drain(id);
+        }
+        self.advance(id);
+    }
+
+    /// Queues `bytes` for the echo; gives the lease back when nobody is owed them.
+    fn take(&mut self, id: ConnId, bytes: u32, lease: Lease) -> Option<Lease> {
+        let connection = self.connections.get_mut(id).expect("the caller looked it up");
+        let counters = self.worker.counters;
+        counters.receives.add(1);
+        counters.bytes_received.add(u64::from(bytes));
+        if connection.machine.discards() {
+            connection.machine.discarded(bytes);
+            counters.bytes_discarded.add(u64::from(bytes));
+            return Some(lease);
+        }
+        connection.machine.received(bytes, self.now, &self.limits);
+        self.buffers.append(&mut connection.queue, lease);
+        if connection.machine.is_stuck() {
+            self.spill(id);
+        }
+        None
+    }
+
+    fn on_receive_failed(&mut self, id: ConnId, error: Errno) {
+        let connection = self.connections.get_mut(id).expect("the caller looked it up");
+        match error {
+            Errno::ENOBUFS => {
+                self.count(Own::EmptyPool, 1);
+                self.starve(id);
+            }
+            Errno::EAGAIN => connection.machine.would_block(),
+            Errno::ECANCELED | Errno::EINTR => {}
+            Errno::ECONNRESET
+            | Errno::EPIPE
+            | Errno::ETIMEDOUT
+            | Errno::ENOTCONN
+            | Errno::ECONNABORTED
+            | Errno::EHOSTUNREACH
+            | Errno::ENETUNREACH => connection.machine.close(CloseReason::PeerReset),
+            _ => connection.machine.close(CloseReason::Failed),
+        }
+    }
+
+    fn on_sent(&mut self, id: ConnId, done: Completion) {
+        let Some(connection) = self.connections.get_mut(id) else { return self.on_stale(done) };
+        connection.in_flight -= 1;
+        self.in_flight -= 1;
+        connection.sending = Sending::Idle;
+        match done.outcome() {
+            Ok(bytes) => self.on_taken(id, bytes),
+            Err(Errno::EAGAIN) => self.on_blocked(id),
+            Err(Errno::EINTR | Errno::ECANCELED) => {}
+            Err(
+                Errno::EPIPE
+                | Errno::ECONNRESET
+                | Errno::ETIMEDOUT
+                | Errno::ENOTCONN
+                | Errno::EHOSTUNREACH
+                | Errno::ENETUNREACH
+                | Errno::ECONNABORTED,
+            ) => connection.machine.close(CloseReason::PeerReset),
+            Err(_) => connection.machine.close(CloseReason::Failed),
+        }
+        self.advance(id);
+    }
+
+    /// The kernel took `bytes` of what it was offered.
+    fn on_taken(&mut self, id: ConnId, bytes: u32) {
+        let connection = self.connections.get_mut(id).expect("the caller looked it up");
+        let counters = self.worker.counters;
+        counters.sends.add(1);
+        counters.bytes_sent.add(u64::from(bytes));
+        let was_stuck = connection.machine.is_stuck();
+        connection.machine.sent(bytes, self.now, &self.limits);
+        let short = bytes < connection.offered;
+        self.buffers.advance(&mut connection.queue, bytes, &mut self.ring);
+        if was_stuck && !connection.ending {
+            // It made progress: it is no longer among those who have been stuck longest.
+            self.stuck.remove(id.slot);
+            if connection.machine.is_stuck() {
+                self.stuck.push_back(id.slot);
+            } else {
+                self.unspilled.remove(id.slot);
+            }
+        }
+        if short {
+            counters.short_sends.add(1);
+            self.on_blocked(id);
+        }
+    }
+
+    /// The kernel took less than it was offered. What is owed leaves the shared buffers at once, so
+    /// that a peer that does not read takes nothing from those who do.
+    fn on_blocked(&mut self, id: ConnId) {
+        let connection = self.connections.get_mut(id).expect("the caller looked it up");
+        if connection.ending {
+            return;
+        }
+        if connection.machine.blocked(self.now) {
+            self.stuck.push_back(id.slot);
+            if let Some(deadline) = connection.machine.deadline(&self.limits) {
+                self.deadlines.schedule(id.slot, deadline);
+            }
+        }
+        self.spill(id);
+    }
+
+    /// Moves what a stuck connection holds in pool buffers to the spill area, or lets it wait for room.
+    pub(super) fn spill(&mut self, id: ConnId) {
+        let connection = self.connections.get_mut(id).expect("the caller looked it up");
+        let before = self.buffers.spilled();
+        let complete = self.buffers.spill(&mut connection.queue, &mut self.ring);
+        self.count(Own::BytesSpilled, self.buffers.spilled() - before);
+        if !complete && !self.unspilled.contains(id.slot) {
+            self.unspilled.push_back(id.slot);
+            self.count(Own::WaitsForSpill, 1);
+        }
+    }
+
+    /// Gives room in the spill area to those who wait for it, in order; closes the longest stuck
+    /// when there is none.
+    fn spill_the_waiting(&mut self) {
+        while let Some(slot) = self.unspilled.front() {
+            let id = self.connections.id_at(slot).expect("who waits for spill is in the table");
+            let connection = self.connections.get_mut(id).expect("just looked up");
+            if !self.buffers.spill(&mut connection.queue, &mut self.ring) {
+                self.close_longest_stuck();
+                // Its chunks come back when the kernel has answered its send.
+                if self.unspilled.front() == Some(slot) {
+                    break;
+                }
+            } else {
+                self.unspilled.remove(slot);
+                self.advance(id);
+            }
+        }
+    }
+
+    fn close_longest_stuck(&mut self) {
+        if self.chunks_awaited > 0 {
+            return; // One is ending already: its chunks are on their way back.
+        }
+        let Some(slot) = self.stuck.front() else { return };
+        let id = self.connections.id_at(slot).expect("who is stuck is in the table");
+        let connection = self.connections.get_mut(id).expect("just looked up");
+        connection.machine.close(CloseReason::SpillFull);
+        self.advance(id);
+    }
+
+    fn on_cancelled(&mut self, id: ConnId, done: Completion) {
+        let Some(connection) = self.connections.get_mut(id) else { return self.on_stale(done) };
+        connection.in_flight -= 1;
+        self.in_flight -= 1;
+        self.advance(id);
+    }
+
+    /// Does whatever the state of the connection asks for now. Called after every change.
+    pub(super) fn advance(&mut self, id: ConnId) {
+        let Some(connection) = self.connections.get_mut(id) else { return };
+        match connection.machine.step() {
+            Step::Close(reason) => return self.end(id, reason),
+            Step::FinishWriting => self.finish_writing(id),
+            Step::Continue => {}
+        }
+        self.send_next(id);
+        self.receive_more(id);
+    }
+
+    fn send_next(&mut self, id: ConnId) {
+        let connection = self.connections.get_mut(id).expect("the caller looked it up");
+        if connection.sending != Sending::Idle {
+            return;
+        }
+        let Some((span, spilled)) = self.buffers.front(&connection.queue) else { return };
+        let wait = connection.machine.is_stuck();
+        if wait && !spilled {
+            return; // It waits for room in the spill area, not for the kernel with a shared buffer.
+        }
+        connection.offered = span.length;
+        connection.sending = if wait { Sending::Waiting } else { Sending::Now };
+        connection.in_flight += 1;
+        self.in_flight += 1;
+        let operation = Operation::Send { socket: connection.socket, span, wait };
+        self.ring.push(operation, token::of(Kind::Send, id));
+    }
+
+    fn receive_more(&mut self, id: ConnId) {
+        let connection = self.connections.get_mut(id).expect("the caller looked it up");
+        let credit = connection.machine.credit(&self.limits);
+        match connection.receiving {
+            Receiving::Idle if credit > 0 && !self.starved.contains(id.slot) => {
+                if self.buffers.free() == 0 || !self.starved.is_empty() {
+                    self.starve(id);
+                } else {
+                    self.arm_receive(id);
+                }
+            }
+            // Without a limit the kernel would go on: it has to be told.
+            Receiving::Armed if credit == 0 && !self.ring.obeys_limit() => self.cancel_receive(id),
+            _ => {}
+        }
+    }
+
+    fn arm_receive(&mut self, id: ConnId) {
+        let connection = self.connections.get_mut(id).expect("the caller looked it up");
+        let (socket, limit) = (connection.socket, connection.machine.credit(&self.limits));
+        let operation = if connection.machine.reads_only_what_arrived() {
+            Operation::ReceiveNow { socket, limit }
+        } else {
+            Operation::Receive { socket, limit }
+        };
+        connection.receiving = Receiving::Armed;
+        connection.in_flight += 1;
+        self.in_flight += 1;
+        self.count(Own::ReceivesRearmed, 1);
+        self.ring.push(operation, token::of(Kind::Receive, id));
+    }
+
+    pub(super) fn cancel_receive(&mut self, id: ConnId) {
+        let connection = self.connections.get_mut(id).expect("the caller looked it up");
+        assert_eq!(connection.receiving, Receiving::Armed);
+        connection.receiving = Receiving::Cancelling;
+        connection.in_flight += 1;
+        self.in_flight += 1;
+        self.count(Own::ReceivesCancelled, 1);
+        let target = token::of(Kind::Receive, id);
+        self.ring.push(Operation::Cancel { target }, token::of(Kind::Cancel, id));
+    }
+
+    fn starve(&mut self, id: ConnId) {
+        if !self.starved.contains(id.slot) {
+            self.starved.push_back(id.slot);
+        }
+    }
+
+    fn somebody_can_be_rearmed(&self) -> bool {
+        !self.starved.is_empty() && self.buffers.free() > 0
+    }
+
+    /// Re-arms as many of the starved as there are free buffers. One that is answered by an empty
+    /// pool again goes to the back; one that is not answered has left the queue and passed the turn
+    /// on: the loop does not block while somebody waits and a buffer is free.
+    fn rearm_starved(&mut self) {
+        for _ in 0..self.buffers.free().min(self.starved.len()) {
+            let slot = self.starved.pop_front().expect("counted above");
+            let id = self.connections.id_at(slot).expect("who is starved is in the table");
+            let connection = self.connections.get(id).expect("just looked up");
+            if connection.machine.credit(&self.limits) > 0 {
+                self.count(Own::ReceivesRearmedAfterEmptyPool, 1);
+                self.arm_receive(id);
+            }
+        }
+    }
+
+    /// Looks at those whose time may have come.
+    fn expire(&mut self, quiet: bool) {
+        if !self.deadlines.ripe(self.now, quiet) {
+            return;
+        }
+        while let Some(slot) = self.deadlines.pop(self.now) {
+            self.count(Own::DeadlineSteps, 1);
+            let Some(id) = self.connections.id_at(slot) else { continue };
+            let connection = self.connections.get_mut(id).expect("just looked up");
+            if let Some(reason) = connection.machine.expired(self.now, &self.limits) {
+                connection.machine.close(reason);
+                self.advance(id);
+            } else if let Some(deadline) = connection.machine.deadline(&self.limits) {
+                self.deadlines.schedule(slot, deadline);
+            }
+        }
+    }
+
+    pub(super) fn count(&self, own: Own, amount: u64) {
+        self.worker.counters.own.at(own as usize).add(amount);
+    }
+
+    fn account(&self, completions: u64) {
+        let counters = self.worker.counters;
+        counters.system_calls.set(self.ring.enters());
+        counters.own.at(Own::Enters as usize).set(self.ring.enters());
+        counters.own.at(Own::Overflows as usize).set(self.ring.overflows());
+        self.count(Own::Completions, completions);
+        counters.open.set(self.connections.len() as u64);
+        counters.lent.set(u64::from(self.buffers.lent()));
+        counters.in_flight.set(self.in_flight);
+        counters.waiting.set(u64::from(self.starved.len()));
+        counters.spilled.set(self.buffers.spilled());
+    }
+}

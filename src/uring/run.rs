@@ -1,0 +1,127 @@
+//! From a worker's share to a running loop: memory, ring, loop, in the order that lets them end in
+//! the opposite one. It runs on the worker's own thread, after pinning: the kernel binds the ring to
+//! the thread that makes it, and memory lands where it is first touched.
+
+use super::buffers::{Arena, Buffers};
+use super::event_loop::EventLoop;
+use crate::features::{Files, Uring};
+use crate::ring::real::RealRing;
+use crate::ring::setup;
+use crate::worker::{Ending, Failure, Laid, Worker};
+use io_uring::IoUring;
+use std::io;
+
+/// Completion entries below which a queue that does not fit is given up instead of halved.
+const CQ_MIN: u32 = 256;
+/// Slots of a direct-descriptor table beyond the connection limit: a full table makes the kernel
+/// drop peers, and a burst of accepts can overshoot the limit before it is cancelled.
+const SLOTS_MARGIN: u32 = 1024;
+
+/// Serves until told to stop.
+///
+/// # Errors
+/// When the ring cannot be set up as asked, or the kernel lost completions.
+pub fn run(mut worker: Worker<'_>) -> Result<Ending, Failure> {
+    let mut laid = Laid { worker: worker.index, ..Laid::default() };
+    let features = &worker.config.uring;
+    let arena =
+        Arena::new(features.buffer_count, features.buffer_size, worker.spill_limit()).map_err(|error| {
+            failed("memory for the buffers", &error, "choose a smaller buffer-count= or buffer-size=")
+        })?;
+    let (mut io_uring, features) = make_ring(features, &mut laid)?;
+    register_slots(&io_uring, &features, &worker)?;
+    let listeners = std::mem::take(&mut worker.listeners);
+    let (stop, index, count) = (worker.stop, worker.index, listeners.len());
+    let wake_others = move || stop.wake_others(index);
+    let ring =
+        RealRing::new(&mut io_uring, &features, arena.memory(), listeners, stop.waker(index), &wake_others)
+            .map_err(|error| refused("the buffer ring or the registered ring descriptor", &error))?;
+    describe(&mut laid, &features, &worker);
+    let mut event_loop = EventLoop::new(ring, Buffers::new(&arena), &worker, count);
+    (worker.ready)(laid);
+    let ending = event_loop.run();
+    drop(event_loop);
+    drop(io_uring);
+    if !matches!(ending, Ok(Ending::Drained)) {
+        // Operations may be in flight, and the kernel ends a ring in its own time: the memory is
+        // left to the end of the process, which is near.
+        std::mem::forget(arena);
+    }
+    ending
+}
+
+/// Makes the ring; halves a completion queue that was not typed until it fits, and says so.
+fn make_ring(wanted: &Uring, laid: &mut Laid) -> Result<(IoUring, Uring), Failure> {
+    let mut features = wanted.clone();
+    loop {
+        match setup::make(&features) {
+            Ok(ring) => {
+                if features.cq < wanted.cq {
+                    laid.notes.push(format!(
+                        "worker {}: the completion queue has {} entries instead of {}: no more memory may be \
+                         locked (raise `ulimit -l`, or type a smaller cq=)",
+                        laid.worker, features.cq, wanted.cq
+                    ));
+                }
+                return Ok((ring, features));
+            }
+            Err(error)
+                if error.raw_os_error() == Some(libc::ENOMEM)
+                    && !features.sizes_typed
+                    && features.cq / 2 >= CQ_MIN.max(features.sq) =>
+            {
+                features.cq /= 2;
+            }
+            Err(error) => return Err(refused("the ring", &error)),
+        }
+    }
+}
+
+fn register_slots(ring: &IoUring, features: &Uring, worker: &Worker<'_>) -> Result<(), Failure> {
+    if features.files == Files::Normal {
+        return Ok(());
+    }
+    let limit = worker.admission.limit();
+    let table = rustix::process::getrlimit(rustix::process::Resource::Nofile).current.unwrap_or(u64::MAX);
+    let slots = u64::from(limit + SLOTS_MARGIN).min(table) as u32;
+    setup::register_slots(ring, slots)
+        .map_err(|error| refused(&format!("a table of {slots} direct descriptors"), &error))
+}
+
+fn describe(laid: &mut Laid, features: &Uring, worker: &Worker<'_>) {
+    let connections = worker.admission.limit();
+    let pool = u64::from(features.buffer_count) * u64::from(features.buffer_size);
+    laid.memory = vec![
+        ("buffers", pool + u64::from(features.buffer_count) * 16),
+        // 64 and 16 bytes an entry: struct io_uring_sqe and struct io_uring_cqe.
+        ("queues", u64::from(features.sq) * 64 + u64::from(features.cq) * 16),
+        ("tables", EventLoop::<RealRing<'_>>::table_bytes(connections)),
+        ("spill", worker.spill_limit()),
+    ];
+    laid.sizes = vec![("sq", u64::from(features.sq)), ("cq", u64::from(features.cq))];
+}
+
+fn refused(what: &str, error: &io::Error) -> Failure {
+    let remedy = match error.raw_os_error() {
+        Some(libc::EPERM | libc::EACCES) => {
+            "io_uring is not allowed here (the sysctl kernel.io_uring_disabled, or the seccomp filter of a \
+             container); allow it, or use --backend epoll"
+        }
+        Some(libc::ENOSYS) => "this kernel, or a seccomp filter, has no io_uring; use --backend epoll",
+        Some(libc::ENOMEM) => {
+            "no more memory may be locked by this user; raise `ulimit -l`, choose a smaller cq= or \
+             buffer-count=, or use --backend epoll"
+        }
+        Some(libc::EMFILE) => "RLIMIT_NOFILE bounds it; raise `ulimit -n`, or lower --max-connections",
+        Some(libc::EINVAL) => {
+            "this kernel does not know a feature that is in force (`--uring help` tells which); \
+             choose another, or use --backend epoll"
+        }
+        _ => "use --backend epoll",
+    };
+    Failure::Unavailable(format!("the kernel refuses {what}: {error}. {remedy}"))
+}
+
+fn failed(what: &str, error: &io::Error, remedy: &str) -> Failure {
+    Failure::Failed(format!("no {what}: {error}; {remedy}"))
+}
