@@ -55,7 +55,10 @@ impl Payload {
                 let owner = owner(&chunk[at..]).map_or("nobody's".into(), |(connection, offset)| {
                     format!("those of connection {connection} at {offset}")
                 });
-                return Err(format!("connection {}: wrong at byte {place}; the bytes are {owner}", self.connection));
+                return Err(format!(
+                    "connection {}: wrong at byte {place}; the bytes are {owner}",
+                    self.connection
+                ));
             }
         }
         Ok(())
@@ -268,7 +271,7 @@ impl Peer {
                 Ok(count) => {
                     self.payload.check(self.verified, &scratch[..count])?;
                     self.verified += count as u64;
-                    moved = true;
+                    moved = self.verified < target;
                 }
                 Err(error) if error.kind() == ErrorKind::WouldBlock => {}
                 Err(error) => return Err(format!("receive after {} bytes: {error}", self.verified)),
@@ -322,7 +325,10 @@ pub fn try_exchange(peers: &mut [Peer], count: u64, window: u64) -> Result<(), S
         } else if moved.elapsed() > GUARD {
             let late = peers.iter().zip(&targets).find(|(peer, target)| peer.verified < **target);
             let (peer, target) = late.expect("somebody is missing");
-            return Err(format!("{missing} stuck; one sent {} and got {} of {target}", peer.sent, peer.verified));
+            return Err(format!(
+                "{missing} stuck; one sent {} and got {} of {target}",
+                peer.sent, peer.verified
+            ));
         }
         for event in &events[..came] {
             let index = event.data() as usize;

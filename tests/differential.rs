@@ -129,7 +129,11 @@ fn run_all(address: SocketAddr, scripts: &[Script]) -> Vec<Seen> {
     for group in scripts.chunks(AT_ONCE) {
         thread::scope(|scope| {
             let peers: Vec<_> = group.iter().map(|script| scope.spawn(|| run(address, script))).collect();
-            seen.extend(peers.into_iter().map(|peer| peer.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))));
+            seen.extend(
+                peers
+                    .into_iter()
+                    .map(|peer| peer.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))),
+            );
         });
     }
     seen

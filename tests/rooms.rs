@@ -201,7 +201,12 @@ fn flatten(stream: TokenStream, module: &[String], test: bool, out: &mut Vec<Tok
                 };
                 flatten(group.stream(), &inner, test || test_item, out);
                 let line = group.span_close().start().line;
-                out.push(Token { text: close.into(), line, module: module.to_vec(), test: test || test_item });
+                out.push(Token {
+                    text: close.into(),
+                    line,
+                    module: module.to_vec(),
+                    test: test || test_item,
+                });
                 test_item |= is_cfg_test(&trees[..index], group);
                 test_item &= group.delimiter() != Delimiter::Brace;
             }
@@ -360,7 +365,9 @@ fn event_loops(source: &Source) -> Vec<String> {
         _ => None,
     };
     (0..tokens.len())
-        .filter_map(|index| Some(source.at(&tokens[index], &format!("an event loop names {}", wrong(index)?))))
+        .filter_map(|index| {
+            Some(source.at(&tokens[index], &format!("an event loop names {}", wrong(index)?)))
+        })
         .collect()
 }
 
@@ -429,7 +436,11 @@ fn broken_samples() {
 fn sound_samples() {
     let sound: &[(Rule, &str, &str)] = &[
         (imports, "src/conn/machine.rs", "use super::Tick; use crate::conn::table::Table;"),
-        (imports, "src/conn/machine.rs", "/* use crate::config; */ // crate::ring\nconst X: &str = \"crate::uring\";"),
+        (
+            imports,
+            "src/conn/machine.rs",
+            "/* use crate::config; */ // crate::ring\nconst X: &str = \"crate::uring\";",
+        ),
         (imports, "src/conn/machine.rs", "/// See [`crate::config`].\nmod inner { use super::super::Tick; }"),
         (imports, "src/conn/machine.rs", "#[cfg(test)] mod tests { use crate::ring::sim; use super::*; }"),
         (imports, "src/uring/mod.rs", "use crate::{conn::{Machine, Step}, ring::{self, Ring}};"),
@@ -437,7 +448,11 @@ fn sound_samples() {
         (imports, "src/conn/machine.rs", "pub(crate) struct X; impl X { fn f(self) {} }"),
         (unsafe_rooms, "src/ring/real.rs", "fn f() { unsafe { g() } }"),
         (unsafe_rooms, "src/stop.rs", "#![deny(unsafe_code)] // unsafe\nconst X: &str = \"unsafe {}\";"),
-        (printing, "src/stop.rs", "#[cfg(test)] mod tests { fn f() { println!(\"x\") } } fn g() { writeln!(a) }"),
+        (
+            printing,
+            "src/stop.rs",
+            "#[cfg(test)] mod tests { fn f() { println!(\"x\") } } fn g() { writeln!(a) }",
+        ),
         (event_loops, "src/uring/event_loop.rs", "use nix::errno::Errno; fn f(a: u8, b: &mut u8) { a * b; }"),
         (event_loops, "src/uring/event_loop.rs", "#[cfg(test)] mod tests { use std::time::Instant; }"),
         (event_loops, "src/uring/run.rs", "use std::time::Instant;"),

@@ -196,8 +196,7 @@ impl Process {
             thread::sleep(Duration::from_millis(1));
             stderr = self.stderr();
         }
-        let (code, signal) = (status.code(), status.signal());
-        Ended { code, signal, lines, stderr, ran: self.started.elapsed(), ending: from.elapsed() }
+        Ended { code: status.code(), signal: status.signal(), lines, stderr, ran: self.started.elapsed() }
     }
 }
 
@@ -222,8 +221,6 @@ pub struct Ended {
     pub stderr: String,
     /// From its start to its end.
     pub ran: Duration,
-    /// From the first look for its end.
-    pub ending: Duration,
 }
 
 impl Ended {
@@ -284,7 +281,7 @@ impl Server {
 
     /// Waits until the account shows what is awaited.
     #[track_caller]
-    pub fn wait_until(&self, what: &str, shown: impl Fn(&Account) -> bool) -> Account {
+    pub fn wait_until(&self, what: &str, mut shown: impl FnMut(&Account) -> bool) -> Account {
         let from = Instant::now();
         loop {
             let account = self.stats();
@@ -354,5 +351,10 @@ impl Account {
 
 #[track_caller]
 fn sum(group: &Value) -> u64 {
-    group.as_object().expect("a group of numbers").values().map(|value| value.as_u64().expect("a number")).sum()
+    group
+        .as_object()
+        .expect("a group of numbers")
+        .values()
+        .map(|value| value.as_u64().expect("a number"))
+        .sum()
 }

@@ -79,7 +79,8 @@ pub fn unless_missing(
     let Some((need, reason)) = needs.iter().find_map(|need| Some((*need, need.missing()?))) else {
         return Trial::test(name, body);
     };
-    let required = need == Need::Uring && std::env::var_os("C10K_REQUIRE_URING").is_some_and(|value| value == "1");
+    let required =
+        need == Need::Uring && std::env::var_os("C10K_REQUIRE_URING").is_some_and(|value| value == "1");
     let sentence = reason.clone();
     Trial::test(name, move || Err(Failed::from(sentence)))
         .with_kind(format!("skipped: {reason}"))

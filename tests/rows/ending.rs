@@ -146,9 +146,8 @@ fn data_comes_before_the_end_and_the_end_is_noticed_once(case: &mut Case) {
             peer.reset();
         }
     }
-    let account = server.wait_until("all are gone", |account| {
-        account.closed() + account.get("refused_aborted") == count
-    });
+    let account = server
+        .wait_until("all are gone", |account| account.closed() + account.get("refused_aborted") == count);
     let calls = account.get("system_calls") - before;
     assert!(calls <= 10 * count, "{calls} system calls for {count} connections");
     // And nobody spins on a dead one.

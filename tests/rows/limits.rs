@@ -22,7 +22,9 @@ pub fn rows() -> Vec<Row> {
             .with("--max-connections 60")
             .on(&[Variant::EpollShared])
             .workers(5),
-        row!(a_small_direct_table_refuses_by_the_account).with("--max-connections 32").on(&[Variant::UringDirect]),
+        row!(a_small_direct_table_refuses_by_the_account)
+            .with("--max-connections 32")
+            .on(&[Variant::UringDirect]),
         row!(the_soft_descriptor_limit_is_raised).starts_its_own().needs(Need::Prlimit),
         row!(a_low_descriptor_limit_lowers_the_connections_and_is_said).starts_its_own().needs(Need::Prlimit),
     ]
@@ -168,10 +170,7 @@ fn set_descriptor_limit(server: &Server, soft: Option<u64>) {
 
 fn highest_descriptor(server: &Server) -> u64 {
     let names = std::fs::read_dir(format!("/proc/{}/fd", server.pid)).expect("procfs");
-    names
-        .filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok())
-        .max()
-        .expect("a descriptor")
+    names.filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok()).max().expect("a descriptor")
 }
 
 /// Takes out the peers whose sockets the server holds under numbers of `limit` and above.

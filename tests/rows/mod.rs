@@ -176,7 +176,7 @@ impl Row {
         needs.extend(variant.is_ring().then_some(Need::Uring));
         let (body, command, started) = (self.body, self.command(variant), self.started);
         unless_missing(format!("{}::{}", self.name, variant.name()), &needs, move || {
-            let mut case = Case { variant, command, server: None, before: [0; GAUGES.len()], descriptors: 0 };
+            let mut case = Case { command, server: None, before: [0; GAUGES.len()], descriptors: 0 };
             if started {
                 case.start();
             }
@@ -189,8 +189,6 @@ impl Row {
 
 /// One row on one variant while it runs.
 pub struct Case {
-    /// Which server.
-    pub variant: Variant,
     /// Its command line.
     pub command: Vec<String>,
     server: Option<Server>,

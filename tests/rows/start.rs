@@ -112,7 +112,17 @@ fn a_privileged_port_is_explained(case: &mut Case) {
 
 /// F80: not an address.
 fn a_wrong_address_is_a_usage_error(_: &mut Case) {
-    let wrong = ["", "127.0.0.1", "127.0.0.1:65536", "127.0.0.1:-1", "localhost:8888", "1.2.3.4.5:1", ":::1", "[::1]", "8888"];
+    let wrong = [
+        "",
+        "127.0.0.1",
+        "127.0.0.1:65536",
+        "127.0.0.1:-1",
+        "localhost:8888",
+        "1.2.3.4.5:1",
+        ":::1",
+        "[::1]",
+        "8888",
+    ];
     for address in wrong {
         let ended = Launch::new(["--listen", address]).end();
         refused(&ended, 2, &["--listen", address]);
@@ -156,7 +166,8 @@ fn an_ipv6_listener_takes_no_ipv4(case: &mut Case) {
 
 /// F81: a namespace in which IPv6 is off.
 fn without_ipv6_it_says_so(case: &mut Case) {
-    let script = "echo 1 > /proc/sys/net/ipv6/conf/all/disable_ipv6; ip link set lo up 2>/dev/null; exec \"$@\"";
+    let script =
+        "echo 1 > /proc/sys/net/ipv6/conf/all/disable_ipv6; ip link set lo up 2>/dev/null; exec \"$@\"";
     let launcher = ["unshare", "-n", "sh", "-c", script, "sh"];
     let ended = own(case, "[::1]:0").through(&launcher).end();
     refused(&ended, 1, &["[::1]"]);
@@ -170,13 +181,26 @@ fn a_wrong_number_is_a_usage_error(_: &mut Case) {
     for flag in numbers {
         cases.extend(wrong.map(|value| (flag, value)));
     }
-    for flag in ["--idle-timeout", "--write-timeout", "--drain-timeout", "--stats-every", "--user-timeout", "--keepalive"] {
+    for flag in [
+        "--idle-timeout",
+        "--write-timeout",
+        "--drain-timeout",
+        "--stats-every",
+        "--user-timeout",
+        "--keepalive",
+    ] {
         cases.extend(["-1s", "5 parsecs", "", "99999999999999999999s", "s"].map(|value| (flag, value)));
     }
     for flag in ["--spill-limit", "--unsent-limit", "--recv-buffer"] {
         cases.extend(["-1", "4Xi", "", "99999999999999Gi"].map(|value| (flag, value)));
     }
-    cases.extend([("--workers", "0"), ("--workers", "100000"), ("--max-connections", "0"), ("--cpus", "0-"), ("--cpus", "99999")]);
+    cases.extend([
+        ("--workers", "0"),
+        ("--workers", "100000"),
+        ("--max-connections", "0"),
+        ("--cpus", "0-"),
+        ("--cpus", "99999"),
+    ]);
     for (flag, value) in cases {
         let argument = format!("{flag}={value}");
         let ended = Launch::new([argument.as_str(), "--listen=127.0.0.1:0", "--backend=epoll"]).end();
@@ -243,7 +267,12 @@ fn what_is_unknown_is_a_usage_error(_: &mut Case) {
     ];
     for arguments in cases {
         let ended = Launch::new(&arguments).end();
-        assert_eq!((ended.code, ended.signal), (Some(2), None), "{}", &ended.stderr[..ended.stderr.len().min(500)]);
+        assert_eq!(
+            (ended.code, ended.signal),
+            (Some(2), None),
+            "{}",
+            &ended.stderr[..ended.stderr.len().min(500)]
+        );
         assert!(!ended.stderr.contains("panicked"));
     }
 }
@@ -276,7 +305,7 @@ fn after_a_kill_the_same_port_binds_again(case: &mut Case) {
         server.signal(Signal::SIGKILL);
         assert_eq!(server.wait().signal, Some(Signal::SIGKILL as i32));
         // Whatever still came was right: that is checked while it is received.
-        peers.iter_mut().for_each(|peer| drop(peer.receive_to_end()));
+        peers.iter_mut().for_each(|peer| _ = peer.receive_to_end());
     }
     case.adopt(own(case, &address).start());
 }

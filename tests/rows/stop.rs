@@ -75,15 +75,13 @@ fn stopped_while_they_stream(case: &mut Case, count: usize, afterwards: impl Fn(
     let server = case.take();
     let afterwards = &afterwards;
     let verified: u64 = thread::scope(|scope| {
-        let stream = |peer| {
-            scope.spawn(move || {
-                stream_to_end(peer);
-                afterwards(peer);
-                let _ = peer.stream.shutdown(Shutdown::Both);
-                peer.verified
-            })
+        let stream = |peer: &mut Peer| {
+            stream_to_end(peer);
+            afterwards(peer);
+            let _ = peer.stream.shutdown(Shutdown::Both);
+            peer.verified
         };
-        let streams: Vec<_> = peers.iter_mut().map(stream).collect();
+        let streams: Vec<_> = peers.iter_mut().map(|peer| scope.spawn(move || stream(peer))).collect();
         server.wait_until("all stream", |account| account.get("bytes_sent") > count as u64 * 50_000);
         server.signal(Signal::SIGTERM);
         streams.into_iter().map(|stream| stream.join().expect("no panic")).sum()
