@@ -18,13 +18,18 @@
 //! state between workers but counters, permits and the stop.
 #![deny(missing_docs, unreachable_pub, unsafe_code)]
 
+pub mod cli;
 pub mod config;
 pub mod conn;
 pub mod counters;
 pub mod features;
+pub mod host;
+pub mod result;
 #[allow(unsafe_code)] // The kernel interface: one of the rooms of `unsafe`.
 pub mod ring;
+pub mod server;
 pub mod stop;
+pub mod units;
 pub mod uring;
 pub mod worker;
 

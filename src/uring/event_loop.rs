@@ -328,6 +328,8 @@ impl<'w, R: Ring> EventLoop<'w, R> {
     fn on_receive_failed(&mut self, id: ConnId, error: Errno) {
         let connection = self.connections.get_mut(id).expect("the caller looked it up");
         match error {
+            // Who is ending has left every queue for good.
+            Errno::ENOBUFS if connection.ending => {}
             Errno::ENOBUFS => {
                 self.count(Own::EmptyPool, 1);
                 self.starve(id);

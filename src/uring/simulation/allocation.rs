@@ -1,0 +1,1 @@
+//! No allocation on the path of a healthy message.

@@ -1,0 +1,1 @@
+//! Bugs planted between the loop and the kernel.
