@@ -228,7 +228,7 @@ fn a_wrong_size_is_refused_before_the_kernel_sees_it(_: &mut Case) {
         "cq=0",
         "cq=1048576",
         "sq=8,cq=4",
-        "buffer-count=32768,buffer-size=1Ti",
+        "buffer-size=1Gi,buffer-count=32768",
         "sq=99999999999999999999",
     ];
     for features in wrong {
