@@ -226,14 +226,15 @@ impl Check<'_> {
             }
             _ => {}
         }
-        asked.unwrap_or_else(|| match self.facts.answers.unavailable() {
-            _ if uring => Backend::Uring,
-            _ if epoll => Backend::Epoll,
-            None => Backend::Uring,
-            Some(sentence) => {
-                self.notes.push(format!("epoll was taken, because uring cannot run here: {sentence}"));
-                Backend::Epoll
-            }
+        asked.unwrap_or_else(|| {
+            let (backend, reason) = match self.facts.answers.unavailable() {
+                _ if uring => (Backend::Uring, "its features were typed".into()),
+                _ if epoll => (Backend::Epoll, "its features were typed".into()),
+                None => (Backend::Uring, "this kernel allows it".into()),
+                Some(sentence) => (Backend::Epoll, format!("uring cannot run here: {sentence}")),
+            };
+            self.notes.push(format!("--backend auto took {}: {reason}", backend.name()));
+            backend
         })
     }
 
