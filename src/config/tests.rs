@@ -228,8 +228,12 @@ fn untyped_queues_shrink_until_they_fit_into_locked_memory() {
         );
         assert!(checked.in_force.contains(&("cq", features.cq.to_string())));
     }
-    let refused = with("--workers 16", &locked(64 << 10)).unwrap_err();
+    let refused = with("--backend uring --workers 16", &locked(64 << 10)).unwrap_err();
     assert!(refused[0].text.contains("fewer --workers"), "{}", refused[0].text);
+    let checked = with("--workers 16", &locked(64 << 10)).unwrap();
+    assert_eq!(checked.config.backend, Backend::Epoll);
+    assert!(checked.notes[0].contains("auto took epoll, because uring does not fit"), "{:?}", checked.notes);
+    assert!(checked.in_force.iter().any(|(name, _)| *name == "trigger"));
 }
 
 #[test]
