@@ -36,9 +36,11 @@ impl BufferRing {
     /// Tells the kernel of it.
     pub(super) fn register(&self, submitter: &io_uring::Submitter<'_>) -> io::Result<()> {
         let address = self.entries() as u64;
-        // SAFETY: page-aligned memory of the registered size, which this value keeps mapped; the
-        // owner drops the ring before it.
-        unsafe { submitter.register_buf_ring_with_flags(address, self.count, GROUP, 0) }
+        super::setup::patiently(|| {
+            // SAFETY: page-aligned memory of the registered size, which this value keeps mapped; the
+            // owner drops the ring before it.
+            unsafe { submitter.register_buf_ring_with_flags(address, self.count, GROUP, 0) }
+        })
     }
 
     /// Writes the entry for `buffer`, unseen by the kernel.
