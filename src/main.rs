@@ -1,1 +1,26 @@
-fn main() {}
+//! The program: a verb, its function, an exit code.
+#![deny(missing_docs, unsafe_code)]
+
+use c10k::cli::{self, Asked};
+use c10k::features;
+use c10k::server;
+use std::io::Write as _;
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    match cli::parse(std::env::args_os()) {
+        Ok(Asked::Serve(typed)) => server::serve(&typed).into(),
+        Ok(Asked::UringHelp) => page(&server::uring_help()),
+        Ok(Asked::EpollHelp) => page(&features::help_epoll()),
+        Err(answer) => {
+            // Standard output or error may be closed; the exit code says it then.
+            let _ = answer.print();
+            ExitCode::from(answer.exit_code() as u8)
+        }
+    }
+}
+
+fn page(text: &str) -> ExitCode {
+    let _ = std::io::stdout().write_all(text.as_bytes());
+    ExitCode::SUCCESS
+}

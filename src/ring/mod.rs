@@ -9,6 +9,7 @@
 mod buffer_ring;
 mod entry;
 mod pages;
+pub mod probe;
 pub mod real;
 pub mod setup;
 #[cfg(any(test, feature = "sim"))]

@@ -11,6 +11,8 @@
 //! know what a connection is.
 
 mod arena;
+#[cfg(test)]
+mod tests;
 
 pub use arena::Arena;
 

@@ -1,4 +1,51 @@
-//! Features by name (stub: the table and the parser follow).
+//! Features by name: the table of dimensions, what somebody typed, what the kernel answered, and what
+//! runs in the end. Pure: the kernel's answers come in as values.
+//!
+//! A dimension that was typed is used or refused by name. One that was not takes the first of its
+//! values this kernel accepts, and says so when that is not the first.
+
+mod answers;
+mod help;
+mod resolve;
+pub mod table;
+mod typed;
+
+pub use answers::{Answers, Capability};
+pub use help::{epoll as help_epoll, uring as help_uring};
+pub use resolve::{Resolved, epoll, uring};
+pub use typed::Typed;
+
+/// What is wrong with what was asked for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Problem {
+    /// Whose fault it is.
+    pub kind: Kind,
+    /// The sentence: where, what, what would do.
+    pub text: String,
+}
+
+/// Whose fault a problem is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// Of what was typed: exit 2.
+    Usage,
+    /// Of this kernel or this release of the program: exit 6.
+    Unavailable,
+}
+
+impl Problem {
+    /// A problem with what was typed.
+    #[must_use]
+    pub fn usage(text: String) -> Self {
+        Self { kind: Kind::Usage, text }
+    }
+
+    /// A problem with what this kernel or this release offers.
+    #[must_use]
+    pub fn unavailable(text: String) -> Self {
+        Self { kind: Kind::Unavailable, text }
+    }
+}
 
 /// How connections are accepted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -1,0 +1,136 @@
+//! Lists that are typed: addresses to listen on, CPUs to run on.
+
+use crate::features::Problem;
+use std::collections::BTreeSet;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+
+/// Where the server listens unless told otherwise: this machine only.
+pub const LISTEN_DEFAULT: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), PORT_DEFAULT);
+const PORT_DEFAULT: u16 = 8888;
+/// Addresses at most: each costs a listener in every worker.
+const ADDRESSES_MAX: usize = 64;
+/// CPUs the kernel's fixed-size mask can name.
+const CPUS_MAX: usize = 1024;
+
+pub(super) fn listen(typed: &[String], problems: &mut Vec<Problem>) -> Vec<SocketAddr> {
+    let mut addresses: Vec<SocketAddr> = Vec::new();
+    for text in typed {
+        match address(text) {
+            Ok(address) => match addresses.iter().find(|other| overlap(**other, address)) {
+                Some(other) if *other == address => {
+                    problems.push(Problem::usage(format!("--listen: {text} is given twice; once would do")));
+                }
+                Some(other) => problems.push(Problem::usage(format!(
+                    "--listen: {text} and {other} overlap, one is every address of the other's port; one of them would do"
+                ))),
+                None => addresses.push(address),
+            },
+            Err(reason) => problems.push(Problem::usage(format!("--listen: {text:?} {reason}"))),
+        }
+    }
+    if addresses.len() > ADDRESSES_MAX {
+        let count = addresses.len();
+        problems
+            .push(Problem::usage(format!("--listen: {count} addresses; at most {ADDRESSES_MAX} would do")));
+        addresses.truncate(ADDRESSES_MAX);
+    }
+    if addresses.is_empty() { vec![LISTEN_DEFAULT] } else { addresses }
+}
+
+/// Whether two addresses cannot be listened on at once. Port 0 is a different one each time.
+fn overlap(left: SocketAddr, right: SocketAddr) -> bool {
+    let (one, other) = (left.ip(), right.ip());
+    let same = one == other || one.is_unspecified() || other.is_unspecified();
+    left.port() != 0 && left.port() == right.port() && left.is_ipv4() == right.is_ipv4() && same
+}
+
+fn address(text: &str) -> Result<SocketAddr, String> {
+    if let Ok(address) = text.parse::<SocketAddr>() {
+        return match address.ip() {
+            ip if ip.is_multicast() => Err(format!("is a multicast address; {LISTEN_DEFAULT} would do")),
+            _ => Ok(address),
+        };
+    }
+    let examples = "127.0.0.1:8888 or [::1]:8888";
+    if text.is_empty() {
+        return Err(format!("is empty; {examples} would do"));
+    }
+    let bare = text.trim_start_matches('[').trim_end_matches(']');
+    if let Ok(ip) = bare.parse::<IpAddr>() {
+        return Err(format!("has no port; {} would do", SocketAddr::new(ip, PORT_DEFAULT)));
+    }
+    let Some((host, port)) = text.rsplit_once(':') else {
+        return Err(format!("is not ADDR:PORT; {examples} would do"));
+    };
+    let ip = host.trim_start_matches('[').trim_end_matches(']').parse::<IpAddr>();
+    match (ip, port.parse::<u16>()) {
+        (Ok(ip @ IpAddr::V6(_)), Ok(port)) => {
+            Err(format!("needs brackets; {} would do", SocketAddr::new(ip, port)))
+        }
+        (Ok(_), Err(_)) => {
+            Err(format!("has no port from 0 to 65535 (0 is the kernel's choice); {examples} would do"))
+        }
+        (Err(_), _) if host.is_empty() => Err(format!("has no address; {examples} would do")),
+        (Err(_), _) if host.bytes().all(|byte| byte.is_ascii_digit() || byte == b'.') => {
+            Err(format!("is no IPv4 address; {examples} would do"))
+        }
+        (Err(_), _) => Err(format!("names a host, and only addresses are taken; {examples} would do")),
+        (Ok(_), Ok(_)) => Err(format!("is not ADDR:PORT; {examples} would do")),
+    }
+}
+
+/// CPUs as `0,2-3`: every one once, and in the affinity mask.
+pub(super) fn cpus(typed: Option<&str>, mask: &[usize], problems: &mut Vec<Problem>) -> Vec<usize> {
+    let Some(text) = typed else { return Vec::new() };
+    let mut named = Vec::new();
+    let mut seen = BTreeSet::new();
+    for part in text.split(',') {
+        let problem = match range(part) {
+            Ok(cpus) => cpus.into_iter().find_map(|cpu| {
+                named.push(cpu);
+                if !seen.insert(cpu) {
+                    Some(format!("--cpus: {cpu} is named twice (in {text}); once would do"))
+                } else if !mask.contains(&cpu) {
+                    let may = print(mask);
+                    Some(format!("--cpus: {cpu} is not in the affinity mask of this process; {may} would do"))
+                } else {
+                    None
+                }
+            }),
+            Err(reason) => Some(format!("--cpus: {part:?} {reason}")),
+        };
+        problems.extend(problem.map(Problem::usage));
+    }
+    named
+}
+
+fn range(part: &str) -> Result<Vec<usize>, String> {
+    let number = |text: &str| {
+        let digits = !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
+        let cpu = digits.then(|| text.parse::<usize>().ok()).flatten();
+        match cpu {
+            Some(cpu) if cpu < CPUS_MAX => Ok(cpu),
+            _ if digits => Err(format!("is no CPU; 0 to {} would do", CPUS_MAX - 1)),
+            _ => Err("is no CPU; written like 0,2-3".to_string()),
+        }
+    };
+    let Some((first, last)) = part.split_once('-') else { return Ok(vec![number(part)?]) };
+    let (first, last) = (number(first)?, number(last)?);
+    if first > last {
+        return Err(format!("runs backwards; {last}-{first} would do"));
+    }
+    Ok((first..=last).collect())
+}
+
+/// Ascending CPUs as `0-1,3`.
+fn print(cpus: &[usize]) -> String {
+    let mut parts: Vec<(usize, usize)> = Vec::new();
+    for &cpu in cpus {
+        match parts.last_mut() {
+            Some((_, last)) if *last + 1 == cpu => *last = cpu,
+            _ => parts.push((cpu, cpu)),
+        }
+    }
+    let part = |(first, last)| if first == last { format!("{first}") } else { format!("{first}-{last}") };
+    parts.into_iter().map(part).collect::<Vec<_>>().join(",")
+}

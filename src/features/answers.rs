@@ -1,0 +1,123 @@
+//! What a kernel said when it was asked for each thing the rings can use: values, so that the rest of
+//! this room is pure. The asking is done in `ring::probe`.
+
+/// Something a kernel can do for a ring.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Capability {
+    /// Promise that one thread submits.
+    SingleIssuer,
+    /// Submit what follows an entry that failed.
+    SubmitAll,
+    /// Completion work when the owner asks.
+    DeferTaskrun,
+    /// Completion work at any transition to the kernel.
+    CoopTaskrun,
+    /// A submission queue without index array.
+    NoSqarray,
+    /// A ring named by a registered index.
+    RegisteredRingFd,
+    /// A ring of provided buffers.
+    BufferRing,
+    /// A receive that answers many times.
+    MultishotReceive,
+    /// An accept that answers many times.
+    MultishotAccept,
+    /// A table of sockets in the ring.
+    DirectDescriptors,
+    /// A multishot receive that ends after a number of bytes.
+    ReceiveLimit,
+}
+
+impl Capability {
+    /// All of them, in the order they are asked for.
+    pub const ALL: [Self; 11] = [
+        Self::SingleIssuer,
+        Self::SubmitAll,
+        Self::DeferTaskrun,
+        Self::CoopTaskrun,
+        Self::NoSqarray,
+        Self::RegisteredRingFd,
+        Self::BufferRing,
+        Self::MultishotReceive,
+        Self::MultishotAccept,
+        Self::DirectDescriptors,
+        Self::ReceiveLimit,
+    ];
+    /// What the server by completion cannot do without (Linux 6.0).
+    pub const FLOOR: [Self; 3] = [Self::SingleIssuer, Self::BufferRing, Self::MultishotReceive];
+
+    /// Its name in a sentence.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::SingleIssuer => "a ring with a single issuer",
+            Self::SubmitAll => "submitting past a failed entry",
+            Self::DeferTaskrun => "deferred task work",
+            Self::CoopTaskrun => "cooperative task work",
+            Self::NoSqarray => "a submission queue without index array",
+            Self::RegisteredRingFd => "a registered ring descriptor",
+            Self::BufferRing => "a ring of provided buffers",
+            Self::MultishotReceive => "multishot receive",
+            Self::MultishotAccept => "multishot accept",
+            Self::DirectDescriptors => "direct descriptors",
+            Self::ReceiveLimit => "a limit for multishot receive",
+        }
+    }
+
+    /// The release of Linux it came with.
+    #[must_use]
+    pub const fn since(self) -> &'static str {
+        match self {
+            Self::SubmitAll | Self::RegisteredRingFd => "5.18",
+            Self::CoopTaskrun | Self::BufferRing | Self::MultishotAccept | Self::DirectDescriptors => "5.19",
+            Self::SingleIssuer | Self::MultishotReceive => "6.0",
+            Self::DeferTaskrun => "6.1",
+            Self::NoSqarray => "6.6",
+            Self::ReceiveLimit => "6.17",
+        }
+    }
+}
+
+/// What this kernel said.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Answers {
+    /// Its release, as it names itself; empty when it could not be read.
+    pub release: String,
+    /// Why there is no io_uring at all, a sentence with the remedy.
+    pub barred: Option<String>,
+    /// What it refused, and what it answered. What is not here was tried and works.
+    pub refused: Vec<(Capability, String)>,
+}
+
+impl Answers {
+    /// What the kernel answered when it refused this.
+    #[must_use]
+    pub fn refusal(&self, capability: Capability) -> Option<&str> {
+        self.refused.iter().find(|(refused, _)| *refused == capability).map(|(_, answer)| answer.as_str())
+    }
+
+    /// Whether it can be used.
+    #[must_use]
+    pub fn offers(&self, capability: Capability) -> bool {
+        self.barred.is_none() && self.refusal(capability).is_none()
+    }
+
+    /// That it is missing, as a sentence without its full stop; `None` when it is there.
+    #[must_use]
+    pub fn missing(&self, capability: Capability) -> Option<String> {
+        let answer = self.refusal(capability)?;
+        Some(format!(
+            "{} is not offered by this kernel ({}answered {answer}; it came with Linux {})",
+            capability.name(),
+            if self.release.is_empty() { String::new() } else { format!("{}, ", self.release) },
+            capability.since()
+        ))
+    }
+
+    /// Why the server by completion cannot run here, a sentence; `None` when it can.
+    #[must_use]
+    pub fn unavailable(&self) -> Option<String> {
+        let below = || Capability::FLOOR.iter().find_map(|&needed| self.missing(needed));
+        self.barred.clone().or_else(|| below().map(|missing| format!("{missing}.")))
+    }
+}

@@ -1,0 +1,289 @@
+//! The table of features: every dimension, every value, what each needs of the kernel, and which are
+//! built. What is typed, stored, probed, helped with and refused all comes from these rows.
+
+use super::answers::Capability;
+
+/// Something about a server that can be one way or another.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Dimension {
+    /// How it is typed.
+    pub name: &'static str,
+    /// What it decides, for `help`.
+    pub about: &'static str,
+    /// What it may be; the first is the default where nothing speaks against it.
+    pub values: &'static [Value],
+}
+
+/// One of the ways.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Value {
+    /// How it is typed.
+    pub form: Form,
+    /// What it means, for `help`.
+    pub about: &'static str,
+    /// What the kernel must be able to do for it.
+    pub needs: Option<Capability>,
+    /// The release of Linux it came with, where that is above the floor of the backend.
+    pub since: Option<&'static str>,
+    /// Whether it is built, and what to use until it is.
+    pub state: State,
+}
+
+/// How a value is typed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Form {
+    /// This word.
+    Word(&'static str),
+    /// A count within these bounds, a power of two where the last says so.
+    Count(u64, u64, bool),
+    /// Bytes within these bounds.
+    Bytes(u64, u64),
+    /// A time.
+    Time,
+    /// `min:COUNT:TIME`.
+    MinimumWait,
+}
+
+/// Whether a value is built.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum State {
+    /// It is.
+    Built,
+    /// It is not; this would do instead.
+    Later(&'static str),
+}
+
+impl Form {
+    /// How the value is named in `help` and in sentences.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Word(word) => word,
+            Self::Count(..) => "COUNT",
+            Self::Bytes(..) => "BYTES",
+            Self::Time => "TIME",
+            Self::MinimumWait => "min:COUNT:TIME",
+        }
+    }
+}
+
+const fn built(word: &'static str, about: &'static str) -> Value {
+    Value { form: Form::Word(word), about, needs: None, since: None, state: State::Built }
+}
+
+const fn needing(word: &'static str, needs: Capability, about: &'static str) -> Value {
+    Value {
+        form: Form::Word(word),
+        about,
+        needs: Some(needs),
+        since: Some(needs.since()),
+        state: State::Built,
+    }
+}
+
+const fn later(form: Form, since: &'static str, instead: &'static str, about: &'static str) -> Value {
+    Value { form, about, needs: None, since: Some(since), state: State::Later(instead) }
+}
+
+const fn size(form: Form, about: &'static str) -> Value {
+    Value { form, about, needs: None, since: None, state: State::Built }
+}
+
+/// Entries of a submission queue at most, as the kernel has it.
+pub const SQ_MAX: u64 = 32_768;
+/// Entries of a completion queue at most, as the kernel has it.
+pub const CQ_MAX: u64 = 65_536;
+/// Buffers of a buffer ring at most, as the kernel has it.
+pub const BUFFERS_MAX: u64 = 32_768;
+/// Connections at most: the slots an id can tell apart (24 bits, less the reserved ones).
+pub const CONNECTIONS_MAX: u64 = (1 << 24) - 16;
+/// Bytes of one buffer: at least a small message, at most what one receive can usefully bring.
+const BUFFER_BYTES: Form = Form::Bytes(64, 16 << 20);
+
+/// The dimensions of the server by completion, in the order they are printed.
+pub const URING: &[Dimension] = &[
+    Dimension {
+        name: "accept",
+        about: "how connections are accepted",
+        values: &[
+            needing("multishot", Capability::MultishotAccept, "one request for all connections"),
+            built("single", "one request for each connection"),
+        ],
+    },
+    Dimension {
+        name: "recv",
+        about: "how bytes are received",
+        values: &[
+            needing("multishot", Capability::MultishotReceive, "one request until it ends"),
+            built("single", "one request for each receive"),
+            later(Form::Word("poll"), "5.13", "recv=single", "poll, then plain receives and sends"),
+        ],
+    },
+    Dimension {
+        name: "buffers",
+        about: "where received bytes go",
+        values: &[
+            needing("ring", Capability::BufferRing, "a ring of buffers the kernel picks from"),
+            later(Form::Word("incremental"), "6.12", "buffers=ring", "a ring whose buffers fill bit by bit"),
+            later(Form::Word("classic"), "5.7", "buffers=ring", "buffers provided by requests"),
+            later(Form::Word("owned"), "5.6", "buffers=ring", "one buffer for each connection"),
+        ],
+    },
+    Dimension {
+        name: "bundle",
+        about: "several buffers in one completion",
+        values: &[
+            built("off", "one buffer each"),
+            later(Form::Word("recv"), "6.10", "bundle=off", "receives"),
+            later(Form::Word("send"), "6.10", "bundle=off", "sends"),
+            later(Form::Word("both"), "6.10", "bundle=off", "receives and sends"),
+        ],
+    },
+    Dimension {
+        name: "send",
+        about: "how bytes are sent",
+        values: &[
+            built("plain", "copied into the socket"),
+            later(Form::Word("zc"), "6.0", "send=plain", "zero-copy"),
+        ],
+    },
+    Dimension {
+        name: "cqe-skip",
+        about: "no completion for a send that succeeds",
+        values: &[
+            built("off", "every send completes"),
+            later(Form::Word("on"), "5.17", "cqe-skip=off", "only failures and short sends do"),
+        ],
+    },
+    Dimension {
+        name: "files",
+        about: "what a connection is named by",
+        values: &[
+            built("normal", "a descriptor of the process"),
+            needing("direct", Capability::DirectDescriptors, "a slot in the ring's own table"),
+        ],
+    },
+    Dimension {
+        name: "taskrun",
+        about: "when the kernel runs completion work",
+        values: &[
+            needing("defer", Capability::DeferTaskrun, "when the worker enters and waits"),
+            needing("coop", Capability::CoopTaskrun, "when the worker next enters the kernel"),
+            built("default", "at once, by interrupting the worker"),
+            later(Form::Word("sqpoll"), "5.13", "taskrun=defer", "a kernel thread submits"),
+        ],
+    },
+    Dimension {
+        name: "wait",
+        about: "when a waiting worker wakes",
+        values: &[
+            built("one", "at the first completion"),
+            later(Form::MinimumWait, "6.12", "wait=one", "at COUNT completions or after TIME"),
+        ],
+    },
+    Dimension {
+        name: "poll-first",
+        about: "wait before the first try to receive",
+        values: &[
+            built("off", "try at once"),
+            later(Form::Word("on"), "5.19", "poll-first=off", "wait first"),
+        ],
+    },
+    Dimension {
+        name: "recv-cap",
+        about: "most bytes of one multishot receive",
+        values: &[
+            built("off", "a buffer"),
+            later(Form::Bytes(1, 1 << 30), "6.17", "recv-cap=off", "this many"),
+        ],
+    },
+    Dimension {
+        name: "no-iowait",
+        about: "waiting is not accounted as waiting for a disk",
+        values: &[built("off", "it is"), later(Form::Word("on"), "6.15", "no-iowait=off", "it is not")],
+    },
+    Dimension {
+        name: "napi",
+        about: "poll the network card while waiting",
+        values: &[built("off", "no"), later(Form::Time, "6.9", "napi=off", "for this long")],
+    },
+    Dimension {
+        name: "ring-fd",
+        about: "how an enter names the ring",
+        values: &[
+            needing("registered", Capability::RegisteredRingFd, "by a registered index"),
+            built("plain", "by its descriptor"),
+        ],
+    },
+    Dimension {
+        name: "sqarray",
+        about: "an index array in the submission queue",
+        values: &[needing("off", Capability::NoSqarray, "left out"), built("on", "kept")],
+    },
+    Dimension {
+        name: "spread",
+        about: "how connections are spread over workers",
+        values: &[
+            built("reuseport", "each worker listens, the kernel spreads"),
+            later(Form::Word("msg-ring"), "6.0", "spread=reuseport", "one ring accepts and hands on"),
+        ],
+    },
+    Dimension {
+        name: "sq",
+        about: "entries of the submission queue",
+        values: &[size(Form::Count(1, SQ_MAX, true), "a power of two")],
+    },
+    Dimension {
+        name: "cq",
+        about: "entries of the completion queue",
+        values: &[size(Form::Count(1, CQ_MAX, true), "a power of two, at least sq")],
+    },
+    Dimension {
+        name: "buffer-count",
+        about: "buffers of a worker",
+        values: &[size(Form::Count(2, BUFFERS_MAX, true), "a power of two")],
+    },
+    Dimension {
+        name: "buffer-size",
+        about: "bytes of a buffer",
+        values: &[size(BUFFER_BYTES, "64 to 16Mi")],
+    },
+];
+
+/// The dimensions of the server by readiness, in the order they are printed.
+pub const EPOLL: &[Dimension] = &[
+    Dimension {
+        name: "trigger",
+        about: "when a readable socket is reported",
+        values: &[built("level", "while it is readable"), built("edge", "when it becomes so")],
+    },
+    Dimension {
+        name: "read",
+        about: "how much is read at an event",
+        values: &[built("once", "one receive"), built("drain", "until there is no more")],
+    },
+    Dimension {
+        name: "threads",
+        about: "who waits on what",
+        values: &[
+            built("per-core", "each worker on an instance of its own"),
+            built("shared", "all workers on one instance, one-shot"),
+        ],
+    },
+    Dimension {
+        name: "busy-poll",
+        about: "poll the network card while waiting",
+        values: &[built("off", "no"), later(Form::Time, "6.9", "busy-poll=off", "for this long")],
+    },
+    Dimension {
+        name: "buffer-size",
+        about: "bytes a worker receives into",
+        values: &[size(BUFFER_BYTES, "64 to 16Mi")],
+    },
+];
+
+/// The dimension of this name.
+#[must_use]
+pub fn find(table: &'static [Dimension], name: &str) -> Option<&'static Dimension> {
+    table.iter().find(|dimension| dimension.name == name)
+}

@@ -1,0 +1,144 @@
+//! The ready line: what runs, where, within which limits, and what was laid out for it.
+
+use crate::config::{Checked, Config, Facts};
+use crate::features::table::{self, State};
+use crate::result::{Limits, Named, Ready, VERSION};
+use crate::worker::Laid;
+use std::net::SocketAddr;
+use std::time::Duration;
+
+/// What was known before the workers started.
+pub(super) struct Plan<'a> {
+    pub(super) checked: &'a Checked,
+    pub(super) facts: &'a Facts,
+    pub(super) addresses: &'a [SocketAddr],
+    pub(super) notes: Vec<String>,
+}
+
+impl Plan<'_> {
+    pub(super) fn config(&self) -> &Config {
+        &self.checked.config
+    }
+
+    /// With what every worker laid out, the line.
+    pub(super) fn ready(&self, laid: &[Laid]) -> Ready {
+        let config = self.config();
+        let sizes = sizes(laid);
+        let in_force = self.checked.in_force.iter().map(|(name, value)| {
+            let laid = sizes.get(name).map(u64::to_string);
+            ((*name).to_string(), laid.unwrap_or_else(|| value.clone()))
+        });
+        Ready {
+            version: VERSION,
+            backend: config.backend.name().into(),
+            listen: self.addresses.iter().map(SocketAddr::to_string).collect(),
+            workers: config.workers,
+            features: Named(in_force.collect()),
+            limits: self.limits(),
+            memory: memory(laid),
+            notes: self.notes(laid),
+            sizes,
+            pid: std::process::id(),
+        }
+    }
+
+    fn limits(&self) -> Limits {
+        let config = self.config();
+        let micros = |time: Duration| time.as_micros() as u64;
+        let backlog = u64::from(config.backlog);
+        Limits {
+            max_connections: config.max_connections,
+            descriptors: self.facts.descriptors,
+            backlog: self.facts.backlog_max.map_or(backlog, |most| most.min(backlog)),
+            unsent_limit_bytes: config.unsent_limit,
+            spill_limit_bytes: config.spill_limit,
+            idle_timeout_us: config.idle_timeout.map(micros),
+            write_timeout_us: config.write_timeout.map(micros),
+            drain_timeout_us: micros(config.drain_timeout),
+        }
+    }
+
+    fn notes(&self, laid: &[Laid]) -> Vec<String> {
+        let mut notes: Vec<String> = Vec::new();
+        for note in self.notes.iter().chain(laid.iter().flat_map(|laid| &laid.notes)) {
+            // Workers lay out the same things and remark on them in the same words.
+            if !notes.contains(note) {
+                notes.push(note.clone());
+            }
+        }
+        notes
+    }
+}
+
+/// Sums over workers, and the sum of them.
+fn memory(laid: &[Laid]) -> Named<u64> {
+    let mut memory = Named::default();
+    for (name, bytes) in laid.iter().flat_map(|laid| &laid.memory) {
+        memory.add(&format!("{name}_bytes"), *bytes);
+    }
+    let total = memory.0.iter().map(|(_, bytes)| bytes).sum();
+    memory.add("total_bytes", total);
+    memory
+}
+
+/// The least any worker has of each.
+fn sizes(laid: &[Laid]) -> Named<u64> {
+    let mut sizes: Named<u64> = Named::default();
+    for (name, size) in laid.iter().flat_map(|laid| &laid.sizes) {
+        match sizes.0.iter_mut().find(|(other, _)| other == name) {
+            Some((_, least)) => *least = (*least).min(*size),
+            None => sizes.0.push(((*name).to_string(), *size)),
+        }
+    }
+    sizes
+}
+
+/// One line for a person: address first, then what can be chosen, then the limits.
+pub(super) fn text(ready: &Ready) -> String {
+    let choices = ready.features.0.iter().filter(|(name, _)| is_choice(&ready.backend, name));
+    let choices: Vec<String> = choices.map(|(name, value)| format!("{name}={value}")).collect();
+    let limits = &ready.limits;
+    let memory = ready.memory.get("total_bytes").copied().unwrap_or(0);
+    format!(
+        "c10k {} on {}, {} worker{}, {}, at most {} connections, backlog {}, {} MiB laid out",
+        ready.backend,
+        ready.listen.join(" "),
+        ready.workers,
+        if ready.workers == 1 { "" } else { "s" },
+        choices.join(" "),
+        limits.max_connections,
+        limits.backlog,
+        memory.div_ceil(1 << 20)
+    )
+}
+
+/// Whether there is anything to choose in this release: a size, or more than one value.
+fn is_choice(backend: &str, name: &str) -> bool {
+    let table = if backend == "uring" { table::URING } else { table::EPOLL };
+    let values = table::find(table, name).map_or(&[][..], |dimension| dimension.values);
+    let built = values.iter().filter(|value| value.state == State::Built);
+    let is_size = values.len() == 1;
+    is_size || built.count() > 1
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn memory_is_summed_over_workers_and_a_size_is_the_least_of_them() {
+        let laid =
+            |cq| Laid { memory: vec![("ring", 5), ("table", 7)], sizes: vec![("cq", cq)], ..Laid::default() };
+        let laid = [laid(64), laid(32)];
+        let memory = memory(&laid);
+        assert_eq!(memory.get("ring_bytes"), Some(&10));
+        assert_eq!(memory.get("total_bytes"), Some(&24));
+        assert_eq!(sizes(&laid).get("cq"), Some(&32));
+    }
+
+    #[test]
+    fn the_line_for_people_names_what_can_be_chosen_only() {
+        assert!(is_choice("uring", "recv") && is_choice("uring", "cq") && is_choice("epoll", "trigger"));
+        assert!(!is_choice("uring", "send") && !is_choice("epoll", "busy-poll"));
+    }
+}
