@@ -109,16 +109,19 @@ impl Buffers {
         assert!(length <= self.size);
         let start = usize::from(buffer) * stride(self.size) as usize;
         for index in 0..length as usize {
-            // SAFETY: `new` checked that every buffer lies in the memory, which outlives the ring;
-            // the buffer is the kernel's now, so the caller holds no reference into it.
-            unsafe { self.memory.base.as_ptr().add(start + index).write(byte(index as u64)) };
+            // SAFETY: `new` checked that every buffer lies in the memory, which outlives the ring.
+            let place = unsafe { self.memory.base.add(start + index) };
+            // SAFETY: the buffer is the kernel's now, so the caller holds no reference into it.
+            unsafe { place.write(byte(index as u64)) };
         }
     }
 
     /// The byte at `index` of a span that [`check_sendable`](Self::check_sendable) passed.
     pub(super) fn read(&self, span: Span, index: u32) -> u8 {
         assert!(index < span.length && span.offset + u64::from(span.length) <= self.memory.length);
-        // SAFETY: in the memory by the line above; the caller lent it until the completion.
-        unsafe { self.memory.base.as_ptr().add((span.offset + u64::from(index)) as usize).read() }
+        // SAFETY: in the memory, by the line above.
+        let place = unsafe { self.memory.base.add((span.offset + u64::from(index)) as usize) };
+        // SAFETY: the caller lent it until the completion.
+        unsafe { place.read() }
     }
 }

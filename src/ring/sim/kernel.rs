@@ -15,6 +15,9 @@ use std::collections::VecDeque;
 /// Calls between two enters after which the caller is said to spin.
 const CALLS_MAX: u64 = 1_000_000;
 
+/// Attempts to accept while no descriptor is free (F25).
+const ACCEPTS_IN_VAIN_MAX: u32 = 20;
+
 /// An operation the kernel has taken and not answered for the last time.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct InFlight {
@@ -70,6 +73,9 @@ pub(super) struct Kernel {
     ever_woken: bool,
     pub(super) enters: u64,
     calls: u64,
+    /// Accepts that failed for want of a descriptor since one came free, somebody was woken, or the
+    /// caller slept.
+    pub(super) accepts_in_vain: u32,
     /// Operations pushed whose last completion was not taken.
     outstanding: u64,
     /// When the server was told to stop.
@@ -113,6 +119,7 @@ impl Kernel {
             ever_woken: false,
             enters: 0,
             calls: 0,
+            accepts_in_vain: 0,
             outstanding: 0,
             stopped_at: None,
             cut: false,
@@ -190,6 +197,9 @@ impl Kernel {
                 self.note_cancel(target);
                 return Ok(());
             }
+            Operation::Accept { .. } if self.accepts_in_vain > ACCEPTS_IN_VAIN_MAX => {
+                return Err("accept spins: no descriptor has come free".into());
+            }
             Operation::Accept { .. } | Operation::Wakeups => return Ok(()),
         };
         let number = self.network.find(socket.0).ok_or(format!("{operation:?}: no such socket"))?;
@@ -207,6 +217,9 @@ impl Kernel {
             }
             Operation::Send { .. } if connection.shut_at.is_some() => {
                 return Err(format!("{operation:?} after the FIN"));
+            }
+            Operation::Send { wait: false, .. } if connection.full => {
+                return Err(format!("{operation:?} spins: the socket was full, and nobody waits for it"));
             }
             Operation::Send { span, .. } => {
                 connection.sending += 1;
@@ -283,6 +296,7 @@ impl Kernel {
                 }
                 (_, Some(until)) => {
                     self.coverage.note(Outcome::EnterTimedOut);
+                    self.accepts_in_vain = 0;
                     self.now = self.now.max(until);
                     self.happen();
                     break;
@@ -540,6 +554,7 @@ impl Kernel {
             }
             Operation::Send { span, .. } => {
                 connection.sending -= 1;
+                connection.full = outcome == Err(Errno::EAGAIN);
                 connection.was_blocked |=
                     outcome == Err(Errno::EAGAIN) || outcome.is_ok_and(|bytes| bytes < span.length);
                 self.sending.retain(|&(sender, _)| sender != number);

@@ -92,6 +92,7 @@ impl Kernel {
     }
 
     fn accept_without_descriptor(&mut self, id: u64, listener: usize) {
+        self.accepts_in_vain += 1;
         let idle = self.network.listeners[listener].queue.is_empty();
         self.coverage.note(if idle {
             Outcome::AcceptDescriptorsIdle
@@ -451,6 +452,7 @@ impl Kernel {
         let enter = self.enters;
         let (numbers, index) = self.network.numbers(name);
         numbers.give_back(index, enter);
+        self.accepts_in_vain = 0;
         if let Err(what) = self.judge_close(number) {
             self.violation(format!("connection {number} was closed {what}"));
         }
@@ -476,6 +478,7 @@ impl Kernel {
             self.coverage.note(Outcome::WakeupsMerged);
         }
         self.wakes = 0;
+        self.accepts_in_vain = 0;
         let ends = happens(&mut self.random, self.odds.ends);
         self.coverage.note(if ends { Outcome::WakeupEnds } else { Outcome::WakeupMore });
         self.post(op.id, 1, !ends, None);
