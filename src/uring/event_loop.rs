@@ -192,14 +192,14 @@ impl<'w, R: Ring> EventLoop<'w, R> {
     /// # Errors
     /// As [`run`](Self::run).
     pub fn turn(&mut self) -> Result<Option<Ending>, Failure> {
-        self.enter()?;
+        let entered = self.enter()?;
         self.now = self.ring.now().as_millis() as Tick;
         let completions = self.dispatch_all();
         self.spill_the_waiting();
         // Before anything is armed: a full submission queue is submitted in the middle of a batch.
         self.ring.publish();
         self.rearm_starved();
-        self.expire(completions == 0);
+        self.expire(entered && completions == 0);
         self.resume_accepting();
         let ending = self.obey_stop();
         self.ring.publish();
@@ -207,13 +207,15 @@ impl<'w, R: Ring> EventLoop<'w, R> {
         Ok(ending)
     }
 
-    /// The only place that blocks.
-    fn enter(&mut self) -> Result<(), Failure> {
+    /// The only place that blocks. False where it was cut short: an interrupted enter may bring nothing
+    /// although bytes arrived while the process was stopped, so it says nothing about silence.
+    fn enter(&mut self) -> Result<bool, Failure> {
         let until = self.wake_at();
         let busy = self.somebody_can_be_rearmed()
             || self.stopping.has_more_to_visit()
             || until.is_some_and(|until| until <= self.now);
-        match self.ring.enter(u32::from(!busy), until.map(Duration::from_millis)) {
+        let entered = self.ring.enter(u32::from(!busy), until.map(Duration::from_millis));
+        match entered {
             Entered::Done => {}
             Entered::Interrupted => self.count(Own::EntersInterrupted, 1),
             Entered::Busy => self.count(Own::EntersBusy, 1),
@@ -232,7 +234,7 @@ impl<'w, R: Ring> EventLoop<'w, R> {
                 )));
             }
         }
-        Ok(())
+        Ok(entered == Entered::Done)
     }
 
     /// When to wake even if nothing happens.
@@ -328,6 +330,8 @@ impl<'w, R: Ring> EventLoop<'w, R> {
     fn on_receive_failed(&mut self, id: ConnId, error: Errno) {
         let connection = self.connections.get_mut(id).expect("the caller looked it up");
         match error {
+            // Who is ending has left every queue for good.
+            Errno::ENOBUFS if connection.ending => {}
             Errno::ENOBUFS => {
                 self.count(Own::EmptyPool, 1);
                 self.starve(id);

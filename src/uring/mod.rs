@@ -10,6 +10,8 @@ pub mod buffers;
 mod ending;
 pub mod event_loop;
 mod run;
+#[cfg(test)]
+mod simulation;
 pub mod token;
 
 pub use event_loop::COUNTERS;

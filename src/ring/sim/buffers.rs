@@ -1,0 +1,127 @@
+//! The ring of provided buffers and who owns each of them, and the memory itself: the one place of
+//! the fake kernel that reads and writes the caller's bytes.
+
+use super::super::{Memory, Span, stride};
+use std::collections::VecDeque;
+
+/// Whose a buffer is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Owner {
+    /// The caller's: never provided, or handed over with a completion that was taken.
+    Caller,
+    /// Written into the ring, but not shown to the kernel yet.
+    Written,
+    /// The kernel's, free to be filled.
+    Kernel,
+    /// Handed over with a completion that was not taken yet.
+    Posted,
+}
+
+/// All buffers. Buffer `b` begins `b` strides from the start of the memory.
+#[derive(Debug)]
+pub(super) struct Buffers {
+    memory: Memory,
+    size: u32,
+    owners: Vec<Owner>,
+    written: VecDeque<u16>,
+    free: VecDeque<u16>,
+}
+
+impl Buffers {
+    pub(super) fn new(memory: Memory, count: u16, size: u32) -> Self {
+        assert!(u64::from(count) * stride(size) <= memory.length, "the buffers exceed the memory");
+        Self {
+            memory,
+            size,
+            owners: vec![Owner::Caller; usize::from(count)],
+            written: VecDeque::new(),
+            free: VecDeque::new(),
+        }
+    }
+
+    pub(super) fn size(&self) -> u32 {
+        self.size
+    }
+
+    /// An entry at the tail, unseen by the kernel.
+    pub(super) fn provide(&mut self, buffer: u16) -> Result<(), String> {
+        match self.owners.get_mut(usize::from(buffer)) {
+            None => Err(format!("I8: buffer {buffer} does not exist")),
+            Some(owner @ Owner::Caller) => {
+                *owner = Owner::Written;
+                self.written.push_back(buffer);
+                Ok(())
+            }
+            Some(owner) => Err(format!("I9: buffer {buffer} was provided while {owner:?} owns it")),
+        }
+    }
+
+    pub(super) fn publish(&mut self) {
+        while let Some(buffer) = self.written.pop_front() {
+            self.owners[usize::from(buffer)] = Owner::Kernel;
+            self.free.push_back(buffer);
+        }
+    }
+
+    /// How many the kernel may fill.
+    pub(super) fn free(&self) -> usize {
+        self.free.len()
+    }
+
+    /// The buffer at the head of the ring, now in a completion.
+    pub(super) fn pick(&mut self) -> Option<u16> {
+        let buffer = self.free.pop_front()?;
+        self.owners[usize::from(buffer)] = Owner::Posted;
+        Some(buffer)
+    }
+
+    pub(super) fn taken(&mut self, buffer: u16) {
+        self.owners[usize::from(buffer)] = Owner::Caller;
+    }
+
+    pub(super) fn count(&self, owner: Owner) -> usize {
+        self.owners.iter().filter(|&&one| one == owner).count()
+    }
+
+    /// The buffers a span lies in, none where it lies behind them.
+    pub(super) fn within(&self, span: Span) -> std::ops::Range<u64> {
+        let stride = stride(self.size);
+        let end = (span.offset + u64::from(span.length)).div_ceil(stride);
+        (span.offset / stride).min(self.owners.len() as u64)..end.min(self.owners.len() as u64)
+    }
+
+    /// Whether the caller may have the kernel read these bytes.
+    pub(super) fn check_sendable(&self, span: Span) -> Result<(), String> {
+        if span.length == 0 || span.offset + u64::from(span.length) > self.memory.length {
+            return Err(format!("{span:?} is empty or outside of the memory"));
+        }
+        match self.within(span).find(|&buffer| self.owners[buffer as usize] != Owner::Caller) {
+            None => Ok(()),
+            Some(buffer) => {
+                let owner = self.owners[buffer as usize];
+                Err(format!("I8: {span:?} is sent from buffer {buffer} while {owner:?} owns it"))
+            }
+        }
+    }
+
+    /// Fills the first `length` bytes of a buffer.
+    pub(super) fn fill(&mut self, buffer: u16, length: u32, mut byte: impl FnMut(u64) -> u8) {
+        assert!(length <= self.size);
+        let start = usize::from(buffer) * stride(self.size) as usize;
+        for index in 0..length as usize {
+            // SAFETY: `new` checked that every buffer lies in the memory, which outlives the ring.
+            let place = unsafe { self.memory.base.add(start + index) };
+            // SAFETY: the buffer is the kernel's now, so the caller holds no reference into it.
+            unsafe { place.write(byte(index as u64)) };
+        }
+    }
+
+    /// The byte at `index` of a span that [`check_sendable`](Self::check_sendable) passed.
+    pub(super) fn read(&self, span: Span, index: u32) -> u8 {
+        assert!(index < span.length && span.offset + u64::from(span.length) <= self.memory.length);
+        // SAFETY: in the memory, by the line above.
+        let place = unsafe { self.memory.base.add((span.offset + u64::from(index)) as usize) };
+        // SAFETY: the caller lent it until the completion.
+        unsafe { place.read() }
+    }
+}

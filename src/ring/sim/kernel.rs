@@ -1,0 +1,595 @@
+//! The fake kernel's state, its two queues, its clock, and what an enter does. What becomes of the
+//! single operations is in [`super::operations`].
+
+use super::super::{Completion, Entered, Name, Operation, Span, Token};
+use super::buffers::{Buffers, Owner};
+use super::network::{Ending, Listener, Network, Numbers};
+use super::odds::{Odds, happens};
+use super::outcome::{Coverage, Outcome};
+use super::peers::{Peers, World};
+use super::{External, Facts, Setup, Standing};
+use fastrand::Rng;
+use nix::errno::Errno;
+use std::collections::VecDeque;
+
+/// Calls between two enters after which the caller is said to spin.
+const CALLS_MAX: u64 = 1_000_000;
+
+/// Attempts to accept while no descriptor is free (F25).
+const ACCEPTS_IN_VAIN_MAX: u32 = 20;
+
+/// An operation the kernel has taken and not answered for the last time.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct InFlight {
+    pub(super) id: u64,
+    pub(super) token: Token,
+    pub(super) operation: Operation,
+    pub(super) connection: Option<usize>,
+    /// Bytes of a multishot receive so far.
+    pub(super) received: u32,
+    /// It was cancelled: its next completion is its last.
+    pub(super) doomed: bool,
+    /// It has waited for room or bytes.
+    pub(super) waited: bool,
+    /// It ends in the enter that submitted it.
+    pub(super) at_once: bool,
+}
+
+/// A completion on its way, with what the kernel remembers of its operation.
+#[derive(Clone, Copy, Debug)]
+struct Posted {
+    completion: Completion,
+    operation: Operation,
+    connection: Option<usize>,
+}
+
+/// Something that happens from outside, at a time or when nothing else does.
+pub(super) struct Planned {
+    pub(super) at: Option<u64>,
+    pub(super) action: Box<dyn FnOnce() -> External>,
+}
+
+/// The kernel.
+pub(super) struct Kernel {
+    pub(super) setup: Setup,
+    pub(super) odds: Odds,
+    pub(super) random: Rng,
+    pub(super) coverage: Coverage,
+    /// The virtual clock, microseconds.
+    pub(super) now: u64,
+    pub(super) network: Network,
+    pub(super) peers: Peers,
+    pub(super) buffers: Buffers,
+    pub(super) flying: Vec<InFlight>,
+    pub(super) facts: Facts,
+    pub(super) planned: Vec<Planned>,
+    /// What is being sent, from the push to the taking of the last completion.
+    sending: Vec<(usize, Span)>,
+    submission: VecDeque<(Operation, Token)>,
+    completions: VecDeque<Posted>,
+    overflow: VecDeque<Posted>,
+    next_id: u64,
+    pub(super) wakes: u64,
+    ever_woken: bool,
+    pub(super) enters: u64,
+    calls: u64,
+    /// Accepts that failed for want of a descriptor since one came free, somebody was woken, or the
+    /// caller slept.
+    pub(super) accepts_in_vain: u32,
+    /// Operations pushed whose last completion was not taken.
+    outstanding: u64,
+    /// When the server was told to stop.
+    pub(super) stopped_at: Option<u64>,
+    pub(super) cut: bool,
+    /// Where enters must have come to an end, once healed.
+    enters_max: Option<u64>,
+}
+
+impl Kernel {
+    pub(super) fn new(setup: Setup) -> Self {
+        let mut random = Rng::with_seed(setup.seed);
+        let odds = Odds::draw(&mut random);
+        let mut coverage = Coverage::default();
+        let peers = Peers::draw(&mut random, &mut coverage, setup.peers, setup.listeners);
+        let (descriptors, slots) =
+            if setup.direct { (64, setup.descriptors) } else { (setup.descriptors, 0) };
+        Self {
+            buffers: Buffers::new(setup.memory, setup.buffers, setup.buffer_size),
+            network: Network {
+                connections: Vec::new(),
+                listeners: (0..setup.listeners).map(|_| Listener::default()).collect(),
+                descriptors: Numbers::new(5, descriptors),
+                slots: Numbers::new(0, slots),
+            },
+            odds,
+            random,
+            coverage,
+            peers,
+            setup,
+            now: 0,
+            flying: Vec::new(),
+            facts: Facts::default(),
+            planned: Vec::new(),
+            sending: Vec::new(),
+            submission: VecDeque::new(),
+            completions: VecDeque::new(),
+            overflow: VecDeque::new(),
+            next_id: 0,
+            wakes: 0,
+            ever_woken: false,
+            enters: 0,
+            calls: 0,
+            accepts_in_vain: 0,
+            outstanding: 0,
+            stopped_at: None,
+            cut: false,
+            enters_max: None,
+        }
+    }
+
+    /// Writes down that the caller broke a rule. From here on every enter fails.
+    pub(super) fn violation(&mut self, what: impl Into<String>) {
+        if self.facts.violations.len() < 20 {
+            self.facts.violations.push(format!("enter {}: {}", self.enters, what.into()));
+        }
+    }
+
+    pub(super) fn trace(&self, what: impl FnOnce() -> String) {
+        if self.setup.trace {
+            println!("{:>9} us, enter {}: {}", self.now, self.enters, what());
+        }
+    }
+
+    pub(super) fn call(&mut self) {
+        self.calls += 1;
+        assert!(self.calls < CALLS_MAX, "the caller spins without entering the kernel");
+    }
+
+    pub(super) fn push(&mut self, operation: Operation, token: Token) {
+        self.call();
+        self.trace(|| format!("push {operation:?} {:x}", token.0));
+        if let Err(what) = self.check(operation) {
+            self.violation(what);
+            return;
+        }
+        self.outstanding += 1;
+        if self.submission.len() >= self.setup.sq {
+            if happens(&mut self.random, self.odds.push_submits) {
+                self.coverage.note(Outcome::PushSubmits);
+                self.submit(self.submission.len());
+                // Within a turn of the caller the clock stands still.
+                self.work(0);
+            } else {
+                self.coverage.note(Outcome::PushWaits);
+            }
+        }
+        self.submission.push_back((operation, token));
+    }
+
+    pub(super) fn provide(&mut self, buffer: u16) {
+        self.call();
+        let lent = self.sending.iter().find(|(_, span)| self.buffers.within(*span).contains(&buffer.into()));
+        if let Some((_, span)) = lent {
+            self.violation(format!("I8: buffer {buffer} was provided while {span:?} is being sent"));
+        } else if let Err(what) = self.buffers.provide(buffer) {
+            self.violation(what);
+        }
+    }
+
+    /// Holds an operation against the rules of the seam and counts it.
+    fn check(&mut self, operation: Operation) -> Result<(), String> {
+        let socket = match operation {
+            Operation::Receive { socket, limit } | Operation::ReceiveNow { socket, limit } => {
+                if limit == 0 {
+                    return Err(format!("{operation:?} asks for nothing"));
+                }
+                socket
+            }
+            Operation::Send { socket, span, .. } => {
+                self.buffers.check_sendable(span)?;
+                socket
+            }
+            Operation::Shutdown { socket } | Operation::Close { socket } => socket,
+            Operation::Accept { listener } if self.network.listeners[listener].closed => {
+                return Err("an accept on a closed listener".into());
+            }
+            Operation::Cancel { target } => {
+                self.note_cancel(target);
+                return Ok(());
+            }
+            Operation::Accept { .. } if self.accepts_in_vain > ACCEPTS_IN_VAIN_MAX => {
+                return Err("accept spins: no descriptor has come free".into());
+            }
+            Operation::Accept { .. } | Operation::Wakeups => return Ok(()),
+        };
+        let number = self.network.find(socket.0).ok_or(format!("{operation:?}: no such socket"))?;
+        let connection = &mut self.network.connections[number];
+        if connection.ending != Ending::Open {
+            return Err(format!("I10: {operation:?} on a socket that is being closed"));
+        }
+        match operation {
+            Operation::Close { .. } if connection.in_flight > 0 => {
+                return Err(format!("I6: {operation:?} with {} in flight", connection.in_flight));
+            }
+            Operation::Close { .. } => connection.ending = Ending::Closing,
+            Operation::Send { .. } if connection.sending > 0 => {
+                return Err(format!("I4: {operation:?} beside another"));
+            }
+            Operation::Send { .. } if connection.shut_at.is_some() => {
+                return Err(format!("{operation:?} after the FIN"));
+            }
+            Operation::Send { wait: false, .. } if connection.full => {
+                return Err(format!("{operation:?} spins: the socket was full, and nobody waits for it"));
+            }
+            Operation::Send { span, .. } => {
+                connection.sending += 1;
+                self.sending.push((number, span));
+            }
+            Operation::Receive { .. } | Operation::ReceiveNow { .. } if connection.receiving > 0 => {
+                return Err(format!("I7: {operation:?} beside another"));
+            }
+            Operation::Receive { .. } | Operation::ReceiveNow { .. } => {
+                connection.receiving += 1;
+                connection.receive_cancelled = false;
+            }
+            _ => {}
+        }
+        connection.in_flight += 1;
+        Ok(())
+    }
+
+    /// From here on the caller may have decided to close the connection: what still comes in does
+    /// not change its reason.
+    fn note_cancel(&mut self, target: Token) {
+        let flying = self.flying.iter().find(|op| op.token == target).and_then(|op| op.connection);
+        let queued = || match self.submission.iter().find(|(_, token)| *token == target)?.0 {
+            Operation::Receive { socket, .. } => self.network.find(socket.0),
+            _ => None,
+        };
+        if let Some(number) = flying.or_else(queued) {
+            self.network.connections[number].receive_cancelled = true;
+        }
+    }
+
+    pub(super) fn enter(&mut self, wait_for: u32, until: Option<u64>) -> Entered {
+        self.enters += 1;
+        self.calls = 0;
+        self.trace(|| format!("enter {wait_for} {until:?}"));
+        if self.enters_max.is_some_and(|most| self.enters > most) {
+            self.violation("I16: not finished within 50 steps for each outstanding thing after the faults");
+        }
+        if self.enters > self.setup.enters_max {
+            self.violation("I16: no end in sight");
+        }
+        if !self.facts.violations.is_empty() {
+            return Entered::Failed(Errno::EIO);
+        }
+        self.flush();
+        if !self.overflow.is_empty() && happens(&mut self.random, self.odds.busy) {
+            self.coverage.note(Outcome::EnterBusy);
+            return Entered::Busy;
+        }
+        let interrupted = happens(&mut self.random, self.odds.interrupted);
+        let all = self.submission.len();
+        let part = if interrupted { self.random.usize(0..=all) } else { all };
+        self.submit(part);
+        self.work(self.odds.enter_time);
+        if interrupted {
+            let kind = if part < all { Outcome::EnterInterruptedPart } else { Outcome::EnterInterrupted };
+            self.coverage.note(kind);
+            return Entered::Interrupted;
+        }
+        self.wait((wait_for as usize).min(self.setup.cq), until)
+    }
+
+    fn wait(&mut self, wait_for: usize, until: Option<u64>) -> Entered {
+        while self.completions.len() < wait_for && self.facts.violations.is_empty() {
+            if self.run_somebody() {
+                continue;
+            }
+            let planned = self.planned.iter().filter_map(|one| one.at).min();
+            let next = self.peers.next_at().into_iter().chain(planned).min();
+            match (next, until) {
+                (Some(next), until) if until.is_none_or(|until| next <= until) => {
+                    self.now = self.now.max(next);
+                    self.happen();
+                }
+                (_, Some(until)) => {
+                    self.coverage.note(Outcome::EnterTimedOut);
+                    self.accepts_in_vain = 0;
+                    self.now = self.now.max(until);
+                    self.happen();
+                    break;
+                }
+                (_, None) => self.settle(),
+            }
+        }
+        if self.facts.violations.is_empty() { Entered::Done } else { Entered::Failed(Errno::EIO) }
+    }
+
+    /// Nothing is scheduled any more and the caller would wait for ever: the next of what was planned
+    /// for that moment happens, provided that nobody is left behind.
+    fn settle(&mut self) {
+        let left = self.network.connections.iter().filter(|one| !one.is_closed()).count();
+        let planned = self.planned.iter().position(|one| one.at.is_none());
+        match planned {
+            Some(index) if left == 0 && self.peers.all_done() => {
+                self.facts.settled = Some(self.standing());
+                self.enters_max = None;
+                let planned = self.planned.remove(index);
+                self.obey(planned);
+            }
+            _ => {
+                let operations = self.flying.iter().map(|op| op.operation).collect::<Vec<_>>();
+                self.violation(format!(
+                    "I16: it waits for what nobody will post; {left} connections are open; armed: {operations:?}"
+                ));
+            }
+        }
+    }
+
+    /// What stands where.
+    pub(super) fn standing(&self) -> Standing {
+        let open = |&listener: &usize| !self.network.listeners[listener].closed;
+        Standing {
+            outstanding: self.outstanding,
+            lent: self.buffers.count(Owner::Caller),
+            free: self.buffers.free(),
+            open: self.network.open(),
+            accepting: (0..self.setup.listeners).filter(open).all(|one| self.accept_is_out(one)),
+        }
+    }
+
+    /// Lets everything happen that is due.
+    fn happen(&mut self) {
+        while let Some(index) = self.planned.iter().position(|one| one.at.is_some_and(|at| at <= self.now)) {
+            let planned = self.planned.remove(index);
+            self.obey(planned);
+        }
+        let now = self.now;
+        let (peers, mut world) = self.world();
+        peers.advance(now, &mut world);
+    }
+
+    pub(super) fn world(&mut self) -> (&mut Peers, World<'_>) {
+        let world = World {
+            network: &mut self.network,
+            random: &mut self.random,
+            coverage: &mut self.coverage,
+            key: self.setup.seed,
+        };
+        (&mut self.peers, world)
+    }
+
+    fn obey(&mut self, planned: Planned) {
+        let external = (planned.action)();
+        self.trace(|| format!("{external:?}"));
+        match external {
+            External::Nothing => {}
+            External::Wake => self.wake(),
+            External::Heal => self.heal(),
+            External::Stop => {
+                self.stopped_at = Some(self.now);
+                for connection in self.network.connections.iter_mut().filter(|one| !one.is_closed()) {
+                    connection.written_at_stop = Some(connection.written);
+                }
+                self.wake();
+            }
+            External::Cut => {
+                self.cut = true;
+                self.wake();
+            }
+        }
+    }
+
+    pub(super) fn wake(&mut self) {
+        self.wakes += 1;
+        self.ever_woken = true;
+    }
+
+    fn heal(&mut self) {
+        self.odds.heal();
+        self.peers.heal(self.now, &mut self.network);
+        let (peers, mut bytes) = self.peers.remaining();
+        let connections = self.network.connections.iter().filter(|one| !one.is_closed());
+        bytes += connections.map(|one| 2 * (one.written - one.echoed.min(one.written))).sum::<u64>();
+        let chunks = bytes / u64::from(self.setup.buffer_size.min(16)) + bytes.min(peers);
+        let outstanding = peers + chunks + (self.flying.len() + self.submission.len()) as u64 + 1;
+        self.enters_max = Some(self.enters + 50 * outstanding);
+    }
+
+    /// Takes the first `count` operations of the submission queue.
+    fn submit(&mut self, count: usize) {
+        for _ in 0..count {
+            let Some((operation, token)) = self.submission.pop_front() else { return };
+            let connection = match operation {
+                Operation::Receive { socket, .. }
+                | Operation::ReceiveNow { socket, .. }
+                | Operation::Send { socket, .. }
+                | Operation::Shutdown { socket }
+                | Operation::Close { socket } => self.network.find(socket.0),
+                Operation::Accept { .. } | Operation::Cancel { .. } | Operation::Wakeups => None,
+            };
+            let id = self.next_id;
+            self.next_id += 1;
+            let at_once =
+                matches!(operation, Operation::ReceiveNow { .. } | Operation::Send { wait: false, .. });
+            if operation == Operation::Wakeups && self.ever_woken {
+                // The eventfd is never read, so it is ready whenever somebody begins to look.
+                self.wakes = self.wakes.max(1);
+            }
+            self.flying.push(InFlight {
+                id,
+                token,
+                operation,
+                connection,
+                received: 0,
+                doomed: false,
+                waited: false,
+                at_once,
+            });
+            self.arm(id);
+        }
+    }
+
+    /// What the kernel does of its own accord in an enter: some of what it could, in any order.
+    /// It takes `time` at most.
+    fn work(&mut self, time: u64) {
+        self.now += self.random.u64(0..=time);
+        let odds = self.odds.clone();
+        self.world().1.lose_somebody(&odds);
+        self.happen();
+        let mut ids: Vec<u64> = Vec::with_capacity(self.flying.len());
+        for index in 0..self.flying.len() {
+            let op = self.flying[index];
+            if op.at_once || (self.can_go_on(&op) && happens(&mut self.random, self.odds.eager)) {
+                ids.push(op.id);
+            } else if self.may_be_interrupted(&op) {
+                self.flying[index].waited = true;
+                ids.push(op.id);
+            }
+        }
+        self.random.shuffle(&mut ids);
+        for id in ids {
+            self.run(id);
+            // A multishot operation may have more to say at once.
+            while happens(&mut self.random, self.odds.eager / 2)
+                && self.position(id).is_some_and(|index| self.can_go_on(&self.flying[index]))
+            {
+                self.run(id);
+            }
+        }
+        for op in &mut self.flying {
+            op.waited = true;
+        }
+        assert!(self.flying.iter().all(|op| !op.at_once));
+    }
+
+    fn run_somebody(&mut self) -> bool {
+        let ready: Vec<u64> = self.flying.iter().filter(|op| self.can_go_on(op)).map(|op| op.id).collect();
+        if ready.is_empty() {
+            return false;
+        }
+        let id = ready[self.random.usize(0..ready.len())];
+        self.run(id);
+        true
+    }
+
+    pub(super) fn position(&self, id: u64) -> Option<usize> {
+        self.flying.iter().position(|op| op.id == id)
+    }
+
+    /// Whether a completion would not fit into the queue.
+    pub(super) fn queue_is_full(&self) -> bool {
+        self.completions.len() >= self.setup.cq || !self.overflow.is_empty()
+    }
+
+    /// Posts a completion of `op`. Where there is no place, one with `more` must not come: an
+    /// operation without a place for its result ends with it. Says whether the operation goes on.
+    pub(super) fn post(&mut self, id: u64, result: i32, more: bool, buffer: Option<u16>) -> bool {
+        let Some(index) = self.position(id) else { return false };
+        let op = self.flying[index];
+        let full = self.queue_is_full();
+        let more = more && !full;
+        let completion = Completion { token: op.token, result, more, buffer };
+        let posted = Posted { completion, operation: op.operation, connection: op.connection };
+        if full {
+            self.coverage.note(Outcome::QueueOverflowed);
+            self.facts.overflows += 1;
+            self.overflow.push_back(posted);
+        } else {
+            self.completions.push_back(posted);
+        }
+        if !more {
+            self.flying.swap_remove(index);
+        }
+        more
+    }
+
+    fn flush(&mut self) {
+        while self.completions.len() < self.setup.cq {
+            let Some(posted) = self.overflow.pop_front() else { return };
+            self.coverage.note(Outcome::QueueFlushed);
+            self.completions.push_back(posted);
+        }
+    }
+
+    /// The caller takes a completion: what it carries is the caller's from here on.
+    pub(super) fn take(&mut self) -> Option<Completion> {
+        self.call();
+        let Posted { completion, operation, connection } = self.completions.pop_front()?;
+        if let Some(buffer) = completion.buffer {
+            self.buffers.taken(buffer);
+        }
+        self.outstanding -= u64::from(!completion.more);
+        self.trace(|| format!("take {completion:x?} for connection {connection:?}"));
+        let Some(number) = connection else {
+            if matches!(operation, Operation::Accept { .. }) && completion.result >= 0 {
+                self.facts.accepted += 1;
+            }
+            return Some(completion);
+        };
+        let connection = &mut self.network.connections[number];
+        connection.in_flight -= u32::from(!completion.more);
+        let outcome = completion.outcome();
+        let failed = outcome.is_err_and(|errno| {
+            !matches!(errno, Errno::EAGAIN | Errno::ENOBUFS | Errno::ECANCELED | Errno::EINTR)
+        });
+        match operation {
+            Operation::Receive { .. } | Operation::ReceiveNow { .. } => {
+                connection.receiving -= u32::from(!completion.more);
+                connection.ever_received = true;
+                connection.error_taken |= failed;
+                match outcome {
+                    Ok(0) => connection.end_taken = true,
+                    Ok(bytes) => {
+                        if !connection.receive_cancelled {
+                            connection.active_at = self.now;
+                        }
+                        connection.read_taken += u64::from(bytes);
+                        self.facts.received += u64::from(bytes);
+                    }
+                    Err(_) => {}
+                }
+            }
+            Operation::Send { span, .. } => {
+                connection.sending -= 1;
+                connection.full = outcome == Err(Errno::EAGAIN);
+                connection.was_blocked |=
+                    outcome == Err(Errno::EAGAIN) || outcome.is_ok_and(|bytes| bytes < span.length);
+                self.sending.retain(|&(sender, _)| sender != number);
+                connection.error_taken |= failed;
+                if let Ok(bytes @ 1..) = outcome {
+                    connection.progress_at = self.now;
+                    connection.echoed_taken += u64::from(bytes);
+                    self.facts.sent += u64::from(bytes);
+                }
+            }
+            Operation::Shutdown { .. } => connection.error_taken |= failed,
+            _ => {}
+        }
+        Some(completion)
+    }
+
+    /// Whether the accept of this listener is with the kernel, or its last completion untaken.
+    pub(super) fn accept_is_out(&self, listener: usize) -> bool {
+        let is_ours = |operation: Operation| operation == Operation::Accept { listener };
+        self.flying.iter().any(|op| is_ours(op.operation))
+            || self.submission.iter().any(|&(operation, _)| is_ours(operation))
+            || self.completions.iter().chain(&self.overflow).any(|posted| is_ours(posted.operation))
+    }
+
+    /// The name of a connection that was just given a number, if one was free.
+    pub(super) fn name(&mut self, connection: usize, direct: bool) -> Option<Name> {
+        let enter = self.enters;
+        let numbers = if direct { &mut self.network.slots } else { &mut self.network.descriptors };
+        let (number, reused) = numbers.take(connection, enter)?;
+        if reused {
+            self.coverage.note(Outcome::AcceptNumberReused);
+        }
+        let name = if direct { Name::Slot(number) } else { Name::Descriptor(number as i32) };
+        self.network.connections[connection].name = Some(name);
+        self.network.connections[connection].ending = Ending::Open;
+        Some(name)
+    }
+}

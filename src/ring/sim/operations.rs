@@ -1,0 +1,527 @@
+//! What becomes of each operation: the draws among everything the kernel may legally answer.
+
+use super::super::{Name, Operation, Span, Token};
+use super::kernel::{InFlight, Kernel};
+use super::network::{Ending, payload};
+use super::odds::happens;
+use super::outcome::Outcome;
+use nix::errno::Errno;
+use std::io;
+
+fn failure(errno: Errno) -> i32 {
+    -(errno as i32)
+}
+
+impl Kernel {
+    /// Whether an operation has something to answer now.
+    pub(super) fn can_go_on(&self, op: &InFlight) -> bool {
+        let connection = || &self.network.connections[op.connection.expect("it names a socket")];
+        op.doomed
+            || match op.operation {
+                Operation::Accept { listener } => !self.network.listeners[listener].queue.is_empty(),
+                Operation::Receive { .. } => connection().readable(),
+                Operation::Send { wait: true, .. } => {
+                    connection().room_to_echo() > 0 || connection().broken.is_some()
+                }
+                Operation::Wakeups => self.wakes > 0,
+                _ => true,
+            }
+    }
+
+    /// Whether an operation that waits may be ended by a signal now.
+    pub(super) fn may_be_interrupted(&mut self, op: &InFlight) -> bool {
+        matches!(op.operation, Operation::Send { wait: true, .. })
+            && happens(&mut self.random, self.odds.send_interrupted / 10)
+    }
+
+    /// What an operation answers in the moment it is submitted.
+    pub(super) fn arm(&mut self, id: u64) {
+        let Some(index) = self.position(id) else { return };
+        match self.flying[index].operation {
+            // The descriptor is reserved before anybody is looked for.
+            Operation::Accept { listener } if self.out_of_descriptors() => {
+                self.accept_without_descriptor(id, listener);
+            }
+            Operation::Receive { .. } if self.buffers.free() == 0 && self.setup.buffers_at_arming => {
+                self.coverage.note(Outcome::ReceiveNoBuffersArming);
+                self.post(id, failure(Errno::ENOBUFS), false, None);
+            }
+            Operation::Receive { .. } if !self.can_go_on(&self.flying[index].clone()) => {
+                self.coverage.note(Outcome::ReceiveIdleArmed);
+            }
+            _ => {}
+        }
+    }
+
+    /// Takes an operation one completion further.
+    pub(super) fn run(&mut self, id: u64) {
+        let Some(index) = self.position(id) else { return };
+        let op = self.flying[index];
+        self.interfere(&op);
+        match op.operation {
+            Operation::Accept { listener } => self.run_accept(&op, listener),
+            Operation::Receive { limit, .. } => self.run_receive(&op, limit),
+            Operation::ReceiveNow { limit, .. } => self.run_receive_now(&op, limit),
+            Operation::Send { span, wait, .. } => self.run_send(&op, span, wait),
+            Operation::Cancel { target } => self.run_cancel(&op, target),
+            Operation::Shutdown { .. } => self.run_shutdown(&op),
+            Operation::Close { socket } => self.run_close(&op, socket.0),
+            Operation::Wakeups => self.run_wakeups(&op),
+        }
+    }
+
+    /// What a peer does in the very moment of an operation that comes only with an end.
+    fn interfere(&mut self, op: &InFlight) {
+        let Some(number) = op.connection else { return };
+        let odds = self.odds.at_the_end;
+        let (resets, finishes) = match op.operation {
+            Operation::Shutdown { .. } => (odds, 0),
+            Operation::ReceiveNow { .. } => (odds / 10, odds / 5),
+            Operation::Receive { .. } if op.doomed => (odds / 10, odds / 2),
+            _ => return,
+        };
+        if happens(&mut self.random, resets) {
+            self.network.connections[number].broken.get_or_insert(Errno::ECONNRESET);
+        } else if happens(&mut self.random, finishes) {
+            self.peers.finish(number, &mut self.network);
+        }
+    }
+
+    fn out_of_descriptors(&self) -> bool {
+        !self.setup.direct && self.network.descriptors.is_full()
+    }
+
+    fn accept_without_descriptor(&mut self, id: u64, listener: usize) {
+        self.accepts_in_vain += 1;
+        let idle = self.network.listeners[listener].queue.is_empty();
+        self.coverage.note(if idle {
+            Outcome::AcceptDescriptorsIdle
+        } else {
+            Outcome::AcceptDescriptorsQueued
+        });
+        self.post(id, failure(Errno::EMFILE), false, None);
+    }
+
+    fn run_accept(&mut self, op: &InFlight, listener: usize) {
+        let late = op.doomed && happens(&mut self.random, self.odds.cancel_late);
+        let queued = self.network.listeners[listener].queue.front().copied();
+        let Some(number) = queued.filter(|_| !op.doomed || late) else {
+            if op.doomed {
+                self.coverage.note(Outcome::AcceptCancelled);
+                self.post(op.id, failure(Errno::ECANCELED), false, None);
+            }
+            return;
+        };
+        if self.out_of_descriptors() {
+            return self.accept_without_descriptor(op.id, listener);
+        }
+        self.network.listeners[listener].queue.pop_front();
+        if happens(&mut self.random, self.odds.accept_error) {
+            return self.fail_accept(op.id, number);
+        }
+        let Some(name) = self.name(number, self.setup.direct) else {
+            self.coverage.note(Outcome::AcceptTableDrops);
+            self.drop_queued(number);
+            self.post(op.id, failure(Errno::ENFILE), false, None);
+            return;
+        };
+        let result = match name {
+            Name::Descriptor(descriptor) => descriptor,
+            Name::Slot(slot) => slot as i32,
+        };
+        let ends = happens(&mut self.random, self.odds.ends);
+        self.note_accepted(op, number, late, ends);
+        let more = self.setup.accept_multishot && !op.doomed && !ends;
+        if self.post(op.id, result, more, None) && self.out_of_descriptors() {
+            self.accept_without_descriptor(op.id, listener);
+        }
+    }
+
+    fn note_accepted(&mut self, op: &InFlight, number: usize, late: bool, ends: bool) {
+        let connection = &mut self.network.connections[number];
+        connection.active_at = self.now;
+        if connection.broken.is_some() {
+            self.coverage.note(Outcome::AcceptResetPeer);
+        } else if connection.unread() > 0 {
+            self.coverage.note(Outcome::AcceptDataWaiting);
+        }
+        self.coverage.note(match () {
+            () if late && op.doomed => Outcome::AcceptCancelledSocket,
+            () if !self.setup.accept_multishot => Outcome::AcceptOnce,
+            () if ends => Outcome::AcceptEnds,
+            () if self.queue_is_full() => Outcome::AcceptQueueFull,
+            () => Outcome::AcceptMore,
+        });
+    }
+
+    fn fail_accept(&mut self, id: u64, number: usize) {
+        let (outcome, errno) = match self.random.u8(0..3) {
+            0 => (Outcome::AcceptAborted, Errno::ECONNABORTED),
+            1 => (Outcome::AcceptProtocol, Errno::EPROTO),
+            _ => (Outcome::AcceptMemory, Errno::ENOMEM),
+        };
+        self.coverage.note(outcome);
+        self.drop_queued(number);
+        self.post(id, failure(errno), false, None);
+    }
+
+    /// A connection that was never accepted is gone.
+    fn drop_queued(&mut self, number: usize) {
+        let connection = &mut self.network.connections[number];
+        connection.broken = Some(Errno::ECONNRESET);
+        connection.ending = Ending::Closed;
+        self.facts.dropped += 1;
+        self.peers.on_closed(number, &self.network);
+    }
+
+    /// Takes a queued connection outside of the ring.
+    pub(super) fn accept_queued(&mut self, listener: usize) -> io::Result<Option<Name>> {
+        self.call();
+        if self.accept_is_out(listener) {
+            self.violation("a queued connection was taken beside an armed accept");
+        }
+        if self.network.descriptors.is_full() {
+            self.network.listeners[listener].starved = true;
+            return Err(Errno::EMFILE.into());
+        }
+        let Some(number) = self.network.listeners[listener].queue.pop_front() else { return Ok(None) };
+        if happens(&mut self.random, self.odds.accept_error) {
+            self.drop_queued(number);
+            return Err(Errno::ECONNABORTED.into());
+        }
+        self.network.connections[number].active_at = self.now;
+        self.facts.accepted += 1;
+        Ok(self.name(number, false))
+    }
+
+    pub(super) fn close_listener(&mut self, listener: usize) {
+        self.call();
+        if self.accept_is_out(listener) {
+            self.violation("a listener was closed beside an armed accept");
+        }
+        let left = std::mem::take(&mut self.network.listeners[listener].queue);
+        if !left.is_empty() && !self.network.listeners[listener].starved && !self.cut {
+            self.violation(format!("{} queued connections were reset", left.len()));
+        }
+        self.network.listeners[listener].closed = true;
+        left.into_iter().for_each(|number| self.drop_queued(number));
+    }
+
+    fn run_receive(&mut self, op: &InFlight, limit: u32) {
+        let number = op.connection.expect("a receive names a socket");
+        let connection = &self.network.connections[number];
+        let late = op.doomed
+            && connection.readable()
+            && connection.broken.is_none()
+            && self.buffers.free() > 0
+            && happens(&mut self.random, self.odds.cancel_late);
+        if op.doomed && !late {
+            self.coverage.note(Outcome::ReceiveCancelled);
+            self.post(op.id, failure(Errno::ECANCELED), false, None);
+            return;
+        }
+        if self.broken_before_bytes(number) {
+            return self.fail_receive(op.id, number, Outcome::ReceiveReset);
+        }
+        if self.network.connections[number].unread() == 0 && !self.network.connections[number].finished {
+            return;
+        }
+        if self.buffers.free() == 0 {
+            self.coverage.note(Outcome::ReceiveNoBuffersData);
+            self.post(op.id, failure(Errno::ENOBUFS), false, None);
+            return;
+        }
+        if self.network.connections[number].unread() == 0 {
+            let kinds = [Outcome::ReceiveEnd, Outcome::ReceiveEndBuffer];
+            if late {
+                self.coverage.note(Outcome::ReceiveCancelledEnd);
+            }
+            return self.end_receive(op.id, number, kinds);
+        }
+        self.receive_bytes(op, number, limit, late);
+    }
+
+    /// Whether a broken connection says so now: before what is unread, or after it.
+    fn broken_before_bytes(&mut self, number: usize) -> bool {
+        let connection = &self.network.connections[number];
+        connection.broken.is_some() && (connection.unread() == 0 || self.random.bool())
+    }
+
+    fn fail_receive(&mut self, id: u64, number: usize, reset: Outcome) {
+        let errno = self.network.connections[number].broken.unwrap_or(Errno::ECONNRESET);
+        self.coverage.note(if errno == Errno::ETIMEDOUT { Outcome::ReceiveTimedOut } else { reset });
+        self.post(id, failure(errno), false, None);
+    }
+
+    fn end_receive(&mut self, id: u64, number: usize, [plain, with_buffer]: [Outcome; 2]) {
+        if self.network.connections[number].received_in == self.enters {
+            self.coverage.note(Outcome::ReceiveEndWithData);
+        }
+        let buffer = if happens(&mut self.random, self.odds.end_buffer) { self.buffers.pick() } else { None };
+        self.coverage.note(if buffer.is_some() { with_buffer } else { plain });
+        self.post(id, 0, false, buffer);
+    }
+
+    fn receive_bytes(&mut self, op: &InFlight, number: usize, limit: u32, late: bool) {
+        let multishot = self.setup.receive_multishot;
+        let limited = !multishot || self.setup.obeys_limit;
+        let passes = happens(&mut self.random, self.odds.limit_passed);
+        let allowed = if limited && !passes { limit.saturating_sub(op.received).max(1) } else { u32::MAX };
+        let bytes = self.size_of_receive(number, allowed);
+        let buffer = self.fill(number, bytes);
+        let received = op.received + bytes;
+        if let Some(index) = self.position(op.id) {
+            self.flying[index].received = received;
+        }
+        let at_limit = multishot && limited && received >= limit;
+        let ends = happens(&mut self.random, self.odds.ends);
+        // What was cancelled may have several completions under way.
+        let over = !multishot || at_limit || ends || (op.doomed && self.random.bool());
+        self.coverage.note(match () {
+            () if late && over => Outcome::ReceiveCancelledData,
+            () if !multishot => Outcome::ReceiveOnce,
+            () if at_limit && received > limit => Outcome::ReceiveLimitPassed,
+            () if at_limit => Outcome::ReceiveLimit,
+            () if ends => Outcome::ReceiveEnds,
+            () if self.queue_is_full() => Outcome::ReceiveQueueFull,
+            () => Outcome::ReceiveMore,
+        });
+        self.post(op.id, bytes as i32, !over, Some(buffer));
+    }
+
+    fn size_of_receive(&mut self, number: usize, allowed: u32) -> u32 {
+        let unread = self.network.connections[number].unread().min(u64::from(u32::MAX)) as u32;
+        let most = unread.min(self.buffers.size()).min(allowed);
+        let short = happens(&mut self.random, self.odds.receive_short);
+        let bytes = match () {
+            () if short && self.random.bool() => 1,
+            () if short => self.random.u32(1..=most),
+            () => most,
+        };
+        if bytes == self.buffers.size() {
+            self.coverage.note(Outcome::ReceiveWhole);
+        } else if bytes == 1 && most > 1 {
+            self.coverage.note(Outcome::ReceiveByte);
+        }
+        bytes
+    }
+
+    fn fill(&mut self, number: usize, bytes: u32) -> u16 {
+        let buffer = self.buffers.pick().expect("a free buffer was seen");
+        let connection = &mut self.network.connections[number];
+        let (key, start) = (connection.key, connection.read);
+        self.buffers.fill(buffer, bytes, |index| payload(key, start + index));
+        connection.read += u64::from(bytes);
+        connection.received_in = self.enters;
+        self.peers.on_received(number, self.now, &self.network);
+        buffer
+    }
+
+    fn run_receive_now(&mut self, op: &InFlight, limit: u32) {
+        let number = op.connection.expect("a receive names a socket");
+        if self.buffers.free() == 0 {
+            self.coverage.note(Outcome::ReceiveNowNoBuffers);
+            self.post(op.id, failure(Errno::ENOBUFS), false, None);
+        } else if self.broken_before_bytes(number) {
+            self.fail_receive(op.id, number, Outcome::ReceiveNowReset);
+        } else if self.network.connections[number].unread() > 0 {
+            let bytes = self.size_of_receive(number, limit);
+            let buffer = self.fill(number, bytes);
+            self.coverage.note(Outcome::ReceiveNowData);
+            self.post(op.id, bytes as i32, false, Some(buffer));
+        } else if self.network.connections[number].finished {
+            let kinds = [Outcome::ReceiveNowEnd, Outcome::ReceiveNowEndBuffer];
+            self.end_receive(op.id, number, kinds);
+        } else {
+            self.coverage.note(Outcome::ReceiveNowEmpty);
+            self.post(op.id, failure(Errno::EAGAIN), false, None);
+        }
+    }
+
+    fn run_send(&mut self, op: &InFlight, span: Span, wait: bool) {
+        let number = op.connection.expect("a send names a socket");
+        let connection = &self.network.connections[number];
+        let (room, broken) = (connection.room_to_echo(), connection.broken.is_some());
+        let late = op.doomed && happens(&mut self.random, self.odds.cancel_late);
+        let refused = !wait && (room == 0 || happens(&mut self.random, self.odds.send_full));
+        let (outcome, errno) = match () {
+            () if broken && self.random.bool() => (Outcome::SendBroken, Errno::EPIPE),
+            () if broken => (Outcome::SendReset, Errno::ECONNRESET),
+            () if op.doomed && !(late && room > 0) => (Outcome::SendCancelled, Errno::ECANCELED),
+            () if happens(&mut self.random, self.odds.send_interrupted) || (wait && room == 0) => {
+                if self.random.bool() {
+                    (Outcome::SendInterrupted, Errno::EINTR)
+                } else {
+                    (Outcome::SendCancelledUnasked, Errno::ECANCELED)
+                }
+            }
+            () if refused => (Outcome::SendFull, Errno::EAGAIN),
+            () => return self.send_bytes(op, number, span, wait),
+        };
+        self.coverage.note(outcome);
+        self.post(op.id, failure(errno), false, None);
+    }
+
+    fn send_bytes(&mut self, op: &InFlight, number: usize, span: Span, wait: bool) {
+        let room = self.network.connections[number].room_to_echo();
+        let most = room.min(u64::from(span.length)) as u32;
+        let short = most > 1 && happens(&mut self.random, self.odds.send_short);
+        let bytes = if short { self.random.u32(1..most) } else { most };
+        self.coverage.note(match () {
+            () if op.doomed => Outcome::SendCancelledTaken,
+            () if wait && op.waited => Outcome::SendWaited,
+            () if bytes == span.length => Outcome::SendWhole,
+            () if wait => Outcome::SendShortWaiting,
+            () => Outcome::SendShort,
+        });
+        self.look_at(number, span, bytes);
+        let connection = &mut self.network.connections[number];
+        connection.echoed += u64::from(bytes);
+        if connection.peer_gone {
+            connection.broken = Some(Errno::ECONNRESET);
+        }
+        self.peers.on_echoed(number, self.now, &self.network);
+        self.post(op.id, bytes as i32, false, None);
+    }
+
+    /// Holds what is echoed against what was sent: this is where a wrong byte shows.
+    fn look_at(&mut self, number: usize, span: Span, bytes: u32) {
+        if let Err(what) = self.buffers.check_sendable(span) {
+            self.violation(what);
+            return;
+        }
+        let connection = &self.network.connections[number];
+        let (key, start) = (connection.key, connection.echoed);
+        let wrong = (0..bytes)
+            .find(|&index| self.buffers.read(span, index) != payload(key, start + u64::from(index)));
+        if let Some(index) = wrong {
+            self.violation(format!(
+                "I1: connection {number} got a wrong byte at {}",
+                start + u64::from(index)
+            ));
+        } else if start + u64::from(bytes) > connection.read {
+            self.violation(format!("I1: connection {number} got more than it sent"));
+        }
+    }
+
+    fn run_cancel(&mut self, op: &InFlight, target: Token) {
+        let found = self.flying.iter().find(|one| one.token == target && one.id != op.id).map(|one| one.id);
+        let Some(found) = found else {
+            self.coverage.note(Outcome::CancelMissingAfter);
+            self.post(op.id, failure(Errno::ENOENT), false, None);
+            return;
+        };
+        if let Some(index) = self.position(found) {
+            self.flying[index].doomed = true;
+        }
+        let (result, before, after) = match self.random.u8(0..4) {
+            0 | 1 => (0, Outcome::CancelDoneBefore, Outcome::CancelDoneAfter),
+            2 => (failure(Errno::ENOENT), Outcome::CancelMissingBefore, Outcome::CancelMissingAfter),
+            _ => (failure(Errno::EALREADY), Outcome::CancelBusyBefore, Outcome::CancelBusyAfter),
+        };
+        if self.random.bool() {
+            self.coverage.note(before);
+            self.post(op.id, result, false, None);
+            return;
+        }
+        while self.position(found).is_some() {
+            self.run(found);
+        }
+        self.coverage.note(after);
+        self.post(op.id, result, false, None);
+    }
+
+    fn run_shutdown(&mut self, op: &InFlight) {
+        let number = op.connection.expect("a shutdown names a socket");
+        let connection = &mut self.network.connections[number];
+        connection.shut_at = Some(self.now);
+        if connection.broken.is_some() {
+            self.coverage.note(Outcome::ShutdownUnconnected);
+            self.post(op.id, failure(Errno::ENOTCONN), false, None);
+            return;
+        }
+        self.coverage.note(Outcome::ShutdownDone);
+        let now = self.now;
+        let (peers, mut world) = self.world();
+        peers.on_shut(number, now, 500, &mut world);
+        self.post(op.id, 0, false, None);
+    }
+
+    fn run_close(&mut self, op: &InFlight, name: Name) {
+        let number = op.connection.expect("a close names a socket");
+        let enter = self.enters;
+        let (numbers, index) = self.network.numbers(name);
+        numbers.give_back(index, enter);
+        self.accepts_in_vain = 0;
+        if let Err(what) = self.judge_close(number) {
+            self.violation(format!("connection {number} was closed {what}"));
+        }
+        let connection = &mut self.network.connections[number];
+        let unread = connection.unread() > 0 && connection.broken.is_none();
+        self.coverage.note(if unread { Outcome::CloseUnread } else { Outcome::CloseClean });
+        if unread {
+            connection.broken = Some(Errno::ECONNRESET);
+        }
+        connection.ending = Ending::Closed;
+        connection.name = None;
+        self.facts.closed += 1;
+        self.peers.on_closed(number, &self.network);
+        self.post(op.id, 0, false, None);
+    }
+
+    fn run_wakeups(&mut self, op: &InFlight) {
+        if op.doomed {
+            self.post(op.id, failure(Errno::ECANCELED), false, None);
+            return;
+        }
+        if self.wakes > 1 {
+            self.coverage.note(Outcome::WakeupsMerged);
+        }
+        self.wakes = 0;
+        self.accepts_in_vain = 0;
+        let ends = happens(&mut self.random, self.odds.ends);
+        self.coverage.note(if ends { Outcome::WakeupEnds } else { Outcome::WakeupMore });
+        self.post(op.id, 1, !ends, None);
+    }
+
+    /// Whether the loop had a reason to close this connection now, as far as the kernel can tell.
+    fn judge_close(&mut self, number: usize) -> Result<(), &'static str> {
+        let connection = &self.network.connections[number];
+        let owed = connection.read - connection.echoed.min(connection.read);
+        let waited = |since: u64, timeout: Option<u64>| {
+            // The loop's clock has milliseconds.
+            timeout.is_some_and(|timeout| self.now.saturating_sub(since) + 1000 >= timeout)
+        };
+        let overdue = self.stopped_at.is_some_and(|at| waited(at, Some(self.setup.drain_timeout)));
+        if connection.end_taken && (owed == 0 || connection.shut_at.is_some()) {
+            self.facts.complete += 1;
+            return Ok(());
+        }
+        if connection.error_taken || self.cut || overdue {
+            return Ok(());
+        }
+        if !connection.ever_received && connection.read == 0 {
+            // Refused at the limit, or stopped before it was looked at.
+            self.facts.untouched += 1;
+            return Ok(());
+        }
+        let idle = waited(connection.active_at, self.setup.idle_timeout);
+        let stuck = owed > 0 && waited(connection.progress_at, self.setup.write_timeout);
+        let lingered = connection.shut_at.is_some_and(|at| waited(at, Some(self.setup.linger)));
+        if idle || stuck || lingered {
+            return Ok(());
+        }
+        let reason = match (self.stopped_at, connection.written_at_stop, connection.shut_at) {
+            (None, ..) => "for no reason",
+            (_, _, Some(_)) => "while it lingered",
+            (_, Some(written), _) if connection.echoed < written => "before what had arrived was echoed",
+            _ if owed > 0 => "with bytes owed",
+            _ => return Ok(()),
+        };
+        if connection.was_blocked && self.setup.spill_bounded {
+            self.facts.excused_by_spill += 1;
+            return Ok(());
+        }
+        Err(reason)
+    }
+}

@@ -1,0 +1,151 @@
+//! Everything the fake kernel may answer, by name, and how often each was drawn. A simulation that
+//! never draws an outcome proves nothing about it, so the counts are asserted.
+
+macro_rules! outcomes {
+    ($($(#[$doc:meta])* $variant:ident = $name:literal,)*) => {
+        /// One thing the kernel may legally do.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+        pub enum Outcome {
+            $($(#[$doc])* #[doc = concat!("`", $name, "`")] $variant,)*
+        }
+
+        impl Outcome {
+            /// All of them, in the order of the table.
+            pub const ALL: &'static [Self] = &[$(Self::$variant,)*];
+
+            /// The name in the table.
+            #[must_use]
+            pub const fn name(self) -> &'static str {
+                match self { $(Self::$variant => $name,)* }
+            }
+        }
+    };
+}
+
+outcomes! {
+    AcceptMore = "accept: a socket, more follow",
+    AcceptOnce = "accept: a socket, as asked for one",
+    AcceptEnds = "accept: a socket in the last completion",
+    AcceptQueueFull = "accept: a socket in the last completion, as the queue was full",
+    AcceptResetPeer = "accept: a socket whose peer has reset it",
+    AcceptDataWaiting = "accept: a socket with bytes waiting",
+    AcceptNumberReused = "accept: a number given back in the same batch",
+    AcceptAborted = "accept: ECONNABORTED",
+    AcceptProtocol = "accept: EPROTO",
+    AcceptMemory = "accept: ENOMEM",
+    AcceptDescriptorsIdle = "accept: EMFILE with nobody waiting",
+    AcceptDescriptorsQueued = "accept: EMFILE with somebody waiting",
+    AcceptTableDrops = "accept: ENFILE, the connection dropped",
+    AcceptCancelled = "accept: ECANCELED",
+    AcceptCancelledSocket = "accept: cancelled, and a socket all the same",
+
+    ReceiveMore = "receive: bytes, more follow",
+    ReceiveOnce = "receive: bytes, as asked for once",
+    ReceiveEnds = "receive: bytes in the last completion",
+    ReceiveQueueFull = "receive: bytes in the last completion, as the queue was full",
+    ReceiveLimit = "receive: ended at its limit",
+    ReceiveLimitPassed = "receive: ended beyond its limit",
+    ReceiveByte = "receive: one byte of several",
+    ReceiveWhole = "receive: a whole buffer",
+    ReceiveNoBuffersArming = "receive: ENOBUFS at once",
+    ReceiveNoBuffersData = "receive: ENOBUFS when bytes came",
+    ReceiveIdleArmed = "receive: armed on an idle peer, nothing taken",
+    ReceiveEnd = "receive: the end",
+    ReceiveEndBuffer = "receive: the end, with a buffer",
+    ReceiveEndWithData = "receive: bytes and the end in one enter",
+    ReceiveReset = "receive: ECONNRESET",
+    ReceiveTimedOut = "receive: ETIMEDOUT",
+    ReceiveCancelled = "receive: ECANCELED",
+    ReceiveCancelledData = "receive: cancelled, and bytes all the same",
+    ReceiveCancelledEnd = "receive: cancelled, and the end all the same",
+
+    ReceiveNowData = "receive now: bytes",
+    ReceiveNowEmpty = "receive now: EAGAIN",
+    ReceiveNowEnd = "receive now: the end",
+    ReceiveNowEndBuffer = "receive now: the end, with a buffer",
+    ReceiveNowNoBuffers = "receive now: ENOBUFS",
+    ReceiveNowReset = "receive now: ECONNRESET",
+
+    SendWhole = "send: whole",
+    SendShort = "send: short, without waiting",
+    SendShortWaiting = "send: short, though it might wait",
+    SendWaited = "send: after waiting for room",
+    SendFull = "send: EAGAIN",
+    SendInterrupted = "send: EINTR",
+    SendCancelledUnasked = "send: ECANCELED, which nobody asked for",
+    SendCancelled = "send: ECANCELED",
+    SendCancelledTaken = "send: cancelled, and bytes taken all the same",
+    SendBroken = "send: EPIPE",
+    SendReset = "send: ECONNRESET",
+
+    CancelDoneBefore = "cancel: 0 before the target's last",
+    CancelDoneAfter = "cancel: 0 after the target's last",
+    CancelMissingBefore = "cancel: ENOENT before the target's last",
+    CancelMissingAfter = "cancel: ENOENT after the target's last",
+    CancelBusyBefore = "cancel: EALREADY before the target's last",
+    CancelBusyAfter = "cancel: EALREADY after the target's last",
+
+    ShutdownDone = "shutdown: 0",
+    ShutdownUnconnected = "shutdown: ENOTCONN",
+    CloseClean = "close: nothing unread",
+    CloseUnread = "close: unread bytes, the peer is reset",
+
+    WakeupMore = "wake-up: more follow",
+    WakeupEnds = "wake-up: the last",
+    WakeupsMerged = "wake-up: several in one",
+
+    EnterBusy = "enter: EBUSY",
+    EnterInterrupted = "enter: EINTR, all submitted",
+    EnterInterruptedPart = "enter: EINTR, a part submitted",
+    EnterTimedOut = "enter: the time ran out",
+    QueueOverflowed = "completion queue: overflow kept",
+    QueueFlushed = "completion queue: overflow flushed",
+    PushSubmits = "push: the full queue was submitted",
+    PushWaits = "push: the operation waits for a place",
+
+    PeerResets = "peer: resets",
+    PeerFinishesWithData = "peer: FIN together with bytes",
+    PeerBlocked = "peer: the server does not read",
+    BurstOfConnects = "peer: several connect at one moment",
+}
+
+/// How often each outcome was drawn.
+#[derive(Clone, Debug)]
+pub struct Coverage {
+    counts: [u64; Outcome::ALL.len()],
+}
+
+impl Default for Coverage {
+    fn default() -> Self {
+        Self { counts: [0; Outcome::ALL.len()] }
+    }
+}
+
+impl Coverage {
+    pub(super) fn note(&mut self, outcome: Outcome) {
+        self.counts[outcome as usize] += 1;
+    }
+
+    /// How often `outcome` was drawn.
+    #[must_use]
+    pub fn count(&self, outcome: Outcome) -> u64 {
+        self.counts[outcome as usize]
+    }
+
+    /// Adds the counts of another run.
+    pub fn merge(&mut self, other: &Self) {
+        self.counts.iter_mut().zip(other.counts).for_each(|(count, more)| *count += more);
+    }
+
+    /// One line per outcome.
+    #[must_use]
+    pub fn table(&self) -> String {
+        Outcome::ALL.iter().map(|&one| format!("{:>10}  {}\n", self.count(one), one.name())).collect()
+    }
+
+    /// Outcomes drawn fewer than `times` times.
+    #[must_use]
+    pub fn below(&self, times: u64) -> Vec<&'static str> {
+        Outcome::ALL.iter().filter(|&&one| self.count(one) < times).map(|one| one.name()).collect()
+    }
+}

@@ -1,0 +1,180 @@
+//! What must hold after every turn, seen from the loop and from the kernel at once.
+
+use super::scenario::Scenario;
+use crate::conn::deadlines::GRANULARITY;
+use crate::conn::machine::{CloseReason, Phase, Refusal};
+use crate::ring::Ring;
+use crate::ring::sim::Sim;
+use crate::stop;
+use crate::uring::audit::ConnectionAudit;
+use crate::uring::event_loop::{EventLoop, Own, Receiving};
+use crate::worker::Ending;
+
+/// Compares what was counted on both sides.
+macro_rules! same {
+    ($rule:literal, $what:literal, $loop_side:expr, $kernel_side:expr) => {
+        let (here, there) = (u64::from($loop_side), $kernel_side as u64);
+        if here != there {
+            return Err(format!("{}: {}: the loop says {here}, the kernel {there}", $rule, $what));
+        }
+    };
+}
+
+/// What has to be remembered from turn to turn.
+#[derive(Default)]
+pub(super) struct Watch {
+    stopped: bool,
+    completions: u64,
+}
+
+impl Watch {
+    pub(super) fn after_turn<R: Ring>(
+        &mut self,
+        event_loop: &EventLoop<'_, R>,
+        sim: &Sim,
+        scenario: &Scenario,
+    ) -> Result<(), String> {
+        let (facts, standing) = (sim.facts(), sim.standing());
+        let counters = event_loop.worker.counters;
+        self.stopped |= event_loop.worker.stop.phase() != stop::Phase::Running;
+        let (own, other) = event_loop.operations_in_flight();
+        same!("I8", "buffers lent", counters.lent.get(), standing.lent);
+        same!("I11", "operations in flight", own + other, standing.outstanding);
+        same!("I3", "bytes received", counters.bytes_received.get(), facts.received);
+        same!("I3", "bytes sent", counters.bytes_sent.get(), facts.sent);
+        same!("I15", "stale completions", counters.stale_events.get(), 0);
+        same!("I10", "sockets accepted", sockets(event_loop), facts.accepted);
+        if counters.open.get() > u64::from(scenario.max_connections) {
+            return Err(format!("{} connections at once", counters.open.get()));
+        }
+        if !self.stopped && !event_loop.accepting_paused() && !standing.accepting {
+            return Err("I13: no accept is armed, though there is room".into());
+        }
+        let full = !scenario.rival && event_loop.worker.admission.is_full();
+        if !self.stopped && full && !event_loop.accepting_paused() {
+            return Err("I13: it accepts beyond the limit".into());
+        }
+        let completions = counters.own.at(Own::Completions as usize).get();
+        let quiet = std::mem::replace(&mut self.completions, completions) == completions;
+        event_loop.audit().try_for_each(|one| {
+            look_at(&one, sim, scenario, event_loop.ring.obeys_limit())
+                .and_then(|()| look_inside(&one, event_loop, quiet))
+                .map_err(|what| format!("{what}: {one:?}"))
+        })
+    }
+}
+
+/// Sockets the loop has taken from the kernel, to serve or to refuse them.
+fn sockets<R: Ring>(event_loop: &EventLoop<'_, R>) -> u64 {
+    let counters = event_loop.worker.counters;
+    let refused = [Refusal::Full, Refusal::Stopping].map(|cause| counters.refused.at(cause as usize).get());
+    counters.accepted.get() + refused.iter().sum::<u64>()
+}
+
+/// One connection.
+fn look_at(one: &ConnectionAudit, sim: &Sim, scenario: &Scenario, obeys_limit: bool) -> Result<(), String> {
+    let closing = matches!(one.phase, Phase::Closing(_));
+    if closing && one.in_flight == 0 {
+        return Err("I16: it is closing and awaits nothing".into());
+    }
+    if closing && !one.receive_armed && !one.sending {
+        return Ok(()); // Its close may be done, and its number somebody else's.
+    }
+    let Some(view) = sim.view(one.socket) else { return Err("I10: its socket is gone".into()) };
+    if one.receive_armed != view.receiving || one.sending != view.sending {
+        return Err(format!("I7: the kernel sees {view:?}"));
+    }
+    if closing {
+        return Ok(());
+    }
+    if one.phase != Phase::Lingering && one.owed != view.received - view.sent {
+        return Err(format!("I3: the kernel sees {view:?}"));
+    }
+    // Beyond the window: what a receive may bring after its limit.
+    let most = u64::from(scenario.limits.window) + u64::from(scenario.buffer_size);
+    if obeys_limit && one.owed > most {
+        return Err(format!("I5: more than {most} bytes are owed"));
+    }
+    if one.owed > 0 && !one.sending && !one.unspilled {
+        return Err("I16: it is owed bytes, and nothing is being sent".into());
+    }
+    if one.credit > 0 && !one.receive_armed && !one.starved {
+        return Err("I14: it may receive, and neither does nor waits for a buffer".into());
+    }
+    if one.in_flight < u8::from(one.receive_armed) + u8::from(one.sending) {
+        return Err("I11: it has more in flight than it knows".into());
+    }
+    Ok(())
+}
+
+/// What only the loop knows of a connection: that it is told to stop receiving, and its time.
+fn look_inside<R: Ring>(
+    one: &ConnectionAudit,
+    event_loop: &EventLoop<'_, R>,
+    quiet: bool,
+) -> Result<(), String> {
+    let connection = event_loop.connections.get(one.id).expect("it was just seen");
+    let armed = connection.receiving == Receiving::Armed;
+    if armed && one.credit == 0 && !event_loop.ring.obeys_limit() {
+        return Err("I5: it may receive no more, and the kernel was not told".into());
+    }
+    // Looked at a bucket late, and only in a turn in which the kernel had nothing to say.
+    let due = connection.machine.deadline(&event_loop.limits).map(|at| at + GRANULARITY);
+    if quiet && due.is_some_and(|due| due < event_loop.now) {
+        return Err("I16: its time has come, and it was not looked at".into());
+    }
+    Ok(())
+}
+
+/// What must hold when the loop has ended.
+pub(super) fn at_the_end<R: Ring>(
+    event_loop: &EventLoop<'_, R>,
+    sim: &Sim,
+    scenario: &Scenario,
+    ending: Ending,
+) -> Result<(), String> {
+    let (facts, standing) = (sim.facts(), sim.standing());
+    let counters = event_loop.worker.counters;
+    let closed = |reason: CloseReason| counters.closed.at(reason as usize).get();
+    if ending == Ending::Drained {
+        same!("I8", "buffers lent", counters.lent.get(), 0);
+        same!("I8", "buffers", standing.free as u64, scenario.buffers);
+        same!("I10", "sockets open", counters.open.get(), standing.open);
+        same!("I10", "sockets", facts.accepted, facts.closed);
+        same!("I11", "operations in flight", 0u64, standing.outstanding);
+        same!("I3", "bytes spilled", counters.spilled.get(), 0);
+        same!("I10", "permits", event_loop.worker.admission.open(), rivals(scenario, event_loop));
+    } else if scenario.cut_at.is_none() && scenario.stop_at.is_none() {
+        return Err("it was cut, though nobody had anything left".into());
+    }
+    if let Some(rest) = facts.settled {
+        same!("I8", "buffers at rest", 0u64, rest.lent);
+        same!("I8", "buffers at rest", scenario.buffers, rest.free);
+        same!("I10", "sockets at rest", 0u64, rest.open);
+        if !rest.accepting {
+            return Err("I13: at rest no accept is armed".into());
+        }
+    }
+    if closed(CloseReason::PeerFinished) > facts.complete {
+        return Err("I2: a peer that had finished was not paid in full".into());
+    }
+    if closed(CloseReason::SpillFull) < facts.excused_by_spill {
+        return Err("a connection that could not be spilled was closed for another reason".into());
+    }
+    let never = [
+        (CloseReason::Failed, true),
+        (CloseReason::IdleTimeout, scenario.limits.idle_timeout == 0),
+        (CloseReason::WriteTimeout, scenario.limits.write_timeout == 0),
+        (CloseReason::SpillFull, scenario.spill_limit >= 64 * 16 * 1024),
+        (CloseReason::Cut, ending == Ending::Drained),
+    ];
+    match never.iter().find(|(reason, barred)| *barred && closed(*reason) > 0) {
+        Some((reason, _)) => Err(format!("{} were closed as {reason:?}", closed(*reason))),
+        None => Ok(()),
+    }
+}
+
+/// Permits another worker still holds.
+fn rivals<R: Ring>(scenario: &Scenario, event_loop: &EventLoop<'_, R>) -> u64 {
+    if scenario.rival { u64::from(event_loop.worker.admission.open()) } else { 0 }
+}

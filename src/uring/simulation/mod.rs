@@ -1,0 +1,145 @@
+//! The event loop over the fake kernel, seed by seed. Every seed draws sizes, features, limits,
+//! peers and faults; after every turn the loop is held against the invariants I1 to I16:
+//!
+//! I1 bytes and their order, I4 one send, I6 nothing in flight at a close, I7 one receive, I8 and I9
+//! who owns a buffer, I10 a socket closed once, I16 nobody left behind: by the kernel, as they
+//! happen (`ring/sim`). I2 and I3 (the account of each connection), I5 (what is owed is bounded),
+//! I8 again (the sum), I11 (operations), I12 (overflows), I13 (accept armed), I14 (who has no
+//! buffer waits in the queue), I15 (nothing is stale): in `invariants`, from both sides.
+//!
+//! `C10K_SEED=n` runs that seed alone, `C10K_SEEDS=n` that many; `C10K_TRACE=1` prints
+//! every question and answer.
+
+mod allocation;
+mod invariants;
+mod planted;
+mod scenario;
+
+use super::event_loop::EventLoop;
+use crate::ring::Ring;
+use crate::ring::sim::{Coverage, External, Facts, Sim};
+use crate::uring::buffers::{Arena, Buffers};
+use crate::worker::Worker;
+use invariants::{Watch, at_the_end};
+use scenario::Scenario;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::rc::Rc;
+
+/// What `cargo test` runs.
+const SEEDS: u64 = 2_000;
+
+/// How one seed ended.
+struct Outcome {
+    coverage: Coverage,
+    facts: Facts,
+    turns: u64,
+    /// What went wrong, if something did.
+    fault: Option<String>,
+}
+
+/// Who looks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Eyes {
+    /// The kernel alone: what the peers got, and how the rules of the seam were kept.
+    Kernel,
+    /// Also the accounts, compared from both sides after every turn.
+    Both,
+}
+
+/// Runs one seed, with `plant` between the loop and the kernel.
+fn run_seed<R: Ring>(seed: u64, eyes: Eyes, plant: impl FnOnce(Sim) -> R) -> Outcome {
+    let scenario = Scenario::draw(seed);
+    let arena = Arena::new(scenario.buffers, scenario.buffer_size, scenario.spill_limit).unwrap();
+    let sim = Sim::new(scenario.setup(arena.memory()));
+    let mut turns = 0;
+    let ran = catch_unwind(AssertUnwindSafe(|| drive(&scenario, &arena, &sim, eyes, plant, &mut turns)));
+    let panicked = ran.unwrap_or_else(|panic| {
+        let text = panic.downcast_ref::<String>().cloned();
+        let text = text.or_else(|| panic.downcast_ref::<&str>().map(ToString::to_string));
+        Err(format!("panicked: {}", text.unwrap_or_default()))
+    });
+    let facts = sim.facts();
+    let fault = facts.violations.first().cloned().or(panicked.err());
+    let fault = fault.map(|fault| format!("seed {seed}, turn {turns}: {fault}\n{scenario:#?}"));
+    Outcome { coverage: sim.coverage(), facts, turns, fault }
+}
+
+fn drive<R: Ring>(
+    scenario: &Scenario,
+    arena: &Arena,
+    sim: &Sim,
+    eyes: Eyes,
+    plant: impl FnOnce(Sim) -> R,
+    turns: &mut u64,
+) -> Result<(), String> {
+    let (config, counters) = (scenario.config(), scenario.counters());
+    let (admission, stop) = (scenario.admission(), Rc::new(scenario.stop()));
+    scenario.plan(sim, &admission, &stop);
+    let worker = Worker {
+        index: 0,
+        config: &config,
+        listeners: Vec::new(),
+        admission: &admission,
+        counters: &counters,
+        stop: &stop,
+        ready: &|_| {},
+    };
+    let mut event_loop = EventLoop::new(plant(sim.clone()), Buffers::new(arena), &worker, scenario.listeners);
+    event_loop.limits = scenario.limits;
+    let mut watch = Watch::default();
+    loop {
+        *turns += 1;
+        match event_loop.turn() {
+            Err(failure) => return Err(format!("the loop gave up: {failure}")),
+            Ok(_) if sim.failed() => return Ok(()),
+            Ok(None) if eyes == Eyes::Both => watch.after_turn(&event_loop, sim, scenario)?,
+            Ok(None) => {}
+            Ok(Some(_)) if eyes == Eyes::Kernel => return Ok(()),
+            Ok(Some(ending)) => return at_the_end(&event_loop, sim, scenario, ending),
+        }
+    }
+}
+
+fn seeds() -> std::ops::Range<u64> {
+    let number = |name| std::env::var(name).ok().and_then(|text| text.parse::<u64>().ok());
+    match number("C10K_SEED") {
+        Some(seed) => seed..seed + 1,
+        None => 0..number("C10K_SEEDS").unwrap_or(SEEDS),
+    }
+}
+
+#[test]
+fn every_seed_keeps_the_invariants_and_every_outcome_is_drawn() {
+    let mut coverage = Coverage::default();
+    let (mut turns, mut bytes, mut connections) = (0, 0, 0);
+    let seeds = seeds();
+    let count = seeds.end - seeds.start;
+    for seed in seeds {
+        let outcome = run_seed(seed, Eyes::Both, |sim| sim);
+        if let Some(fault) = outcome.fault {
+            panic!("{fault}\nreplay: C10K_SEED={seed} cargo test --lib every_seed");
+        }
+        coverage.merge(&outcome.coverage);
+        turns += outcome.turns;
+        bytes += outcome.facts.sent;
+        connections += outcome.facts.accepted;
+    }
+    println!("{count} seeds: {turns} turns, {connections} connections, {bytes} bytes echoed");
+    println!("{}", coverage.table());
+    if count >= SEEDS {
+        let missed = coverage.below(100);
+        assert!(missed.is_empty(), "drawn fewer than 100 times: {missed:#?}");
+    }
+}
+
+#[test]
+fn a_seed_ends_the_same_way_twice() {
+    for seed in [3, 17, 101] {
+        let (one, other) = (run_seed(seed, Eyes::Both, |sim| sim), run_seed(seed, Eyes::Both, |sim| sim));
+        assert_eq!((one.turns, one.facts.sent), (other.turns, other.facts.sent));
+        assert_eq!(one.coverage.table(), other.coverage.table());
+    }
+}
+
+/// Something from outside that the kernel does not see.
+const NOTHING: External = External::Nothing;

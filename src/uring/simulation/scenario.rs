@@ -1,0 +1,243 @@
+//! What one seed runs with: sizes, features, limits, and what happens from outside when.
+
+use super::NOTHING;
+use crate::config::{Backend, Config, Format};
+use crate::conn::machine::{CloseReason, Refusal};
+use crate::conn::{Admission, Limits};
+use crate::counters::Counters;
+use crate::features::{self, Accept, Epoll, Files, Read, Recv, Taskrun, Threads, Trigger, Uring};
+use crate::ring::Memory;
+use crate::ring::sim::{External, Setup, Sim};
+use crate::stop::{Phase, Stop};
+use crate::uring::COUNTERS;
+use crate::uring::buffers::CHUNK;
+use fastrand::Rng;
+use std::cell::Cell;
+use std::rc::Rc;
+use std::time::Duration;
+
+/// All choices of a seed.
+#[derive(Clone, Debug)]
+pub(super) struct Scenario {
+    pub(super) seed: u64,
+    pub(super) buffers: u32,
+    pub(super) buffer_size: u32,
+    pub(super) sq: usize,
+    pub(super) cq: usize,
+    pub(super) max_connections: u32,
+    pub(super) descriptors: u32,
+    pub(super) direct: bool,
+    pub(super) accept_multishot: bool,
+    pub(super) receive_multishot: bool,
+    pub(super) obeys_limit: bool,
+    pub(super) arrived_known: bool,
+    pub(super) buffers_at_arming: bool,
+    pub(super) listeners: usize,
+    pub(super) peers: usize,
+    pub(super) spill_limit: u64,
+    pub(super) limits: Limits,
+    pub(super) drain_timeout: Duration,
+    /// Whether another worker takes permits of the same limit.
+    pub(super) rival: bool,
+    /// When the faults end, microseconds.
+    pub(super) heal_at: u64,
+    /// When the server is told to stop, if that is before everything has come to rest.
+    pub(super) stop_at: Option<u64>,
+    /// When it is told to end at once.
+    pub(super) cut_at: Option<u64>,
+}
+
+impl Scenario {
+    pub(super) fn draw(seed: u64) -> Self {
+        // Another stream of numbers than the kernel's.
+        let mut random = Rng::with_seed(seed ^ 0x5eed_0000_0000_0000);
+        let random = &mut random;
+        let peers_most = [3, 12, 40, 64][random.usize(0..4)];
+        let peers = random.usize(1..=peers_most);
+        let max_connections = random.u32(1..=peers as u32 + 4);
+        let direct = random.bool();
+        let heal_at = random.u64(1_000..150_000);
+        // Half of the stops come while most peers are busy.
+        let stop_most = if random.bool() { 20_000 } else { 200_000 };
+        let stop_at = random.bool().then(|| random.u64(0..stop_most));
+        let cut = stop_at.filter(|_| random.u8(0..4) == 0);
+        Self {
+            seed,
+            buffers: 2 << random.u32(0..6),
+            buffer_size: [16, 17, 32, 64, 100, 256][random.usize(0..6)],
+            sq: [1, 2, 4, 8, 64, 256][random.usize(0..6)],
+            cq: [2, 3, 4, 8, 16, 64, 512][random.usize(0..7)],
+            max_connections,
+            descriptors: if random.u8(0..3) == 0 {
+                random.u32(1..=max_connections + 1)
+            } else {
+                max_connections + 64
+            },
+            direct,
+            accept_multishot: random.u8(0..4) > 0,
+            receive_multishot: random.u8(0..4) > 0,
+            obeys_limit: random.bool(),
+            arrived_known: !direct,
+            buffers_at_arming: random.u8(0..8) > 0,
+            listeners: random.usize(1..=2),
+            peers,
+            spill_limit: u64::from(CHUNK) * [0, 1, 2, 3, 64][random.usize(0..5)],
+            limits: limits(random),
+            drain_timeout: Duration::from_millis([20, 200, 5_000][random.usize(0..3)]),
+            rival: random.u8(0..3) == 0,
+            heal_at,
+            stop_at,
+            cut_at: cut.map(|at| at + random.u64(0..20_000)),
+        }
+    }
+
+    pub(super) fn setup(&self, memory: Memory) -> Setup {
+        let microseconds = |milliseconds: u64| (milliseconds > 0).then_some(milliseconds * 1000);
+        Setup {
+            seed: self.seed,
+            memory,
+            buffers: self.buffers as u16,
+            buffer_size: self.buffer_size,
+            sq: self.sq,
+            cq: self.cq,
+            descriptors: self.descriptors,
+            direct: self.direct,
+            accept_multishot: self.accept_multishot,
+            receive_multishot: self.receive_multishot,
+            obeys_limit: self.obeys_limit,
+            arrived_known: self.arrived_known,
+            buffers_at_arming: self.buffers_at_arming,
+            listeners: self.listeners,
+            peers: self.peers,
+            idle_timeout: microseconds(self.limits.idle_timeout),
+            write_timeout: microseconds(self.limits.write_timeout),
+            linger: self.limits.linger * 1000,
+            drain_timeout: self.drain_timeout.as_micros() as u64,
+            spill_bounded: self.spill_limit < 64 * u64::from(CHUNK),
+            enters_max: 200_000,
+            trace: std::env::var_os("C10K_TRACE").is_some(),
+        }
+    }
+
+    pub(super) fn admission(&self) -> Rc<Admission> {
+        Rc::new(Admission::new(self.max_connections))
+    }
+
+    pub(super) fn stop(&self) -> Stop {
+        Stop::new(1).expect("an eventfd")
+    }
+
+    pub(super) fn counters(&self) -> Counters {
+        Counters::new(CloseReason::NAMES, Refusal::NAMES, COUNTERS)
+    }
+
+    /// Says what happens from outside: wake-ups for nothing, another worker's connections, the end
+    /// of the faults, the stop.
+    pub(super) fn plan(&self, sim: &Sim, admission: &Rc<Admission>, stop: &Rc<Stop>) {
+        let mut random = Rng::with_seed(self.seed ^ 0x0017_51de_0000_0000);
+        for _ in 0..random.u8(0..6) {
+            sim.at(random.u64(0..self.heal_at), || External::Wake);
+        }
+        if self.rival {
+            for _ in 0..random.u8(1..8) {
+                let arrives = random.u64(0..self.heal_at);
+                plan_rival(sim, admission, arrives, random.u64(arrives..=self.heal_at));
+            }
+        }
+        sim.at(self.heal_at, || External::Heal);
+        if let Some(at) = self.stop_at {
+            let stop = Rc::clone(stop);
+            sim.at(at, move || {
+                stop.advance(Phase::Draining);
+                External::Stop
+            });
+        }
+        if let Some(at) = self.cut_at {
+            let stop = Rc::clone(stop);
+            sim.at(at, move || {
+                stop.advance(Phase::Cut);
+                External::Cut
+            });
+        }
+        if self.stop_at.is_none() {
+            let stop = Rc::clone(stop);
+            sim.when_quiet(move || {
+                stop.advance(Phase::Draining);
+                External::Stop
+            });
+        }
+    }
+
+    pub(super) fn config(&self) -> Config {
+        Config {
+            backend: Backend::Uring,
+            listen: Vec::new(),
+            workers: 1,
+            cpus: Vec::new(),
+            max_connections: self.max_connections,
+            idle_timeout: None,
+            write_timeout: None,
+            drain_timeout: self.drain_timeout,
+            backlog: 128,
+            unsent_limit: 64 * 1024,
+            spill_limit: self.spill_limit,
+            recv_buffer: None,
+            keepalive: None,
+            user_timeout: None,
+            congestion: None,
+            stats_every: None,
+            format: Format::Text,
+            verbosity: 0,
+            uring: self.features(),
+            epoll: Epoll {
+                trigger: Trigger::Edge,
+                read: Read::Once,
+                threads: Threads::PerCore,
+                buffer_size: self.buffer_size,
+            },
+        }
+    }
+
+    fn features(&self) -> Uring {
+        features::Uring {
+            accept: if self.accept_multishot { Accept::Multishot } else { Accept::Single },
+            recv: if self.receive_multishot { Recv::Multishot } else { Recv::Single },
+            files: if self.direct { Files::Direct } else { Files::Normal },
+            taskrun: Taskrun::Defer,
+            ring_fd_registered: true,
+            sqarray: false,
+            sq: self.sq as u32,
+            cq: self.cq as u32,
+            sizes_typed: true,
+            buffer_count: self.buffers,
+            buffer_size: self.buffer_size,
+            receive_limit: self.obeys_limit,
+        }
+    }
+}
+
+/// A connection of another worker comes, if there is a permit, and goes.
+fn plan_rival(sim: &Sim, admission: &Rc<Admission>, arrives: u64, leaves: u64) {
+    let entered = Rc::new(Cell::new(false));
+    let (come, go) = (Rc::clone(admission), Rc::clone(admission));
+    let came = Rc::clone(&entered);
+    sim.at(arrives, move || {
+        came.set(come.try_enter());
+        NOTHING
+    });
+    sim.at(leaves, move || if entered.get() && go.leave() { External::Wake } else { NOTHING });
+}
+
+fn limits(random: &mut Rng) -> Limits {
+    let window = [20, 100, 400, 4_000][random.usize(0..4)];
+    let mut timeout = || if random.bool() { 0 } else { random.u64(20..300) };
+    let (idle_timeout, write_timeout) = (timeout(), timeout());
+    Limits {
+        window,
+        window_at_first: random.u32(1..=window),
+        trust_after: random.u64(0..300),
+        idle_timeout,
+        write_timeout,
+        linger: random.u64(5..80),
+    }
+}
