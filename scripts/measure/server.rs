@@ -118,6 +118,8 @@ impl Server {
     }
 
     fn not_ready(&mut self, arguments: &str, error: &io::Error) -> io::Error {
+        // It closes its output a moment before it has ended.
+        std::thread::sleep(Duration::from_millis(100));
         let code =
             self.child.as_mut().and_then(|child| child.try_wait().ok()?).and_then(|status| status.code());
         let kind = if code == Some(UNAVAILABLE) { io::ErrorKind::Unsupported } else { io::ErrorKind::Other };

@@ -27,15 +27,14 @@ pub fn run(arguments: &Arguments) -> io::Result<()> {
         "{:<24} {:>7} {:>11} {:>6} {:>9} {:>9}  open at each worker",
         "variant", "workers", "connections", "even", "least", "most"
     );
-    for variant in &arguments.variants {
+    'next_variant: for variant in &arguments.variants {
         for &workers in &arguments.workers {
             for &connections in &arguments.connections {
                 let times = if connections < 100 { 5 } else { 1 };
                 for _ in 0..times {
                     let open = available(variant, spread(variant, workers, connections))?;
-                    if let Some(open) = open {
-                        line(variant, connections, &open);
-                    }
+                    let Some(open) = open else { continue 'next_variant };
+                    line(variant, connections, &open);
                 }
             }
         }
