@@ -52,6 +52,7 @@ pub fn uring(
     let features = Uring {
         accept: if choice.is("accept", "multishot") { Accept::Multishot } else { Accept::Single },
         recv: if choice.is("recv", "multishot") { Recv::Multishot } else { Recv::Single },
+        cqe_skip: choice.is("cqe-skip", "on"),
         files: if choice.is("files", "direct") { Files::Direct } else { Files::Normal },
         taskrun: match choice.word("taskrun") {
             "defer" => Taskrun::Defer,
