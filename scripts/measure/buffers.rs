@@ -53,8 +53,9 @@ pub fn run(arguments: &Arguments) -> io::Result<()> {
         arguments.seed
     );
     let plan = Plan { rounds: arguments.rounds.max(1), time, seed: arguments.seed };
-    for workload in WORKLOADS {
-        for variants in &groups {
+    for variants in &groups {
+        let mut medians = Vec::new();
+        for workload in WORKLOADS {
             let start = Instant::now();
             let rows = contest(variants, workload, plan)?;
             println!(
@@ -63,8 +64,9 @@ pub fn run(arguments: &Arguments) -> io::Result<()> {
                 workload.size,
                 start.elapsed()
             );
-            report(variants, &rows);
+            medians.push(report(variants, &rows));
         }
+        overall(variants, &medians);
     }
     Ok(())
 }
@@ -91,19 +93,39 @@ fn epoll_variants(arguments: &Arguments) -> Vec<Variant> {
     std::iter::once("epoll".to_string()).chain(names).map(|name| Variant::of(&name)).collect()
 }
 
-fn report(variants: &[Variant], rows: &[Vec<Slice>]) {
+/// Prints one workload; returns the median ratio of each variant.
+fn report(variants: &[Variant], rows: &[Vec<Slice>]) -> Vec<f64> {
     println!("{:<44} {:>24} {:>24} {:>10}", "variant", "server CPU", "server + client CPU", "server ns");
-    let mut best: Option<(&Variant, Spread)> = None;
+    let mut medians = Vec::new();
     for (number, variant) in variants.iter().enumerate() {
         let server = Spread::of(rows.iter().map(|row| row[number].server / row[0].server));
         let both = Spread::of(rows.iter().map(|row| row[number].both() / row[0].both()));
         let nanoseconds = Spread::of(rows.iter().map(|row| row[number].server)).median;
         println!("{variant:<44} {server:>24} {both:>24} {nanoseconds:>10.0}");
-        if best.is_none_or(|(_, ratio)| server.median < ratio.median) {
-            best = Some((variant, server));
-        }
+        medians.push(server.median);
     }
+    best(variants, &medians);
+    medians
+}
+
+/// One setting has to do for every workload: the geometric mean of the medians, and the worst one.
+fn overall(variants: &[Variant], medians: &[Vec<f64>]) {
+    println!("\nall workloads, server CPU per message");
+    println!("{:<44} {:>24} {:>24}", "variant", "geometric mean", "worst");
+    let mut means = Vec::new();
+    for (number, variant) in variants.iter().enumerate() {
+        let ratios = medians.iter().map(|workload| workload[number]);
+        let mean = (ratios.clone().map(f64::ln).sum::<f64>() / medians.len() as f64).exp();
+        let worst = ratios.fold(0.0, f64::max);
+        println!("{variant:<44} {mean:>24.3} {worst:>24.3}");
+        means.push(mean);
+    }
+    best(variants, &means);
+}
+
+fn best(variants: &[Variant], ratios: &[f64]) {
+    let best = variants.iter().zip(ratios).min_by(|(_, one), (_, other)| one.total_cmp(other));
     if let Some((variant, ratio)) = best {
-        println!("best: {variant}, {ratio}");
+        println!("least: {variant}, {ratio:.3}");
     }
 }

@@ -21,7 +21,7 @@ use crate::Variant;
 use crate::connect::Options;
 use crate::memory::mebibytes;
 use crate::server::{Server, Stopped};
-use crate::sockets::{Listing, Queues};
+use crate::sockets::Listing;
 use crate::stream::{End, Flow, Progress, Streams};
 use std::io;
 use std::net::SocketAddr;
@@ -68,8 +68,6 @@ struct Arrived {
     owed: u64,
     /// Of what is owed: unread in the server's sockets.
     in_server_sockets: u64,
-    /// Of what is owed: in the clients' sockets, or on the way there.
-    beyond_server: u64,
 }
 
 /// Measures and prints one line per server and load.
@@ -80,11 +78,10 @@ pub fn run(arguments: &Arguments) -> io::Result<()> {
         "SIGTERM to the end of the process, two workers; figures: idle {IDLE_MAX:?}, loaded {LOADED_MAX:?}"
     );
     println!(
-        "MiB at the signal: arrived; of it not read by its client; of that in the server's sockets, in the"
+        "MiB at the signal: arrived; of it not read by its client; of that unread in the server's sockets\n"
     );
-    println!("server itself, beyond it (its send queues and the clients' sockets)\n");
     println!(
-        "{:<24} {:<8} {:>6} {:>8} {:>4} {:>8} {:>8} {:>8} {:>8} {:>8} {:>10} {:>9} {:>6}  figure",
+        "{:<24} {:<8} {:>6} {:>8} {:>4} {:>8} {:>8} {:>8} {:>10} {:>9} {:>6}  figure",
         "variant",
         "load",
         "conns",
@@ -93,8 +90,6 @@ pub fn run(arguments: &Arguments) -> io::Result<()> {
         "arrived",
         "unread",
         "sockets",
-        "server",
-        "beyond",
         "lost bytes",
         "finished",
         "reset"
@@ -169,17 +164,8 @@ fn arrived(server: SocketAddr, progress: &[Progress]) -> io::Result<Arrived> {
             queues.map_or(0, |queues| written.saturating_sub(queues.unacknowledged))
         })
         .collect();
-    let sum = |ends: &std::collections::HashMap<SocketAddr, Queues>, of: fn(&Queues) -> u64| {
-        ends.values().map(of).sum::<u64>()
-    };
     let owed = progress.iter().zip(&each).map(|(one, arrived)| arrived.saturating_sub(one.read())).sum();
-    Ok(Arrived {
-        each,
-        owed,
-        in_server_sockets: sum(&listing.server, |queues| queues.unread),
-        beyond_server: sum(&listing.server, |queues| queues.unacknowledged)
-            + sum(&listing.clients, |queues| queues.unread),
-    })
+    Ok(Arrived { each, owed, in_server_sockets: listing.server.values().map(|queues| queues.unread).sum() })
 }
 
 fn print(variant: &Variant, load: Load, progress: &[Progress], arrived: &Arrived, stopped: &Stopped) {
@@ -190,10 +176,8 @@ fn print(variant: &Variant, load: Load, progress: &[Progress], arrived: &Arrived
     let sent = stopped.summary["counters"]["bytes_sent"].as_u64();
     let most = if load == Load::Idle { IDLE_MAX } else { LOADED_MAX };
     let reached = lost == 0 && stopped.code == 0 && stopped.time <= most && sent == Some(read);
-    let beyond = arrived.beyond_server.min(arrived.owed);
-    let inside = arrived.owed.saturating_sub(arrived.in_server_sockets + beyond);
     println!(
-        "{variant:<24} {:<8} {:>6} {:>8.3} {:>4} {:>8.1} {:>8.1} {:>8.1} {:>8.1} {:>8.1} {lost:>10} {:>9} {:>6}  {}",
+        "{variant:<24} {:<8} {:>6} {:>8.3} {:>4} {:>8.1} {:>8.1} {:>8.1} {lost:>10} {:>9} {:>6}  {}",
         format!("{load:?}").to_lowercase(),
         progress.len(),
         stopped.time.as_secs_f64(),
@@ -201,8 +185,6 @@ fn print(variant: &Variant, load: Load, progress: &[Progress], arrived: &Arrived
         mebibytes(arrived.each.iter().sum()),
         mebibytes(arrived.owed),
         mebibytes(arrived.in_server_sockets),
-        mebibytes(inside),
-        mebibytes(beyond),
         ended(End::Finished),
         ended(End::Reset),
         if reached { "reached" } else { "MISSED" }

@@ -176,6 +176,9 @@ fn auto_takes_epoll_only_where_uring_cannot_run_and_says_why() {
         assert!(problems[0].text.contains("a seccomp filter forbids it."), "{}", problems[0].text);
     }
     assert_eq!(with("--epoll trigger=edge", &facts()).unwrap().config.backend, Backend::Epoll);
+    let notes = |arguments| with(arguments, &facts()).unwrap().notes;
+    assert_eq!(notes(""), ["--backend auto took uring: this kernel allows it"]);
+    assert!(notes("--backend uring").is_empty());
 }
 
 #[test]
@@ -191,7 +194,7 @@ fn what_is_missing_here_and_what_is_wrong_are_told_together() {
     assert!(kinds.contains(&Kind::Usage) && kinds.contains(&Kind::Unavailable), "{problems:?}");
     let checked = with("", &old).unwrap();
     assert!(checked.in_force.contains(&("taskrun", "coop".to_string())));
-    assert!(checked.notes[0].contains("Linux 6.1"), "{:?}", checked.notes);
+    assert!(checked.notes.iter().any(|note| note.contains("Linux 6.1")), "{:?}", checked.notes);
 }
 
 #[test]
@@ -199,7 +202,8 @@ fn a_low_descriptor_limit_lowers_the_default_and_is_said() {
     let low = Facts { descriptors: Some(1024), ..facts() };
     let checked = with("", &low).unwrap();
     assert_eq!(checked.config.max_connections, 960);
-    assert!(checked.notes[0].contains("the hard limit is 1024 descriptors"), "{:?}", checked.notes);
+    let said = |note: &String| note.contains("the hard limit is 1024 descriptors");
+    assert!(checked.notes.iter().any(said), "{:?}", checked.notes);
     assert_eq!(with("--workers 100", &low).unwrap().config.max_connections, 1024 - 16 - 300);
     let none = Facts { descriptors: Some(64), ..facts() };
     assert!(with("", &none).unwrap_err()[0].text.contains("raise it"));
@@ -224,8 +228,12 @@ fn untyped_queues_shrink_until_they_fit_into_locked_memory() {
         );
         assert!(checked.in_force.contains(&("cq", features.cq.to_string())));
     }
-    let refused = with("--workers 16", &locked(64 << 10)).unwrap_err();
+    let refused = with("--backend uring --workers 16", &locked(64 << 10)).unwrap_err();
     assert!(refused[0].text.contains("fewer --workers"), "{}", refused[0].text);
+    let checked = with("--workers 16", &locked(64 << 10)).unwrap();
+    assert_eq!(checked.config.backend, Backend::Epoll);
+    assert!(checked.notes[0].contains("auto took epoll, because uring does not fit"), "{:?}", checked.notes);
+    assert!(checked.in_force.iter().any(|(name, _)| *name == "trigger"));
 }
 
 #[test]

@@ -22,18 +22,53 @@ use std::time::Duration;
 #[must_use]
 pub fn probe() -> Answers {
     let release = host::kernel_release().unwrap_or_default();
-    if let Err(error) = IoUring::new(ENTRIES) {
-        return Answers { release, barred: Some(barred(&error)), refused: Vec::new() };
+    // One ring where possible: a closed ring gives its locked memory back late, and the budget may be
+    // small.
+    let (ring, mut refused) = match everything().build(ENTRIES) {
+        Ok(ring) => (ring, Vec::new()),
+        Err(_) => match IoUring::new(ENTRIES) {
+            Ok(ring) => (ring, flags_refused()),
+            Err(error) => return Answers { release, barred: Some(barred(&error)), refused: Vec::new() },
+        },
+    };
+    let mut trial = Trial { ring, number: 0 };
+    for &capability in &Capability::ALL {
+        if let Err(error) = trial.attempt(capability) {
+            refused.push((capability, describe(&error)));
+        }
     }
-    let tried = Capability::ALL.iter().map(|&capability| (capability, attempt(capability)));
-    let refused =
-        tried.filter_map(|(capability, result)| Some((capability, describe(&result.err()?)))).collect();
     Answers { release, barred: None, refused }
 }
 
 const ENTRIES: u32 = 8;
 /// How long a trial may wait for an answer that should be there at once.
 const PATIENCE: Duration = Duration::from_secs(1);
+
+/// Every flag the server may set. Deferred and cooperative task work go together, though the second
+/// has nothing left to do then.
+fn everything() -> io_uring::Builder {
+    let mut ring = IoUring::builder();
+    ring.setup_single_issuer().setup_submit_all().setup_no_sqarray();
+    ring.setup_defer_taskrun().setup_coop_taskrun();
+    ring
+}
+
+/// The flags that this kernel refuses, one by one.
+fn flags_refused() -> Vec<(Capability, String)> {
+    let tried = Capability::ALL.iter().map(|&capability| {
+        let mut ring: io_uring::Builder = IoUring::builder();
+        match capability {
+            Capability::SingleIssuer => ring.setup_single_issuer(),
+            Capability::SubmitAll => ring.setup_submit_all(),
+            Capability::DeferTaskrun => ring.setup_single_issuer().setup_defer_taskrun(),
+            Capability::CoopTaskrun => ring.setup_coop_taskrun(),
+            Capability::NoSqarray => ring.setup_no_sqarray(),
+            _ => return (capability, Ok(())),
+        };
+        (capability, super::setup::patiently(|| ring.build(ENTRIES)).map(drop))
+    });
+    tried.filter_map(|(capability, result)| Some((capability, describe(&result.err()?)))).collect()
+}
 
 /// Why there is no io_uring here, told from the errno and from what the host shows.
 fn barred(error: &io::Error) -> String {
@@ -79,125 +114,131 @@ fn describe(error: &io::Error) -> String {
     }
 }
 
-fn attempt(capability: Capability) -> io::Result<()> {
-    match capability {
-        Capability::SingleIssuer => set_up(|ring| ring.setup_single_issuer()),
-        Capability::SubmitAll => set_up(|ring| ring.setup_submit_all()),
-        Capability::DeferTaskrun => set_up(|ring| ring.setup_single_issuer().setup_defer_taskrun()),
-        Capability::CoopTaskrun => set_up(|ring| ring.setup_coop_taskrun()),
-        Capability::NoSqarray => set_up(|ring| ring.setup_no_sqarray()),
-        Capability::RegisteredRingFd => registered_ring_fd(),
-        Capability::BufferRing => ring_with_buffers().map(drop),
-        Capability::MultishotReceive => receive(false),
-        Capability::MultishotAccept => accept(false),
-        Capability::DirectDescriptors => accept(true),
-        Capability::ReceiveLimit => receive(true),
-    }
+/// The ring that operations are tried on.
+struct Trial {
+    ring: IoUring,
+    /// The token of the trial that runs: what comes late from the one before is not its answer.
+    number: u64,
 }
 
-fn set_up(flags: impl Fn(&mut io_uring::Builder) -> &mut io_uring::Builder) -> io::Result<()> {
-    flags(&mut IoUring::builder()).build(ENTRIES).map(drop)
-}
-
-fn registered_ring_fd() -> io::Result<()> {
-    let mut ring = IoUring::new(ENTRIES)?;
-    let (mut submitter, ..) = ring.split();
-    submitter.register_ring_fd()?;
-    submitter.submit()?;
-    submitter.unregister_ring_fd()
-}
-
-/// A multishot receive over a socket pair, fed twice: the second answer is what tells it from a
-/// single one. With a limit it must be the last as well.
-fn receive(limited: bool) -> io::Result<()> {
-    let (mut ring, memory) = ring_with_buffers()?;
-    let (mut ours, theirs) = UnixStream::pair()?;
-    let builder = Builder { receive_limit: limited, ..builder(memory, Vec::new()) };
-    let socket = Socket(Name::Descriptor(theirs.as_raw_fd()));
-    push(&mut ring, builder.build(Operation::Receive { socket, limit: 2 * HALF }))?;
-    for last in [false, true] {
-        ours.write_all(&[1; HALF as usize])?;
-        let received = next(&mut ring)?;
-        if received.result() != HALF as i32 || cqueue::more(received.flags()) == (limited && last) {
-            return Err(unexpected(&received));
+impl Trial {
+    fn attempt(&mut self, capability: Capability) -> io::Result<()> {
+        self.number += 1;
+        match capability {
+            Capability::RegisteredRingFd => self.registered_ring_fd(),
+            Capability::BufferRing => self.buffer_ring(),
+            Capability::MultishotReceive => self.receive(false),
+            Capability::MultishotAccept => self.accept(false),
+            Capability::DirectDescriptors => self.accept(true),
+            Capability::ReceiveLimit => self.receive(true),
+            // Flags, answered when the ring was made.
+            _ => Ok(()),
         }
     }
-    Ok(())
+
+    fn registered_ring_fd(&mut self) -> io::Result<()> {
+        let (mut submitter, ..) = self.ring.split();
+        submitter.register_ring_fd()?;
+        submitter.submit()?;
+        submitter.unregister_ring_fd()
+    }
+
+    /// Registers the buffers that the receives after it use.
+    fn buffer_ring(&mut self) -> io::Result<()> {
+        let pages = Pages::new(u64::from(BUFFERS) * u64::from(HALF))?;
+        let mut buffers = BufferRing::new(pages.memory(), BUFFERS, HALF)?;
+        buffers.register(&self.ring.submitter())?;
+        (0..BUFFERS).for_each(|buffer| buffers.provide(buffer));
+        buffers.publish();
+        // Leaked on purpose: a closed ring may end its last receive a moment later. Two pages, once in
+        // the life of the program.
+        std::mem::forget((pages, buffers));
+        Ok(())
+    }
+
+    /// A multishot receive over a socket pair, fed twice: the second answer is what tells it from a
+    /// single one. With a limit it must be the last as well.
+    fn receive(&mut self, limited: bool) -> io::Result<()> {
+        let (mut ours, theirs) = UnixStream::pair()?;
+        let builder = Builder { receive_limit: limited, ..builder(Vec::new()) };
+        let socket = Socket(Name::Descriptor(theirs.as_raw_fd()));
+        self.push(builder.build(Operation::Receive { socket, limit: 2 * HALF }))?;
+        for last in [false, true] {
+            ours.write_all(&[1; HALF as usize])?;
+            let received = self.next()?;
+            if received.result() != HALF as i32 || cqueue::more(received.flags()) == (limited && last) {
+                return Err(unexpected(&received));
+            }
+        }
+        Ok(())
+    }
+
+    /// A multishot accept that takes two connections, into descriptors or into the ring's table. Over
+    /// a Unix socket: the loopback interface may be down.
+    fn accept(&mut self, direct: bool) -> io::Result<()> {
+        if direct {
+            super::setup::register_slots(&self.ring, 4)?;
+        }
+        let moment = std::time::SystemTime::UNIX_EPOCH.elapsed().unwrap_or_default().as_nanos();
+        let name = format!("c10k-probe-{}-{moment}-{direct}", std::process::id());
+        let address = SocketAddr::from_abstract_name(name)?;
+        let listener = UnixListener::bind_addr(&address)?;
+        let builder = Builder { direct, ..builder(vec![listener.as_raw_fd()]) };
+        self.push(builder.build(Operation::Accept { listener: 0 }))?;
+        for _ in 0..2 {
+            let _peer = UnixStream::connect_addr(&address)?;
+            let accepted = self.next()?;
+            if accepted.result() >= 0 && !direct {
+                let _ = nix::unistd::close(accepted.result());
+            }
+            if accepted.result() < 0 || !cqueue::more(accepted.flags()) {
+                return Err(unexpected(&accepted));
+            }
+        }
+        Ok(())
+    }
+
+    fn push(&mut self, entry: squeue::Entry) -> io::Result<()> {
+        let entry = entry.user_data(self.number);
+        // SAFETY: what the entry points to, if anything, is the buffer ring, which is never freed; the
+        // socket it names is open.
+        let pushed = unsafe { self.ring.submission().push(&entry) };
+        pushed.map_err(io::Error::other)
+    }
+
+    /// Submits what is queued and waits for the next completion of this trial.
+    fn next(&mut self) -> io::Result<cqueue::Entry> {
+        let patience = types::Timespec::from(PATIENCE);
+        loop {
+            if let Some(completion) = self.ring.completion().next() {
+                if completion.user_data() == self.number {
+                    return Ok(completion);
+                }
+                continue;
+            }
+            self.ring.submitter().submit_with_args(1, &types::SubmitArgs::new().timespec(&patience))?;
+        }
+    }
 }
 
-/// A multishot accept that takes two connections, into descriptors or into the ring's table. Over a
-/// Unix socket: the loopback interface may be down.
-fn accept(direct: bool) -> io::Result<()> {
-    let mut ring = IoUring::new(ENTRIES)?;
-    if direct {
-        super::setup::register_slots(&ring, 4)?;
-    }
-    let moment = std::time::SystemTime::UNIX_EPOCH.elapsed().unwrap_or_default().as_nanos();
-    let name = format!("c10k-probe-{}-{moment}-{direct}", std::process::id());
-    let address = SocketAddr::from_abstract_name(name)?;
-    let listener = UnixListener::bind_addr(&address)?;
-    let none = Memory { base: NonNull::dangling(), length: 0 };
-    let builder = Builder { direct, ..builder(none, vec![listener.as_raw_fd()]) };
-    push(&mut ring, builder.build(Operation::Accept { listener: 0 }))?;
-    for _ in 0..2 {
-        let _peer = UnixStream::connect_addr(&address)?;
-        let accepted = next(&mut ring)?;
-        if accepted.result() >= 0 && !direct {
-            let _ = nix::unistd::close(accepted.result());
-        }
-        if accepted.result() < 0 || !cqueue::more(accepted.flags()) {
-            return Err(unexpected(&accepted));
-        }
-    }
-    Ok(())
-}
-
-const BUFFERS: u16 = 2;
+/// Enough for every trial: none gives one back.
+const BUFFERS: u16 = 8;
 /// Bytes of one write of the receive trial, and of one buffer.
 const HALF: u32 = 32;
 
 /// Entries as the server has them: what is tried is what is used.
-fn builder(memory: Memory, listeners: Vec<RawFd>) -> Builder {
+fn builder(listeners: Vec<RawFd>) -> Builder {
     Builder {
         accept_multishot: true,
         receive_multishot: true,
         direct: false,
         receive_limit: false,
         buffer_size: HALF,
-        memory,
+        // Nothing is sent.
+        memory: Memory { base: NonNull::dangling(), length: 0 },
         listeners,
         waker: -1,
     }
-}
-
-/// A ring with a buffer ring of two buffers, and their memory.
-fn ring_with_buffers() -> io::Result<(IoUring, Memory)> {
-    let ring = IoUring::new(ENTRIES)?;
-    let pages = Pages::new(u64::from(BUFFERS) * u64::from(HALF))?;
-    let mut buffers = BufferRing::new(pages.memory(), BUFFERS, HALF)?;
-    buffers.register(&ring.submitter())?;
-    (0..BUFFERS).for_each(|buffer| buffers.provide(buffer));
-    buffers.publish();
-    let memory = pages.memory();
-    // Leaked on purpose: a closed ring may end its last receive a moment later. Two pages for each of
-    // three trials, once in the life of the program.
-    std::mem::forget((pages, buffers));
-    Ok((ring, memory))
-}
-
-fn push(ring: &mut IoUring, entry: squeue::Entry) -> io::Result<()> {
-    // SAFETY: what the entry points to, if anything, is the buffer ring, which is never freed; the
-    // socket it names is open.
-    let pushed = unsafe { ring.submission().push(&entry) };
-    pushed.map_err(io::Error::other)
-}
-
-/// Submits what is queued and waits for the next completion.
-fn next(ring: &mut IoUring) -> io::Result<cqueue::Entry> {
-    let patience = types::Timespec::from(PATIENCE);
-    ring.submitter().submit_with_args(1, &types::SubmitArgs::new().timespec(&patience))?;
-    let completion = ring.completion().next();
-    completion.ok_or_else(|| io::Error::other("no completion"))
 }
 
 fn unexpected(completion: &cqueue::Entry) -> io::Error {

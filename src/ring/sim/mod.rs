@@ -30,7 +30,7 @@ use std::time::Duration;
 pub struct Setup {
     /// Everything drawn follows from it.
     pub seed: u64,
-    /// The caller's memory; buffer `b` is its `b`th range of `buffer_size` bytes.
+    /// The caller's memory; buffer `b` begins `b` strides from its start.
     pub memory: Memory,
     /// Buffers.
     pub buffers: u16,
