@@ -146,8 +146,8 @@ impl Kernel {
     }
 
     pub(super) fn trace(&self, what: impl FnOnce() -> String) {
-        if self.setup.trace {
-            println!("{:>9} us, enter {}: {}", self.now, self.enters, what());
+        if let Some(tell) = self.setup.trace {
+            tell(&format!("{:>9} us, enter {}: {}", self.now, self.enters, what()));
         }
     }
 

@@ -72,8 +72,8 @@ pub struct Setup {
     pub spill_bounded: bool,
     /// Enters after which it is taken to be stuck.
     pub enters_max: u64,
-    /// Whether everything asked and answered is printed.
-    pub trace: bool,
+    /// Told everything that is asked and answered, a line each.
+    pub trace: Option<fn(&str)>,
 }
 
 /// What happened, as seen by the kernel.

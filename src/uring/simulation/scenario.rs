@@ -118,7 +118,7 @@ impl Scenario {
             drain_timeout: self.drain_timeout.as_micros() as u64,
             spill_bounded: self.spill_limit < 64 * u64::from(CHUNK),
             enters_max: 200_000,
-            trace: std::env::var_os("C10K_TRACE").is_some(),
+            trace: std::env::var_os("C10K_TRACE").is_some().then_some(|line| println!("{line}")),
         }
     }
 
