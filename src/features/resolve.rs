@@ -296,6 +296,7 @@ mod tests {
         assert_eq!(sizes("cq=4", 10_000), Ok((4, 4)));
         assert_eq!(sizes("sq=4,cq=4", 10_000), Ok((4, 4)));
         assert_eq!(sizes("sq=32768", 1), Ok((32_768, 32_768)));
+        assert!(sizes("sq=2,cq=1", 1).is_err());
         let problems = sizes("sq=8,cq=4", 1).unwrap_err();
         assert_eq!(problems[0].kind, Kind::Usage);
         assert!(problems[0].text.contains("sq=4,cq=4 or cq=8 would do"), "{}", problems[0].text);
