@@ -1,14 +1,71 @@
-//! The same server by readiness (stub: the loop follows).
+//! The same server by readiness: epoll says that something may be done, plain `recv` and `send` do
+//! it. Written as somebody who believes in epoll would: one receive and one send per message, one
+//! wait per batch, no `epoll_ctl` between accept and close.
+//!
+//! `event_loop` is one thread with an instance, a table and listeners of its own; `shared` is one
+//! instance served by many threads. Both do to a connection what `connection` says, ask the kernel
+//! through [`sockets`], and leave every decision to [`crate::conn`].
+//!
+//! Absent on purpose: the ring; buffers that outlive an event, but for the private copies of stuck
+//! peers (`unsent`).
 
-use crate::worker::{Ending, Failure, Worker};
+mod accepting;
+mod connection;
+mod event_loop;
+#[cfg(test)]
+mod over_loopback;
+pub mod sockets;
+mod unsent;
+
+pub use event_loop::run;
+
+use crate::counters::{Counter, Counters};
 
 /// What only this backend counts.
-pub const COUNTERS: &[&str] = &[];
+pub const COUNTERS: &[&str] = &[
+    "waits",
+    "events",
+    "would_blocks",
+    "interest_changes",
+    "copied_bytes",
+    "ready_list",
+    "deadline_steps",
+    "accept_pauses",
+];
 
-/// Serves until told to stop.
-///
-/// # Errors
-/// When epoll cannot be set up.
-pub fn run(_worker: Worker<'_>) -> Result<Ending, Failure> {
-    Err(Failure::Unavailable("not built yet".into()))
+/// The index of a name in [`COUNTERS`].
+#[derive(Clone, Copy, Debug)]
+enum Own {
+    /// Times epoll was asked.
+    Waits,
+    /// Events it reported.
+    Events,
+    /// Receives and sends that were answered by "not now".
+    WouldBlocks,
+    /// Times the kernel was told to report something else about a connection.
+    InterestChanges,
+    /// Bytes copied because the kernel would not take them.
+    CopiedBytes,
+    /// Turns of connections that had more to read than one event may cost.
+    ReadyList,
+    /// Connections looked at for their deadline.
+    DeadlineSteps,
+    /// Times accepting paused, for want of permits, descriptors or memory.
+    AcceptPauses,
+}
+
+fn counter(counters: &Counters, what: Own) -> &Counter {
+    counters.own.at(what as usize)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_counter_has_its_name() {
+        assert_eq!(COUNTERS[Own::Waits as usize], "waits");
+        assert_eq!(COUNTERS[Own::AcceptPauses as usize], "accept_pauses");
+        assert_eq!(COUNTERS.len(), Own::AcceptPauses as usize + 1);
+    }
 }

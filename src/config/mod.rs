@@ -6,6 +6,8 @@
 mod addresses;
 mod check;
 mod settings;
+#[cfg(test)]
+mod tests;
 
 pub use addresses::LISTEN_DEFAULT;
 pub use check::{Checked, resolve};

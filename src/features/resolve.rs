@@ -175,7 +175,7 @@ impl Choice {
     fn untyped(&mut self, dimension: &'static Dimension, answers: &Answers) -> &'static Value {
         let built = dimension.values.iter().filter(|value| value.state == State::Built);
         let value = built.clone().find(|value| value.needs.is_none_or(|needs| answers.offers(needs)));
-        let value = value.or(built.clone().last()).expect("every dimension has a value that is built");
+        let value = value.or(built.clone().next_back()).expect("every dimension has a value that is built");
         let first = &dimension.values[0];
         if let Some(missing) = first.needs.and_then(|needs| answers.missing(needs)) {
             let name = dimension.name;

@@ -15,6 +15,9 @@ use std::collections::VecDeque;
 /// Calls between two enters after which the caller is said to spin.
 const CALLS_MAX: u64 = 1_000_000;
 
+/// Attempts to accept while no descriptor is free (F25).
+const ACCEPTS_IN_VAIN_MAX: u32 = 20;
+
 /// An operation the kernel has taken and not answered for the last time.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct InFlight {
@@ -70,6 +73,9 @@ pub(super) struct Kernel {
     ever_woken: bool,
     pub(super) enters: u64,
     calls: u64,
+    /// Accepts that failed for want of a descriptor since one came free, somebody was woken, or the
+    /// caller slept.
+    pub(super) accepts_in_vain: u32,
     /// Operations pushed whose last completion was not taken.
     outstanding: u64,
     /// When the server was told to stop.
@@ -113,6 +119,7 @@ impl Kernel {
             ever_woken: false,
             enters: 0,
             calls: 0,
+            accepts_in_vain: 0,
             outstanding: 0,
             stopped_at: None,
             cut: false,
@@ -186,7 +193,14 @@ impl Kernel {
             Operation::Accept { listener } if self.network.listeners[listener].closed => {
                 return Err("an accept on a closed listener".into());
             }
-            Operation::Accept { .. } | Operation::Cancel { .. } | Operation::Wakeups => return Ok(()),
+            Operation::Cancel { target } => {
+                self.note_cancel(target);
+                return Ok(());
+            }
+            Operation::Accept { .. } if self.accepts_in_vain > ACCEPTS_IN_VAIN_MAX => {
+                return Err("accept spins: no descriptor has come free".into());
+            }
+            Operation::Accept { .. } | Operation::Wakeups => return Ok(()),
         };
         let number = self.network.find(socket.0).ok_or(format!("{operation:?}: no such socket"))?;
         let connection = &mut self.network.connections[number];
@@ -204,6 +218,9 @@ impl Kernel {
             Operation::Send { .. } if connection.shut_at.is_some() => {
                 return Err(format!("{operation:?} after the FIN"));
             }
+            Operation::Send { wait: false, .. } if connection.full => {
+                return Err(format!("{operation:?} spins: the socket was full, and nobody waits for it"));
+            }
             Operation::Send { span, .. } => {
                 connection.sending += 1;
                 self.sending.push((number, span));
@@ -211,11 +228,27 @@ impl Kernel {
             Operation::Receive { .. } | Operation::ReceiveNow { .. } if connection.receiving > 0 => {
                 return Err(format!("I7: {operation:?} beside another"));
             }
-            Operation::Receive { .. } | Operation::ReceiveNow { .. } => connection.receiving += 1,
+            Operation::Receive { .. } | Operation::ReceiveNow { .. } => {
+                connection.receiving += 1;
+                connection.receive_cancelled = false;
+            }
             _ => {}
         }
         connection.in_flight += 1;
         Ok(())
+    }
+
+    /// From here on the caller may have decided to close the connection: what still comes in does
+    /// not change its reason.
+    fn note_cancel(&mut self, target: Token) {
+        let flying = self.flying.iter().find(|op| op.token == target).and_then(|op| op.connection);
+        let queued = || match self.submission.iter().find(|(_, token)| *token == target)?.0 {
+            Operation::Receive { socket, .. } => self.network.find(socket.0),
+            _ => None,
+        };
+        if let Some(number) = flying.or_else(queued) {
+            self.network.connections[number].receive_cancelled = true;
+        }
     }
 
     pub(super) fn enter(&mut self, wait_for: u32, until: Option<u64>) -> Entered {
@@ -263,6 +296,7 @@ impl Kernel {
                 }
                 (_, Some(until)) => {
                     self.coverage.note(Outcome::EnterTimedOut);
+                    self.accepts_in_vain = 0;
                     self.now = self.now.max(until);
                     self.happen();
                     break;
@@ -509,7 +543,9 @@ impl Kernel {
                 match outcome {
                     Ok(0) => connection.end_taken = true,
                     Ok(bytes) => {
-                        connection.active_at = self.now;
+                        if !connection.receive_cancelled {
+                            connection.active_at = self.now;
+                        }
                         connection.read_taken += u64::from(bytes);
                         self.facts.received += u64::from(bytes);
                     }
@@ -518,6 +554,7 @@ impl Kernel {
             }
             Operation::Send { span, .. } => {
                 connection.sending -= 1;
+                connection.full = outcome == Err(Errno::EAGAIN);
                 connection.was_blocked |=
                     outcome == Err(Errno::EAGAIN) || outcome.is_ok_and(|bytes| bytes < span.length);
                 self.sending.retain(|&(sender, _)| sender != number);

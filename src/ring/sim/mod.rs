@@ -30,7 +30,7 @@ use std::time::Duration;
 pub struct Setup {
     /// Everything drawn follows from it.
     pub seed: u64,
-    /// The caller's memory; buffer `b` is its `b`th range of `buffer_size` bytes.
+    /// The caller's memory; buffer `b` begins `b` strides from its start.
     pub memory: Memory,
     /// Buffers.
     pub buffers: u16,
@@ -207,6 +207,12 @@ impl Sim {
             sending: connection.sending > 0,
         })
     }
+}
+
+/// The socket in a slot, for a ring that is a test's own.
+#[must_use]
+pub const fn slot(number: u32) -> Socket {
+    Socket(Name::Slot(number))
 }
 
 impl Ring for Sim {

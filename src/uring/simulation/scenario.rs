@@ -52,13 +52,15 @@ impl Scenario {
         // Another stream of numbers than the kernel's.
         let mut random = Rng::with_seed(seed ^ 0x5eed_0000_0000_0000);
         let random = &mut random;
-        let peers_most = [2, 6, 12, 24][random.usize(0..4)];
+        let peers_most = [3, 12, 40, 64][random.usize(0..4)];
         let peers = random.usize(1..=peers_most);
         let max_connections = random.u32(1..=peers as u32 + 4);
         let direct = random.bool();
         let heal_at = random.u64(1_000..150_000);
-        let stop_at = (random.u8(0..3) == 0).then(|| random.u64(0..200_000));
-        let cut = stop_at.filter(|_| random.u8(0..3) == 0);
+        // Half of the stops come while most peers are busy.
+        let stop_most = if random.bool() { 20_000 } else { 200_000 };
+        let stop_at = random.bool().then(|| random.u64(0..stop_most));
+        let cut = stop_at.filter(|_| random.u8(0..4) == 0);
         Self {
             seed,
             buffers: 2 << random.u32(0..6),

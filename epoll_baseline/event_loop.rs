@@ -1,0 +1,593 @@
+//! The readiness loop of one worker (`threads=per-core`): an epoll instance, a table and listeners of
+//! its own. Read it next to the event loop in `src/uring`.
+//!
+//! The life of a connection, in steps: 1. `on_acceptable` takes it, under a permit, and has it
+//! watched, once. 2. `on_ready` receives and sends; what the kernel would not take is copied, and the
+//! connection stands among the stuck. 3. It ends by its machine's word, by its deadline, by the spill
+//! limit or by the stop: `close` frees its slot with its socket; an event still in the batch has an
+//! old generation and is counted.
+//!
+//! Absent on purpose: system calls and the clock (they are behind [`Sockets`]), and any choice that
+//! is policy.
+
+use super::accepting::{ACCEPTS_PER_TURN, Accepting, Answer};
+use super::connection::{Connection, Served, Tools};
+use super::sockets::{EpollFlags, Events, Kernel, Sockets, Token};
+use super::{Own, counter};
+use crate::conn::machine::Refusal;
+use crate::conn::{Admission, CloseReason, ConnId, Deadlines, Limits, Queue, Step, Table, Tick};
+use crate::counters::Counters;
+use crate::features::{Read, Trigger};
+use crate::stop::{Phase, Stop};
+use crate::worker::{Ending, Failure, Laid, Worker};
+use nix::errno::Errno;
+use std::time::Duration;
+
+/// Events taken from the kernel at once. More would make batches longer than the first-level cache
+/// remembers; fewer would make more waits.
+const EVENTS_PER_WAIT: usize = 256;
+/// Connections visited per turn when the server stops, so that new events are not kept waiting.
+const VISITS_PER_TURN: u32 = 256;
+
+/// Registered once and never modified. OUT has an edge only after the kernel refused bytes.
+const EDGE: EpollFlags = EpollFlags::EPOLLIN
+    .union(EpollFlags::EPOLLOUT)
+    .union(EpollFlags::EPOLLRDHUP)
+    .union(EpollFlags::EPOLLPRI)
+    .union(EpollFlags::EPOLLET);
+/// What a healthy connection is watched for. Anything else is asked for only while it is stuck.
+const LEVEL: EpollFlags = EpollFlags::EPOLLIN.union(EpollFlags::EPOLLRDHUP);
+/// A listener is edge-triggered in both modes: while accepting pauses, a level would have to be
+/// switched off and on again, and an edge is simply remembered.
+const LISTENER: EpollFlags = EpollFlags::EPOLLIN.union(EpollFlags::EPOLLET);
+
+/// Serves until told to stop.
+///
+/// # Errors
+/// When epoll cannot be set up.
+pub fn run(worker: Worker<'_>) -> Result<Ending, Failure> {
+    let failed = |errno: Errno| {
+        Failure::Failed(format!(
+            "epoll cannot be set up: {}. Raise the limits on open files and on memory, \
+             or lower --max-connections",
+            errno.desc()
+        ))
+    };
+    let kernel = Kernel::new(worker.stop, worker.index, worker.index..worker.index + 1).map_err(failed)?;
+    let setting = Setting::of(&worker);
+    let mut event_loop =
+        EventLoop::new(&kernel, worker.listeners, &setting, worker.admission, worker.counters, worker.stop)
+            .map_err(failed)?;
+    (worker.ready)(setting.laid(worker.index));
+    loop {
+        if let Some(ending) = event_loop.turn() {
+            return Ok(ending);
+        }
+    }
+}
+
+/// What a loop runs with: the numbers, all decided.
+#[derive(Clone, Debug)]
+pub(super) struct Setting {
+    /// How the kernel reports.
+    pub(super) trigger: Trigger,
+    /// How much is read per event.
+    pub(super) read: Read,
+    /// Bytes of the scratch buffer.
+    pub(super) buffer_size: u32,
+    /// Connections the table holds.
+    pub(super) max_connections: u32,
+    /// The policy of a connection.
+    pub(super) limits: Limits,
+    /// Bytes of stuck peers that are held at most.
+    pub(super) spill_limit: u64,
+    /// How long a stop may take.
+    pub(super) drain_timeout: Duration,
+    /// Connections taken at most when the server stops: no queue was longer when it began.
+    pub(super) backlog: u32,
+}
+
+impl Setting {
+    /// That of `worker`.
+    pub(super) fn of(worker: &Worker<'_>) -> Self {
+        let config = worker.config;
+        Self {
+            trigger: config.epoll.trigger,
+            read: config.epoll.read,
+            buffer_size: config.epoll.buffer_size,
+            max_connections: config.max_connections,
+            limits: worker.limits(),
+            spill_limit: worker.spill_limit(),
+            drain_timeout: config.drain_timeout,
+            backlog: config.backlog,
+        }
+    }
+
+    fn laid(&self, worker: usize) -> Laid {
+        let side = size_of::<Connection<std::os::fd::OwnedFd>>() as u64;
+        let slots = u64::from(self.max_connections);
+        // Two queues of 8 bytes a slot and a wheel of 16.
+        let queues = slots * (2 * 8 + 16);
+        Laid {
+            worker,
+            memory: vec![
+                ("connections", Table::<Connection<std::os::fd::OwnedFd>>::bytes(self.max_connections)),
+                ("queues", queues),
+                ("buffers", u64::from(self.buffer_size)),
+                ("spill", self.spill_limit),
+            ],
+            sizes: vec![("events", EVENTS_PER_WAIT as u64), ("connection", side)],
+            notes: Vec::new(),
+        }
+    }
+}
+
+struct Listening<L> {
+    listener: L,
+    /// True from the kernel's report until nobody was queued.
+    acceptable: bool,
+}
+
+/// The stop, once it has begun.
+struct Stopping {
+    /// The next slot to visit.
+    cursor: u32,
+    /// When what is left is cut.
+    deadline: Duration,
+    /// Connections that may still be taken from the queue.
+    accepts: u32,
+}
+
+/// The loop of one worker.
+pub(super) struct EventLoop<'a, S: Sockets> {
+    tools: Tools<'a, S>,
+    edge: bool,
+    drain_timeout: Duration,
+    backlog: u32,
+    spill_limit: u64,
+    admission: &'a Admission,
+    stop: &'a Stop,
+    table: Table<Connection<S::Socket>>,
+    /// Who has more to read than an event may cost.
+    ready: Queue,
+    /// Who is stuck, the longest without progress first.
+    stuck: Queue,
+    spilled: u64,
+    deadlines: Deadlines,
+    listeners: Vec<Listening<S::Listener>>,
+    accepting: Accepting,
+    stopping: Option<Stopping>,
+    events: Events,
+    /// Whether the kernel had nothing to report.
+    quiet: bool,
+}
+
+impl<'a, S: Sockets> EventLoop<'a, S> {
+    /// Lays everything out, and has the listeners watched.
+    ///
+    /// # Errors
+    /// When the kernel has no memory or no room for another watch.
+    pub(super) fn new(
+        sockets: &'a S,
+        listeners: Vec<S::Listener>,
+        setting: &Setting,
+        admission: &'a Admission,
+        counters: &'a Counters,
+        stop: &'a Stop,
+    ) -> Result<Self, Errno> {
+        for (index, listener) in listeners.iter().enumerate() {
+            sockets.watch_listener(listener, Token::Listener(index), LISTENER)?;
+        }
+        let tools = Tools::new(sockets, setting.limits, counters, setting.buffer_size, setting.read);
+        let capacity = setting.max_connections;
+        Ok(Self {
+            edge: setting.trigger == Trigger::Edge,
+            drain_timeout: setting.drain_timeout,
+            backlog: setting.backlog,
+            spill_limit: setting.spill_limit,
+            admission,
+            stop,
+            table: Table::new(capacity),
+            ready: Queue::new(capacity),
+            stuck: Queue::new(capacity),
+            spilled: 0,
+            deadlines: Deadlines::new(capacity, tools.now),
+            listeners: listeners
+                .into_iter()
+                .map(|listener| Listening { listener, acceptable: true })
+                .collect(),
+            accepting: Accepting::Open,
+            stopping: None,
+            events: Events::new(EVENTS_PER_WAIT),
+            quiet: false,
+            tools,
+        })
+    }
+
+    /// One turn: wait, dispatch, look after what has no event. `Some` when it is over.
+    pub(super) fn turn(&mut self) -> Option<Ending> {
+        self.wait();
+        self.dispatch_all();
+        self.serve_ready();
+        self.accept_all();
+        self.expire();
+        self.obey_stop()
+    }
+
+    /// The only place that blocks.
+    fn wait(&mut self) {
+        let until = self.until();
+        counter(self.tools.counters, Own::Waits).add(1);
+        let waited = self.tools.call().wait(&mut self.events, until);
+        assert!(matches!(waited, Ok(()) | Err(Errno::EINTR)), "epoll_wait: {waited:?}");
+        counter(self.tools.counters, Own::Events).add(self.events.len() as u64);
+        self.quiet = waited.is_ok() && self.events.is_empty();
+        self.tools.now = self.tools.sockets.now().as_millis() as Tick;
+    }
+
+    /// Until when there is nothing to do but what the kernel reports; zero when there is something.
+    pub(super) fn until(&self) -> Option<Duration> {
+        let acceptable = self.accepting == Accepting::Open && self.listeners.iter().any(|one| one.acceptable);
+        let visiting = self
+            .stopping
+            .as_ref()
+            .is_some_and(|stopping| stopping.cursor < self.table.high_water() || !self.listeners.is_empty());
+        if acceptable || visiting || !self.ready.is_empty() {
+            return Some(Duration::ZERO);
+        }
+        let ticks = [self.deadlines.next(), self.accepting.retry()].into_iter().flatten().min();
+        let deadline = self.stopping.as_ref().map(|stopping| stopping.deadline);
+        [ticks.map(Duration::from_millis), deadline].into_iter().flatten().min()
+    }
+
+    fn dispatch_all(&mut self) {
+        for index in 0..self.events.len() {
+            let (token, ready) = self.events.at(index);
+            match token {
+                Token::Connection(id) => self.on_ready(id, ready),
+                Token::Listener(index) => self.on_acceptable(index),
+                // The end of the turn looks for what the wake-up was about.
+                Token::Waker => {}
+            }
+        }
+    }
+
+    /// Remembered, and done after the batch: those who are here come first.
+    fn on_acceptable(&mut self, index: usize) {
+        if let Some(listening) = self.listeners.get_mut(index) {
+            listening.acceptable = true;
+        }
+    }
+
+    /// Something may be done for this connection, unless it is gone.
+    fn on_ready(&mut self, id: ConnId, ready: EpollFlags) {
+        let Some(connection) = self.table.get_mut(id) else {
+            self.tools.counters.stale_events.add(1);
+            return;
+        };
+        let served = connection.on_ready(ready, &mut self.tools);
+        self.settle(id, &served);
+    }
+
+    /// Who had more to read than an event may cost has another turn, in order.
+    fn serve_ready(&mut self) {
+        for _ in 0..self.ready.len() {
+            let Some(slot) = self.ready.pop_front() else { return };
+            let id = self.table.id_at(slot).expect("who is closed leaves the ready list");
+            self.tools.count(Own::ReadyList);
+            self.on_ready(id, EpollFlags::empty());
+        }
+    }
+
+    /// Keeps the books after a connection was served. A healthy one touches none of them.
+    fn settle(&mut self, id: ConnId, served: &Served) {
+        if served.unsent_before != served.unsent {
+            self.spilled = self.spilled - served.unsent_before as u64 + served.unsent as u64;
+            self.tools.counters.spilled.set(self.spilled);
+        }
+        if let Step::Close(reason) = served.step {
+            self.close(id, reason);
+            return;
+        }
+        if served.unsent_before + served.unsent > 0 {
+            self.queue_stuck(id, served);
+        }
+        if self.stopping.is_some() {
+            self.schedule(id);
+        }
+        let Some(connection) = self.table.get_mut(id) else { return };
+        // By level, the kernel reports again what is still there; but a stop counts bytes, and once
+        // the last of them is read there may be nothing left to report.
+        let remembers = self.edge || connection.machine.reads_only_what_arrived();
+        if remembers && connection.has_more(&self.tools.limits) {
+            if !self.ready.contains(id.slot) {
+                self.ready.push_back(id.slot);
+            }
+        } else if !self.edge {
+            connection.forget_readable();
+        }
+        if !self.edge {
+            self.follow_interest(id);
+        }
+    }
+
+    /// A connection is or was stuck: the queue of the stuck and its deadline follow, and whoever has
+    /// been stuck longest makes room when they hold too much together.
+    fn queue_stuck(&mut self, id: ConnId, served: &Served) {
+        let stood = self.stuck.contains(id.slot);
+        if stood && (served.progress || served.unsent == 0) {
+            self.stuck.remove(id.slot);
+        }
+        if served.unsent > 0 && (!stood || served.progress) {
+            self.stuck.push_back(id.slot);
+            self.schedule(id);
+        }
+        while self.spilled > self.spill_limit {
+            let slot = self.stuck.front().expect("spilled bytes belong to the stuck");
+            let longest = self.table.id_at(slot).expect("who is closed leaves the stuck");
+            self.close(longest, CloseReason::SpillFull);
+        }
+    }
+
+    /// By level, the kernel is told when something else is worth a report. Only the stuck are.
+    fn follow_interest(&mut self, id: ConnId) {
+        let Some(connection) = self.table.get_mut(id) else { return };
+        let wanted = connection.wanted(&self.tools.limits);
+        if wanted == connection.interest {
+            return;
+        }
+        connection.interest = wanted;
+        self.tools.count(Own::InterestChanges);
+        if self.tools.call().watch_again(&connection.socket, Token::Connection(id), wanted).is_err() {
+            self.close(id, CloseReason::Failed);
+        }
+    }
+
+    /// Has the deadline looked at, if there is one.
+    fn schedule(&mut self, id: ConnId) {
+        let Some(connection) = self.table.get(id) else { return };
+        if let Some(due) = connection.machine.deadline(&self.tools.limits) {
+            self.deadlines.schedule(id.slot, due);
+        }
+    }
+
+    /// Takes whoever is queued, unless accepting pauses.
+    fn accept_all(&mut self) {
+        if self.stopping.is_some()
+            || (self.accepting != Accepting::Open
+                && !self.accepting.may_resume(self.tools.now, self.admission))
+        {
+            return;
+        }
+        for index in 0..self.listeners.len() {
+            self.accept_some(index);
+        }
+    }
+
+    /// Takes some of those who are queued on one listener.
+    fn accept_some(&mut self, index: usize) {
+        let mut failed = 0;
+        for _ in 0..ACCEPTS_PER_TURN {
+            if !self.listeners[index].acceptable {
+                return;
+            }
+            if !self.admission.try_enter() {
+                return self.pause(Accepting::Full);
+            }
+            match self.accept(index) {
+                Ok(socket) => {
+                    if self.admit(socket).is_none() {
+                        return self.starve();
+                    }
+                    self.accepting = Accepting::Open;
+                }
+                Err(answer) => {
+                    self.leave();
+                    match answer {
+                        Answer::Nobody => {
+                            self.listeners[index].acceptable = false;
+                            self.accepting = Accepting::Open;
+                        }
+                        Answer::Next(_) => failed += 1,
+                        Answer::Starved(_) => return self.starve(),
+                    }
+                }
+            }
+        }
+        // A network that fails every connection shall not keep us busy.
+        if failed == ACCEPTS_PER_TURN {
+            self.starve();
+        }
+    }
+
+    /// One accept, and the account of its errors.
+    fn accept(&self, index: usize) -> Result<S::Socket, Answer> {
+        let counters = self.tools.counters;
+        self.tools.call().accept(&self.listeners[index].listener).map_err(|error| {
+            let answer = Answer::of(error);
+            if answer != Answer::Nobody {
+                counters.accept_errors.add(1);
+            }
+            if let Answer::Next(Some(refusal)) | Answer::Starved(refusal) = answer {
+                counters.refused.at(refusal as usize).add(1);
+            }
+            answer
+        })
+    }
+
+    /// A connection that has its permit gets its slot and its watch; `None` when the kernel has no
+    /// room for the watch, and the connection is closed.
+    fn admit(&mut self, socket: S::Socket) -> Option<ConnId> {
+        let interest = if self.edge { EDGE } else { LEVEL };
+        let connection = Connection::new(socket, interest, self.tools.now);
+        let id = self.table.insert(connection).ok().expect("a permit without a slot");
+        let socket = &self.table.get(id).expect("just put in").socket;
+        if self.tools.call().watch(socket, Token::Connection(id), interest).is_err() {
+            let connection = self.table.remove(id).expect("just put in");
+            self.tools.call().close(connection.socket);
+            self.tools.counters.refused.at(Refusal::Memory as usize).add(1);
+            self.leave();
+            return None;
+        }
+        self.tools.counters.accepted.add(1);
+        self.tools.counters.open.add(1);
+        self.schedule(id);
+        Some(id)
+    }
+
+    fn starve(&mut self) {
+        self.pause(self.accepting.starved(self.tools.now, self.admission));
+    }
+
+    /// Accepts no more until [`Accepting::may_resume`].
+    fn pause(&mut self, accepting: Accepting) {
+        if self.accepting == Accepting::Open {
+            self.tools.count(Own::AcceptPauses);
+        }
+        self.accepting = accepting;
+        // Who left since the attempt did not know that somebody waits: look again.
+        if accepting.may_resume(self.tools.now, self.admission) {
+            self.accepting = Accepting::Open;
+        }
+    }
+
+    /// Closes whoever's time has come.
+    fn expire(&mut self) {
+        // When the server stops, nobody waits for quiet: those who linger would never let it come.
+        let quiet = (self.quiet && self.ready.is_empty()) || self.stopping.is_some();
+        if !self.deadlines.ripe(self.tools.now, quiet) {
+            return;
+        }
+        while let Some(slot) = self.deadlines.pop(self.tools.now) {
+            let id = self.table.id_at(slot).expect("who is closed leaves the wheel");
+            let machine = &self.table.get(id).expect("just found").machine;
+            match machine.expired(self.tools.now, &self.tools.limits) {
+                Some(reason) => self.close(id, reason),
+                None => self.schedule(id),
+            }
+        }
+        counter(self.tools.counters, Own::DeadlineSteps).set(self.deadlines.steps());
+    }
+
+    /// Stops as far as it was told to. `Some` when it is over.
+    fn obey_stop(&mut self) -> Option<Ending> {
+        match self.stop.phase() {
+            Phase::Running => None,
+            Phase::Cut => Some(self.cut()),
+            Phase::Draining => self.drain(),
+        }
+    }
+
+    /// One turn of the stop: visit some, take who is queued, look whether all are gone.
+    fn drain(&mut self) -> Option<Ending> {
+        let now = self.tools.sockets.now();
+        let (drain_timeout, accepts) = (self.drain_timeout, self.backlog);
+        let begin = || Stopping { cursor: 0, deadline: now + drain_timeout, accepts };
+        let deadline = self.stopping.get_or_insert_with(begin).deadline;
+        let visited = self.visit_some();
+        for index in (0..self.listeners.len()).rev() {
+            if self.empty_queue(index, visited) {
+                let listening = self.listeners.swap_remove(index);
+                self.tools.call().close_listener(listening.listener);
+            }
+        }
+        if visited && self.table.is_empty() && self.listeners.is_empty() {
+            return Some(Ending::Drained);
+        }
+        (now >= deadline).then(|| self.cut())
+    }
+
+    /// Tells the next connections of the stop; true when all know.
+    fn visit_some(&mut self) -> bool {
+        let Some(stopping) = &mut self.stopping else { return false };
+        let first = stopping.cursor;
+        stopping.cursor = self.table.high_water().min(first + VISITS_PER_TURN);
+        let end = stopping.cursor;
+        for slot in first..end {
+            if let Some(id) = self.table.id_at(slot) {
+                self.visit(id);
+            }
+        }
+        end == self.table.high_water()
+    }
+
+    fn visit(&mut self, id: ConnId) {
+        let Some(connection) = self.table.get_mut(id) else { return };
+        let served = connection.on_stop(&mut self.tools);
+        self.settle(id, &served);
+    }
+
+    /// Takes who is queued, so that no finished handshake is reset. True when the listener may be
+    /// closed: nobody is queued any more, or, when `visited`, nothing that they lack will come free.
+    fn empty_queue(&mut self, index: usize, visited: bool) -> bool {
+        for _ in 0..VISITS_PER_TURN {
+            let Some(stopping) = self.stopping.as_mut().filter(|stopping| stopping.accepts > 0) else {
+                return true;
+            };
+            stopping.accepts -= 1;
+            let permit = self.admission.try_enter();
+            if !permit && !visited {
+                return false;
+            }
+            match self.accept(index) {
+                Ok(socket) if permit => {
+                    if let Some(id) = self.admit(socket) {
+                        self.visit(id);
+                    }
+                }
+                Ok(socket) => {
+                    self.tools.call().close(socket);
+                    self.tools.counters.refused.at(Refusal::Stopping as usize).add(1);
+                }
+                Err(answer) => {
+                    if permit {
+                        self.leave();
+                    }
+                    match answer {
+                        Answer::Nobody => return true,
+                        Answer::Next(_) => {}
+                        Answer::Starved(_) => return visited,
+                    }
+                }
+            }
+        }
+        false
+    }
+
+    /// Closes everything at once.
+    fn cut(&mut self) -> Ending {
+        for slot in 0..self.table.high_water() {
+            if let Some(id) = self.table.id_at(slot) {
+                self.close(id, CloseReason::Cut);
+            }
+        }
+        for listening in std::mem::take(&mut self.listeners) {
+            self.tools.call().close_listener(listening.listener);
+        }
+        Ending::Cut
+    }
+
+    /// Ends a connection, its socket and its place everywhere. The slot is free at once: what is still
+    /// in the batch for it carries the old generation.
+    fn close(&mut self, id: ConnId, reason: CloseReason) {
+        let connection = self.table.remove(id).expect("a connection is closed once");
+        self.ready.remove(id.slot);
+        self.stuck.remove(id.slot);
+        self.deadlines.remove(id.slot);
+        self.spilled -= connection.unsent_len() as u64;
+        let counters = self.tools.counters;
+        counters.spilled.set(self.spilled);
+        counters.closed.at(reason as usize).add(1);
+        counters.open.subtract(1);
+        let socket = connection.end(&mut self.tools.spares);
+        self.tools.call().close(socket);
+        self.leave();
+    }
+
+    /// Gives a permit back, and says so to those who wait for one.
+    fn leave(&self) {
+        if self.admission.leave() {
+            self.tools.call().wake_others();
+        }
+    }
+}
