@@ -3,7 +3,7 @@
 
 use crate::Variant;
 use crate::client::Client;
-use crate::server::Server;
+use crate::server::{Server, available};
 use std::io;
 
 /// What may be typed.
@@ -32,8 +32,10 @@ pub fn run(arguments: &Arguments) -> io::Result<()> {
             for &connections in &arguments.connections {
                 let times = if connections < 100 { 5 } else { 1 };
                 for _ in 0..times {
-                    let open = spread(variant, workers, connections)?;
-                    line(variant, connections, &open);
+                    let open = available(variant, spread(variant, workers, connections))?;
+                    if let Some(open) = open {
+                        line(variant, connections, &open);
+                    }
                 }
             }
         }
