@@ -65,6 +65,8 @@ struct Source {
     /// From the root of the repository.
     path: String,
     text: String,
+    /// Whether all of it is test code: another file declares it, or a module around it, as such.
+    test: bool,
 }
 
 /// A rule: what is wrong with a source.
@@ -109,7 +111,20 @@ fn sources() -> Vec<Source> {
     for folder in ["src", "epoll_baseline", "tests", "benches", "examples"] {
         collect(root, &root.join(folder), &mut sources);
     }
+    let tests: Vec<Vec<String>> = sources.iter().flat_map(test_modules).collect();
+    for source in &mut sources {
+        let module = source.module();
+        source.test = source.is_program() && tests.iter().any(|test| module.starts_with(test));
+    }
     sources
+}
+
+/// The modules a file declares as test code that stands in files of its own: `#[cfg(test)] mod x;`.
+fn test_modules(source: &Source) -> Vec<Vec<String>> {
+    let tokens = if source.is_program() { source.tokens() } else { Vec::new() };
+    let declared =
+        tokens.windows(3).filter(|three| three[0].test && three[0].text == "mod" && three[2].text == ";");
+    declared.map(|three| [&three[0].module[..], std::slice::from_ref(&three[1].text)].concat()).collect()
 }
 
 fn collect(root: &Path, folder: &Path, sources: &mut Vec<Source>) {
@@ -120,7 +135,7 @@ fn collect(root: &Path, folder: &Path, sources: &mut Vec<Source>) {
         } else if path.extension().is_some_and(|extension| extension == "rs") {
             let text = fs::read_to_string(&path).expect("a text");
             let path = path.strip_prefix(root).expect("under the root").to_str().expect("a plain name");
-            sources.push(Source { path: path.into(), text });
+            sources.push(Source { path: path.into(), text, test: false });
         }
     }
 }
@@ -155,7 +170,7 @@ impl Source {
         let stream: TokenStream =
             self.text.parse().unwrap_or_else(|error| panic!("{}: not Rust: {error}", self.path));
         let mut tokens = Vec::new();
-        flatten(stream, &self.module(), false, &mut tokens);
+        flatten(stream, &self.module(), self.test, &mut tokens);
         tokens
     }
 
@@ -385,7 +400,7 @@ fn lengths(source: &Source) -> Vec<String> {
 }
 
 fn sample(path: &str, text: &str) -> Source {
-    Source { path: path.into(), text: text.into() }
+    Source { path: path.into(), text: text.into(), test: false }
 }
 
 /// Each of these breaks the rule, in its own way.

@@ -41,6 +41,8 @@ struct Posted {
     completion: Completion,
     operation: Operation,
     connection: Option<usize>,
+    /// Whether the caller is never told: it learns by [`Kernel::answered`].
+    skipped: bool,
 }
 
 /// Something that happens from outside, at a time or when nothing else does.
@@ -67,6 +69,11 @@ pub(super) struct Kernel {
     sending: Vec<(usize, Span)>,
     submission: VecDeque<(Operation, Token)>,
     completions: VecDeque<Posted>,
+    /// Operations pushed, taken from the submission queue, and known to be answered at once or not.
+    pub(super) pushed: u64,
+    taken: u64,
+    answered: u64,
+    skipped: Vec<Posted>,
     overflow: VecDeque<Posted>,
     next_id: u64,
     pub(super) wakes: u64,
@@ -113,6 +120,10 @@ impl Kernel {
             sending: Vec::new(),
             submission: VecDeque::new(),
             completions: VecDeque::new(),
+            pushed: 0,
+            taken: 0,
+            answered: 0,
+            skipped: Vec::new(),
             overflow: VecDeque::new(),
             next_id: 0,
             wakes: 0,
@@ -135,8 +146,8 @@ impl Kernel {
     }
 
     pub(super) fn trace(&self, what: impl FnOnce() -> String) {
-        if self.setup.trace {
-            println!("{:>9} us, enter {}: {}", self.now, self.enters, what());
+        if let Some(tell) = self.setup.trace {
+            tell(&format!("{:>9} us, enter {}: {}", self.now, self.enters, what()));
         }
     }
 
@@ -164,6 +175,7 @@ impl Kernel {
             }
         }
         self.submission.push_back((operation, token));
+        self.pushed += 1;
     }
 
     pub(super) fn provide(&mut self, buffer: u16) {
@@ -246,7 +258,12 @@ impl Kernel {
             Operation::Receive { socket, .. } => self.network.find(socket.0),
             _ => None,
         };
-        if let Some(number) = flying.or_else(queued) {
+        // Its last completion may have been posted, and wait for the caller to take it.
+        let posted = || {
+            let mut posted = self.completions.iter().chain(&self.overflow);
+            posted.find(|posted| posted.completion.token == target)?.connection
+        };
+        if let Some(number) = flying.or_else(queued).or_else(posted) {
             self.network.connections[number].receive_cancelled = true;
         }
     }
@@ -283,7 +300,9 @@ impl Kernel {
     }
 
     fn wait(&mut self, wait_for: usize, until: Option<u64>) -> Entered {
-        while self.completions.len() < wait_for && self.facts.violations.is_empty() {
+        while self.completions.iter().filter(|posted| !posted.skipped).count() < wait_for
+            && self.facts.violations.is_empty()
+        {
             if self.run_somebody() {
                 continue;
             }
@@ -402,6 +421,7 @@ impl Kernel {
     fn submit(&mut self, count: usize) {
         for _ in 0..count {
             let Some((operation, token)) = self.submission.pop_front() else { return };
+            self.taken += 1;
             let connection = match operation {
                 Operation::Receive { socket, .. }
                 | Operation::ReceiveNow { socket, .. }
@@ -492,7 +512,13 @@ impl Kernel {
         let full = self.queue_is_full();
         let more = more && !full;
         let completion = Completion { token: op.token, result, more, buffer };
-        let posted = Posted { completion, operation: op.operation, connection: op.connection };
+        let skipped = match op.operation {
+            Operation::Send { span, wait: false, .. } => {
+                self.setup.skips_sent && result == span.length as i32
+            }
+            _ => false,
+        };
+        let posted = Posted { completion, operation: op.operation, connection: op.connection, skipped };
         if full {
             self.coverage.note(Outcome::QueueOverflowed);
             self.facts.overflows += 1;
@@ -514,10 +540,34 @@ impl Kernel {
         }
     }
 
-    /// The caller takes a completion: what it carries is the caller's from here on.
+    /// The caller takes a completion. Those it is not told of are passed over, and settled when it
+    /// asks what was answered.
     pub(super) fn take(&mut self) -> Option<Completion> {
         self.call();
-        let Posted { completion, operation, connection } = self.completions.pop_front()?;
+        loop {
+            let posted = self.completions.pop_front()?;
+            if !posted.skipped {
+                return Some(self.settle_posted(&posted));
+            }
+            self.coverage.note(Outcome::SendSkipped);
+            self.skipped.push(posted);
+        }
+    }
+
+    /// Operations of which it is known whether they were answered at once.
+    pub(super) fn answered(&mut self) -> u64 {
+        if self.completions.is_empty() && self.overflow.is_empty() {
+            self.answered = self.taken;
+            for posted in std::mem::take(&mut self.skipped) {
+                self.settle_posted(&posted);
+            }
+        }
+        self.answered
+    }
+
+    /// What a completion carries is the caller's from here on.
+    fn settle_posted(&mut self, posted: &Posted) -> Completion {
+        let Posted { completion, operation, connection, .. } = *posted;
         if let Some(buffer) = completion.buffer {
             self.buffers.taken(buffer);
         }
@@ -527,7 +577,7 @@ impl Kernel {
             if matches!(operation, Operation::Accept { .. }) && completion.result >= 0 {
                 self.facts.accepted += 1;
             }
-            return Some(completion);
+            return completion;
         };
         let connection = &mut self.network.connections[number];
         connection.in_flight -= u32::from(!completion.more);
@@ -568,7 +618,7 @@ impl Kernel {
             Operation::Shutdown { .. } => connection.error_taken |= failed,
             _ => {}
         }
-        Some(completion)
+        completion
     }
 
     /// Whether the accept of this listener is with the kernel, or its last completion untaken.

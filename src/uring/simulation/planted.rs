@@ -196,6 +196,18 @@ impl Ring for Planted {
         self.ring.accepted(result)
     }
 
+    fn skips_sent(&self) -> bool {
+        self.ring.skips_sent()
+    }
+
+    fn pushed(&self) -> u64 {
+        self.ring.pushed()
+    }
+
+    fn answered(&mut self) -> u64 {
+        self.ring.answered()
+    }
+
     fn accept_queued(&mut self, listener: usize) -> io::Result<Option<Socket>> {
         self.ring.accept_queued(listener)
     }
