@@ -96,6 +96,8 @@ pub(super) struct Connection {
     pub(super) finishing: bool,
     /// True from the moment its operations are cancelled in order to close it.
     pub(super) ending: bool,
+    /// True while it is among those to be looked at after the batch.
+    pub(super) touched: bool,
     /// True while it is ending and a send from the spill area is still in flight.
     pub(super) chunk_awaited: bool,
 }
@@ -113,6 +115,7 @@ impl Connection {
             send_number: 0,
             finishing: false,
             ending: false,
+            touched: false,
             chunk_awaited: false,
         }
     }
@@ -133,6 +136,8 @@ pub struct EventLoop<'w, R> {
     pub(super) stuck: Queue,
     /// Who is stuck with bytes in pool buffers, because the spill area was full.
     pub(super) unspilled: Queue,
+    /// Who is to be looked at after the batch.
+    touched: Vec<ConnId>,
     /// Sends not yet known to be over, in the order of their numbers.
     pub(super) silent: VecDeque<Silent>,
     pub(super) accepting: Accepting,
@@ -163,6 +168,7 @@ impl<'w, R: Ring> EventLoop<'w, R> {
             starved: Queue::new(capacity),
             stuck: Queue::new(capacity),
             unspilled: Queue::new(capacity),
+            touched: Vec::with_capacity(capacity as usize),
             // One at most for each connection, and one that failed and was not yet passed.
             silent: VecDeque::with_capacity(2 * capacity as usize),
             accepting: Accepting::new(listeners),
@@ -205,6 +211,7 @@ impl<'w, R: Ring> EventLoop<'w, R> {
         self.now = self.ring.now().as_millis() as Tick;
         let completions = self.dispatch_all();
         self.settle_silent();
+        self.advance_touched();
         self.spill_the_waiting();
         // Before anything is armed: a full submission queue is submitted in the middle of a batch.
         self.ring.publish();
@@ -317,7 +324,7 @@ impl<'w, R: Ring> EventLoop<'w, R> {
         if !done.more {
             self.begin_drain(id);
         }
-        self.advance(id);
+        self.touch(id);
     }
 
     /// Queues `bytes` for the echo; gives the lease back when nobody is owed them.
@@ -366,6 +373,26 @@ impl<'w, R: Ring> EventLoop<'w, R> {
         connection.in_flight -= 1;
         self.in_flight -= 1;
         self.advance(id);
+    }
+
+    /// Has the connection looked at when the batch has been taken.
+    pub(super) fn touch(&mut self, id: ConnId) {
+        let connection = self.connections.get_mut(id).expect("the caller looked it up");
+        if !connection.touched {
+            connection.touched = true;
+            self.touched.push(id);
+        }
+    }
+
+    /// Looks at the connections of the batch, the last received first: its socket is still in the
+    /// fastest cache. In the order of arrival each would just have been pushed out by the others.
+    fn advance_touched(&mut self) {
+        while let Some(id) = self.touched.pop() {
+            if let Some(connection) = self.connections.get_mut(id) {
+                connection.touched = false;
+                self.advance(id);
+            }
+        }
     }
 
     /// Does whatever the state of the connection asks for now. Called after every change.

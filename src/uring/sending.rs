@@ -83,7 +83,7 @@ impl<R: Ring> EventLoop<'_, R> {
                 connection.sending = Sending::Idle;
                 let bytes = connection.offered;
                 self.on_taken(id, bytes);
-                self.advance(id);
+                self.touch(id);
             }
         }
     }
