@@ -24,7 +24,7 @@ macro_rules! same {
 #[derive(Default)]
 pub(super) struct Watch {
     stopped: bool,
-    completions: u64,
+    heard: [u64; 3],
 }
 
 impl Watch {
@@ -54,8 +54,11 @@ impl Watch {
         if !self.stopped && full && !event_loop.accepting_paused() {
             return Err("I13: it accepts beyond the limit".into());
         }
-        let completions = counters.own.at(Own::Completions as usize).get();
-        let quiet = std::mem::replace(&mut self.completions, completions) == completions;
+        // A turn of which the loop knows that the kernel had nothing to say: an enter that was cut
+        // short says nothing about that.
+        let heard = [Own::Completions, Own::EntersInterrupted, Own::EntersBusy]
+            .map(|own| counters.own.at(own as usize).get());
+        let quiet = std::mem::replace(&mut self.heard, heard) == heard;
         event_loop.audit().try_for_each(|one| {
             look_at(&one, sim, scenario, event_loop.ring.obeys_limit())
                 .and_then(|()| look_inside(&one, event_loop, quiet))
