@@ -148,8 +148,9 @@ impl<'a, S: Sockets> EventLoop<'a, S> {
         self.wait();
         self.dispatch_all();
         self.serve_ready();
-        self.accept_all();
         self.expire();
+        // After everything that closes: who leaves in this turn makes room in this turn.
+        self.accept_all();
         self.obey_stop()
     }
 
@@ -293,16 +294,18 @@ impl<'a, S: Sockets> EventLoop<'a, S> {
             return;
         }
         for index in 0..self.listeners.len() {
-            self.accept_some(index);
+            if !self.accept_some(index) {
+                return;
+            }
         }
     }
 
-    /// Takes some of those who are queued on one listener.
-    fn accept_some(&mut self, index: usize) {
+    /// Takes some of those who are queued on one listener; false when accepting pauses.
+    fn accept_some(&mut self, index: usize) -> bool {
         let mut failed = 0;
         for _ in 0..ACCEPTS_PER_TURN {
             if !self.listeners[index].acceptable {
-                return;
+                return true;
             }
             if !self.admission.try_enter() {
                 return self.pause(Accepting::Full);
@@ -328,9 +331,7 @@ impl<'a, S: Sockets> EventLoop<'a, S> {
             }
         }
         // A network that fails every connection shall not keep us busy.
-        if failed == ACCEPTS_PER_TURN {
-            self.starve();
-        }
+        failed < ACCEPTS_PER_TURN || self.starve()
     }
 
     /// One accept, and the account of its errors.
@@ -360,12 +361,12 @@ impl<'a, S: Sockets> EventLoop<'a, S> {
         Some(id)
     }
 
-    fn starve(&mut self) {
-        self.pause(self.accepting.starved(self.tools.now, self.admission));
+    fn starve(&mut self) -> bool {
+        self.pause(self.accepting.starved(self.tools.now, self.admission))
     }
 
-    /// Accepts no more until [`Accepting::may_resume`].
-    fn pause(&mut self, accepting: Accepting) {
+    /// Accepts no more until [`Accepting::may_resume`]. Always false.
+    fn pause(&mut self, accepting: Accepting) -> bool {
         if self.accepting == Accepting::Open {
             self.tools.count(Own::AcceptPauses);
         }
@@ -374,6 +375,7 @@ impl<'a, S: Sockets> EventLoop<'a, S> {
         if accepting.may_resume(self.tools.now, self.admission) {
             self.accepting = Accepting::Open;
         }
+        false
     }
 
     /// Closes whoever's time has come.
