@@ -37,6 +37,7 @@ fn config(trigger: Trigger, read: Read) -> Config {
         uring: Uring {
             accept: Accept::Multishot,
             recv: Recv::Multishot,
+            cqe_skip: false,
             files: Files::Normal,
             taskrun: Taskrun::Defer,
             ring_fd_registered: true,

@@ -1,8 +1,8 @@
 //! The program: a verb, its function, an exit code.
+#![deny(missing_docs, unsafe_code)]
 
 use c10k::cli::{self, Asked};
 use c10k::features;
-use c10k::ring::probe;
 use c10k::server;
 use std::io::Write as _;
 use std::process::ExitCode;
@@ -10,7 +10,7 @@ use std::process::ExitCode;
 fn main() -> ExitCode {
     match cli::parse(std::env::args_os()) {
         Ok(Asked::Serve(typed)) => server::serve(&typed).into(),
-        Ok(Asked::UringHelp) => page(&features::help_uring(&probe::probe())),
+        Ok(Asked::UringHelp) => page(&server::uring_help()),
         Ok(Asked::EpollHelp) => page(&features::help_epoll()),
         Err(answer) => {
             // Standard output or error may be closed; the exit code says it then.

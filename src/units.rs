@@ -93,8 +93,9 @@ pub fn approximate_bytes(bytes: u64) -> String {
 }
 
 fn print(amount: u128, units: &[(&str, u64)]) -> String {
-    let exact =
-        |(_, factor): &&(&str, u64)| amount >= u128::from(*factor) && amount % u128::from(*factor) == 0;
+    let exact = |(_, factor): &&(&str, u64)| {
+        amount >= u128::from(*factor) && amount.is_multiple_of(u128::from(*factor))
+    };
     let (name, factor) = units.iter().rev().find(exact).unwrap_or(&units[0]);
     format!("{}{name}", amount / u128::from(*factor))
 }

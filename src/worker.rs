@@ -2,7 +2,8 @@
 //! `run` functions have one signature because of this type.
 
 use crate::config::Config;
-use crate::conn::{Admission, Limits};
+use crate::conn::machine::Refusal;
+use crate::conn::{Admission, CloseReason, Limits};
 use crate::counters::Counters;
 use crate::stop::Stop;
 use std::net::TcpListener;
@@ -67,6 +68,19 @@ const WINDOW: u32 = 128 * 1024;
 /// The same before the peer has proved that it reads: one page, so that a thousand peers that never
 /// read hold 4 MiB of ours.
 const WINDOW_AT_FIRST: u32 = 4 * 1024;
+
+/// The account of one worker: the connection policy's reasons and causes, and what only its backend
+/// counts.
+#[must_use]
+pub fn counters(own: &'static [&'static str]) -> Counters {
+    Counters::new(CloseReason::NAMES, Refusal::NAMES, own)
+}
+
+/// The permits all workers share.
+#[must_use]
+pub const fn admission(config: &Config) -> Admission {
+    Admission::new(config.max_connections)
+}
 
 /// The policy's numbers. Four times the unsent limit, and at least 256 KiB, is more than the kernel
 /// takes for a peer that never reads.

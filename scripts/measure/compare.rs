@@ -1,114 +1,227 @@
-//! CPU per message of two servers, side by side: both are alive, slices alternate A B B A, each pair
-//! of neighbours gives one ratio. The median of the ratios, with all of them shown.
+//! CPU per message of several servers, side by side: all are alive at once, and each round gives
+//! every one of them a slice, in an order drawn by a seed; the next round takes the same order
+//! backwards, so that a drift of the machine lands on all alike. A round gives one ratio to the
+//! reference per server; what counts is the median of the ratios, with their spread.
 
+use crate::Variant;
 use crate::client::Client;
 use crate::server::Server;
 use nix::sched::{CpuSet, sched_setaffinity};
 use nix::time::{ClockId, clock_gettime};
 use nix::unistd::Pid;
 use std::io;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-struct Side {
-    server: Server,
-    client: Client,
+/// What may be typed.
+#[derive(clap::Args)]
+pub struct Arguments {
+    /// The servers; the last one is the reference.
+    #[arg(required = true, num_args = 2..)]
+    variants: Vec<Variant>,
+    /// Connections to each.
+    #[arg(long, default_value_t = 100)]
+    connections: usize,
+    /// Bytes of a message.
+    #[arg(long, default_value_t = 64)]
+    size: usize,
+    /// Rounds of one slice each.
+    #[arg(long, default_value_t = 9)]
+    rounds: usize,
+    /// Seconds of a slice.
+    #[arg(long, default_value_t = 1.0)]
+    seconds: f64,
+    /// What the order is drawn from.
+    #[arg(long, default_value_t = 1)]
+    seed: u64,
 }
 
-/// Nanoseconds of CPU per message.
-#[derive(Clone, Copy)]
-struct Slice {
-    server: f64,
-    client: f64,
-    rate: f64,
+/// One workload: a closed loop, one message on its way per connection.
+#[derive(Clone, Copy, Debug)]
+pub struct Workload {
+    /// Connections to each server.
+    pub connections: usize,
+    /// Bytes of a message.
+    pub size: usize,
 }
 
-/// `A B [CONNECTIONS [SIZE [PAIRS [SECONDS]]]]`.
-pub fn run(words: &[String]) -> io::Result<()> {
-    let number = |index: usize, default: f64| words.get(index).map_or(Ok(default), |word| word.parse());
-    let invalid = |_| io::Error::other("a number was expected");
-    let connections = number(2, 100.0).map_err(invalid)? as usize;
-    let size = number(3, 64.0).map_err(invalid)? as usize;
-    let pairs = number(4, 9.0).map_err(invalid)? as usize;
-    let time = Duration::from_secs_f64(number(5, 1.0).map_err(invalid)?);
-    pin(1)?;
-    let mut sides = Vec::new();
-    for arguments in &words[..2] {
-        let server = Server::start(&format!("{arguments} --workers 1 --cpus 0"))?;
-        let mut client = Client::new(server.address, connections, size)?;
-        client.run(Duration::from_millis(300))?;
-        sides.push(Side { server, client });
+/// How it is measured.
+#[derive(Clone, Copy, Debug)]
+pub struct Plan {
+    /// Slices of each server.
+    pub rounds: usize,
+    /// How long a slice is.
+    pub time: Duration,
+    /// What the order is drawn from.
+    pub seed: u64,
+}
+
+/// What one slice gave.
+#[derive(Clone, Copy, Debug)]
+pub struct Slice {
+    /// Nanoseconds of the server's CPU per message.
+    pub server: f64,
+    /// Nanoseconds of the client's CPU per message.
+    pub client: f64,
+    /// Messages per second.
+    pub rate: f64,
+}
+
+impl Slice {
+    /// Both ends.
+    pub fn both(self) -> f64 {
+        self.server + self.client
     }
-    println!("A: c10k {}\nB: c10k {}", words[0], words[1]);
+}
+
+/// Median and ends of some ratios.
+#[derive(Clone, Copy, Debug)]
+pub struct Spread {
+    /// The middle one, or the mean of the middle two.
+    pub median: f64,
+    /// The smallest.
+    pub low: f64,
+    /// The largest.
+    pub high: f64,
+}
+
+impl Spread {
+    /// Of at least one ratio.
+    pub fn of(values: impl Iterator<Item = f64>) -> Self {
+        let mut values: Vec<f64> = values.collect();
+        values.sort_by(f64::total_cmp);
+        let (lower, upper) = (values[(values.len() - 1) / 2], values[values.len() / 2]);
+        Self { median: f64::midpoint(lower, upper), low: values[0], high: values[values.len() - 1] }
+    }
+}
+
+impl std::fmt::Display for Spread {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        formatter.pad(&format!("{:.3} ({:.3} to {:.3})", self.median, self.low, self.high))
+    }
+}
+
+/// Measures and prints.
+pub fn run(arguments: &Arguments) -> io::Result<()> {
+    let workload = Workload { connections: arguments.connections, size: arguments.size };
+    let plan = Plan {
+        rounds: arguments.rounds.max(1),
+        time: Duration::from_secs_f64(arguments.seconds),
+        seed: arguments.seed,
+    };
     println!(
-        "{connections} connections, {size} bytes, closed loop; {pairs} pairs of {time:?}; server on CPU 0, client on CPU 1"
+        "{} connections, {} bytes, closed loop; {} rounds of {:?} each, order drawn from {}; servers with one \
+         worker on CPU 0, client on CPU 1; reference: {}",
+        workload.connections,
+        workload.size,
+        plan.rounds,
+        plan.time,
+        plan.seed,
+        arguments.variants[arguments.variants.len() - 1]
     );
-    let mut rows = Vec::new();
-    for pair in 0..pairs {
-        // A B, then B A: a drift of the machine lands on both sides alike.
-        let order = if pair % 2 == 0 { [0, 1] } else { [1, 0] };
-        let mut slices = [None; 2];
-        for side in order {
-            slices[side] = Some(slice(&mut sides[side], time)?);
-        }
-        rows.push([slices[0].expect("measured"), slices[1].expect("measured")]);
-    }
-    report(&rows);
+    let rows = contest(&arguments.variants, workload, plan)?;
+    report(&arguments.variants, &rows);
     Ok(())
 }
 
-/// Keeps this thread on `cpu`.
-pub fn pin(cpu: usize) -> io::Result<()> {
+/// Starts every variant and gives each its slices: one row per round, one column per variant.
+pub fn contest(variants: &[Variant], workload: Workload, plan: Plan) -> io::Result<Vec<Vec<Slice>>> {
+    check_descriptors(variants.len() * workload.connections)?;
+    // Servers are started first: what they start on must not be the client's CPU only.
+    let servers = variants
+        .iter()
+        .map(|variant| Server::start(&format!("{} --workers 1 --cpus 0", variant.arguments())))
+        .collect::<io::Result<Vec<_>>>()?;
+    pin(1)?;
+    let mut sides = Vec::new();
+    for server in servers {
+        let mut client = Client::new(server.address, workload.connections, workload.size)?;
+        client.run(plan.time.min(Duration::from_millis(300)))?;
+        sides.push((server, client));
+    }
+    let mut random = fastrand::Rng::with_seed(plan.seed);
+    let mut order: Vec<usize> = (0..sides.len()).collect();
+    let mut rows = Vec::new();
+    for round in 0..plan.rounds {
+        if round % 2 == 0 {
+            random.shuffle(&mut order)
+        } else {
+            order.reverse()
+        }
+        let mut row = vec![None; sides.len()];
+        for &number in &order {
+            let (server, client) = &mut sides[number];
+            row[number] = Some(slice(server, client, plan.time)?);
+        }
+        rows.push(row.into_iter().map(|slice| slice.expect("every one has its turn")).collect());
+    }
+    unpin()?;
+    Ok(rows)
+}
+
+/// All variants are connected at once, by this process.
+fn check_descriptors(connections: usize) -> io::Result<()> {
+    use nix::sys::resource::{Resource, getrlimit};
+    let (limit, _) = getrlimit(Resource::RLIMIT_NOFILE)?;
+    if connections as u64 + 64 > limit {
+        return Err(io::Error::other(format!(
+            "{connections} connections over all variants are more than this process may open ({limit}); compare \
+             fewer variants at a time, or raise `ulimit -Hn`"
+        )));
+    }
+    Ok(())
+}
+
+fn pin(cpu: usize) -> io::Result<()> {
     let mut set = CpuSet::new();
     set.set(cpu)?;
     Ok(sched_setaffinity(Pid::from_raw(0), &set)?)
 }
 
-fn slice(side: &mut Side, time: Duration) -> io::Result<Slice> {
+/// For the servers of a next contest; the kernel leaves out the CPUs there are not.
+fn unpin() -> io::Result<()> {
+    let mut set = CpuSet::new();
+    (0..CpuSet::count()).try_for_each(|cpu| set.set(cpu))?;
+    Ok(sched_setaffinity(Pid::from_raw(0), &set)?)
+}
+
+fn slice(server: &Server, client: &mut Client, time: Duration) -> io::Result<Slice> {
     let own = || clock_gettime(ClockId::CLOCK_THREAD_CPUTIME_ID).map(Duration::from);
-    let (server, client) = (side.server.cpu()?, own()?);
-    let start = std::time::Instant::now();
-    let messages = side.client.run(time)? as f64;
+    let (server_before, own_before) = (server.cpu()?, own()?);
+    let start = Instant::now();
+    let messages = client.run(time)? as f64;
     let elapsed = start.elapsed().as_secs_f64();
-    let client = own()? - client;
+    let own_time = own()? - own_before;
     Ok(Slice {
-        server: (side.server.cpu()? - server) as f64 / messages,
-        client: client.as_nanos() as f64 / messages,
+        server: (server.cpu()? - server_before) as f64 / messages,
+        client: own_time.as_nanos() as f64 / messages,
         rate: messages / elapsed,
     })
 }
 
-fn report(rows: &[[Slice; 2]]) {
+fn report(variants: &[Variant], rows: &[Vec<Slice>]) {
+    let reference = variants.len() - 1;
+    println!("\nserver CPU per message, ratio to the reference, round by round");
+    for (number, variant) in variants[..reference].iter().enumerate() {
+        let ratios = rows.iter().map(|row| format!("{:.3}", row[number].server / row[reference].server));
+        println!("  {variant}: {}", ratios.collect::<Vec<_>>().join(" "));
+    }
+    println!("\nmedian (lowest to highest) of the ratios, and the median of each slice");
     println!(
-        "{:>5} {:>10} {:>10} {:>10} {:>10} {:>9} {:>9} {:>8} {:>8}",
-        "pair", "A ns", "B ns", "A+client", "B+client", "A msg/s", "B msg/s", "A/B", "A/B all"
+        "{:<44} {:>24} {:>24} {:>24} {:>10} {:>10} {:>9}",
+        "variant", "server CPU", "server + client CPU", "messages/s", "server ns", "client ns", "1/s"
     );
-    for (pair, [a, b]) in rows.iter().enumerate() {
+    for (number, variant) in variants.iter().enumerate() {
+        let ratio =
+            |of: fn(Slice) -> f64| Spread::of(rows.iter().map(|row| of(row[number]) / of(row[reference])));
+        let median = |of: fn(Slice) -> f64| Spread::of(rows.iter().map(|row| of(row[number]))).median;
         println!(
-            "{:>5} {:>10.0} {:>10.0} {:>10.0} {:>10.0} {:>9.0} {:>9.0} {:>8.3} {:>8.3}",
-            pair + 1,
-            a.server,
-            b.server,
-            a.server + a.client,
-            b.server + b.client,
-            a.rate,
-            b.rate,
-            a.server / b.server,
-            (a.server + a.client) / (b.server + b.client)
+            "{variant:<44} {:>24} {:>24} {:>24} {:>10.0} {:>10.0} {:>9.0}",
+            ratio(|slice| slice.server),
+            ratio(Slice::both),
+            ratio(|slice| slice.rate),
+            median(|slice| slice.server),
+            median(|slice| slice.client),
+            median(|slice| slice.rate)
         );
     }
-    let ratios = |ratio: fn(&[Slice; 2]) -> f64| {
-        let mut ratios: Vec<f64> = rows.iter().map(ratio).collect();
-        ratios.sort_by(f64::total_cmp);
-        ratios
-    };
-    let line = |name: &str, ratios: &[f64]| {
-        let (low, high) = (ratios[0], ratios[ratios.len() - 1]);
-        println!("{name}: median {:.3}, {low:.3} to {high:.3}", ratios[ratios.len() / 2]);
-    };
-    line("server CPU per message, A/B", &ratios(|[a, b]| a.server / b.server));
-    line(
-        "server + client CPU per message, A/B",
-        &ratios(|[a, b]| (a.server + a.client) / (b.server + b.client)),
-    );
-    line("messages per second, A/B", &ratios(|[a, b]| a.rate / b.rate));
 }

@@ -165,23 +165,32 @@ impl Check<'_> {
     fn features(&mut self, typed: &Typed, workers: usize, max_connections: u32) -> (Backend, Features) {
         let uring = self.typed_features("--uring", table::URING, &typed.uring);
         let epoll = self.typed_features("--epoll", table::EPOLL, &typed.epoll);
-        let backend = self.backend(typed);
+        let (mut backend, reason) = self.backend(typed);
         let epoll = self.resolved(features::epoll(&epoll));
-        let uring_resolved = match backend {
-            Backend::Uring => self.resolved(features::uring(&uring, &self.facts.answers, max_connections)),
-            // Nothing of it is used; what was typed is a problem already.
-            Backend::Epoll => None,
-        };
-        let (cq_typed, sq_typed) = (uring.get("cq").is_some(), uring.get("sq").is_some());
-        let uring = uring_resolved.map(|mut resolved| {
-            self.notes.append(&mut resolved.notes);
-            self.fit_locked_memory(&mut resolved, workers, sq_typed, cq_typed);
-            resolved
-        });
+        let mut reason = reason.map(|reason| format!("--backend auto took {}: {reason}", backend.name()));
+        let mut uring_resolved = None;
+        if backend == Backend::Uring {
+            uring_resolved = self.resolved(features::uring(&uring, &self.facts.answers, max_connections));
+        }
+        if let Some(resolved) = &mut uring_resolved {
+            match self.fit_locked_memory(resolved, workers, &uring) {
+                Ok(shrunk) => {
+                    self.notes.append(&mut resolved.notes);
+                    self.notes.extend(shrunk);
+                }
+                Err(sentence) if reason.is_some() && typed.uring.is_empty() => {
+                    backend = Backend::Epoll;
+                    reason =
+                        Some(format!("--backend auto took epoll, because uring does not fit: {sentence}"));
+                }
+                Err(sentence) => self.wrong(sentence),
+            }
+        }
+        self.notes.extend(reason);
         // What is not used, or was wrong, is filled with what runs where nothing is typed.
         let untyped = features::Typed::default();
         let default = || features::uring(&untyped, &Answers::default(), 1).expect("nothing typed resolves");
-        let uring = uring.unwrap_or_else(default);
+        let uring = uring_resolved.unwrap_or_else(default);
         let epoll = epoll.unwrap_or_else(|| features::epoll(&untyped).expect("nothing typed resolves"));
         let in_force = match backend {
             Backend::Uring => uring.in_force,
@@ -206,8 +215,9 @@ impl Check<'_> {
         result.map_err(|problems| self.problems.extend(problems)).ok()
     }
 
-    /// Which server. `auto` takes the one whose features were typed, else uring where it can run.
-    fn backend(&mut self, typed: &Typed) -> Backend {
+    /// Which server, and where `auto` decided, why: the one whose features were typed, else uring where
+    /// it can run.
+    fn backend(&mut self, typed: &Typed) -> (Backend, Option<String>) {
         let choices = [("auto", None), ("uring", Some(Backend::Uring)), ("epoll", Some(Backend::Epoll))];
         let asked = self.choice("--backend", &typed.backend, &choices);
         let (uring, epoll) = (!typed.uring.is_empty(), !typed.epoll.is_empty());
@@ -220,35 +230,38 @@ impl Check<'_> {
             }
             None if uring && epoll => {
                 self.wrong(
-                    "--uring: does not go with --epoll; one of them would do, a server is one or the other"
-                        .into(),
+                    "--uring: does not go with --epoll, a server is one or the other; one would do".into(),
                 );
             }
             _ => {}
         }
-        asked.unwrap_or_else(|| match self.facts.answers.unavailable() {
-            _ if uring => Backend::Uring,
-            _ if epoll => Backend::Epoll,
-            None => Backend::Uring,
-            Some(sentence) => {
-                self.notes.push(format!("epoll was taken, because uring cannot run here: {sentence}"));
-                Backend::Epoll
+        let auto = || match self.facts.answers.unavailable() {
+            _ if uring => (Backend::Uring, "its features were typed".into()),
+            _ if epoll => (Backend::Epoll, "its features were typed".into()),
+            None => (Backend::Uring, "this kernel allows it".into()),
+            Some(sentence) => (Backend::Epoll, format!("uring cannot run here: {sentence}")),
+        };
+        match asked {
+            Some(backend) => (backend, None),
+            None => {
+                let (backend, reason) = auto();
+                (backend, Some(reason))
             }
-        })
+        }
     }
 
     /// Makes the rings of all workers fit into the memory this user may lock: sizes nobody typed are
-    /// halved, the completion queue first.
+    /// halved, the completion queue first. What shrank, as a sentence, or why it cannot.
     fn fit_locked_memory(
-        &mut self,
+        &self,
         resolved: &mut Resolved<Uring>,
         workers: usize,
-        sq_typed: bool,
-        cq_typed: bool,
-    ) {
+        typed: &features::Typed,
+    ) -> Result<Option<String>, String> {
         const SQ_LEAST: u32 = 64;
-        let Some(limit) = self.facts.locked_memory else { return };
-        let planned = resolved.features.clone();
+        let Some(limit) = self.facts.locked_memory else { return Ok(None) };
+        let (sq_typed, cq_typed) = (typed.get("sq").is_some(), typed.get("cq").is_some());
+        let planned = (resolved.features.sq, resolved.features.cq);
         let need = |features: &Uring| features.locked_bytes(self.facts.page) * workers as u64;
         let features = &mut resolved.features;
         while need(features) > limit {
@@ -259,23 +272,19 @@ impl Check<'_> {
             } else if !cq_typed && features.cq > features.sq {
                 features.cq /= 2;
             } else {
-                let text = Self::locked_too_small(features, need(features), limit, workers);
-                self.wrong(text);
-                return;
+                return Err(Self::locked_too_small(features, need(features), limit, workers));
             }
         }
-        let features = resolved.features.clone();
-        if (features.sq, features.cq) != (planned.sq, planned.cq) {
-            self.notes.push(format!(
-                "sq={},cq={} instead of sq={},cq={}: this user may lock {} (ulimit -l) over all rings",
-                features.sq,
-                features.cq,
-                planned.sq,
-                planned.cq,
-                units::approximate_bytes(limit)
-            ));
-            resolved.print_sizes();
+        let (sq, cq) = (features.sq, features.cq);
+        if (sq, cq) == planned {
+            return Ok(None);
         }
+        resolved.print_sizes();
+        let limit = units::approximate_bytes(limit);
+        Ok(Some(format!(
+            "sq={sq},cq={cq} instead of sq={},cq={}: this user may lock {limit} (ulimit -l) over all rings",
+            planned.0, planned.1
+        )))
     }
 
     fn locked_too_small(features: &Uring, need: u64, limit: u64, workers: usize) -> String {

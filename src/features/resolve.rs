@@ -52,6 +52,7 @@ pub fn uring(
     let features = Uring {
         accept: if choice.is("accept", "multishot") { Accept::Multishot } else { Accept::Single },
         recv: if choice.is("recv", "multishot") { Recv::Multishot } else { Recv::Single },
+        cqe_skip: choice.is("cqe-skip", "on"),
         files: if choice.is("files", "direct") { Files::Direct } else { Files::Normal },
         taskrun: match choice.word("taskrun") {
             "defer" => Taskrun::Defer,
@@ -175,7 +176,7 @@ impl Choice {
     fn untyped(&mut self, dimension: &'static Dimension, answers: &Answers) -> &'static Value {
         let built = dimension.values.iter().filter(|value| value.state == State::Built);
         let value = built.clone().find(|value| value.needs.is_none_or(|needs| answers.offers(needs)));
-        let value = value.or(built.clone().last()).expect("every dimension has a value that is built");
+        let value = value.or(built.clone().next_back()).expect("every dimension has a value that is built");
         let first = &dimension.values[0];
         if let Some(missing) = first.needs.and_then(|needs| answers.missing(needs)) {
             let name = dimension.name;
@@ -295,6 +296,7 @@ mod tests {
         assert_eq!(sizes("cq=4", 10_000), Ok((4, 4)));
         assert_eq!(sizes("sq=4,cq=4", 10_000), Ok((4, 4)));
         assert_eq!(sizes("sq=32768", 1), Ok((32_768, 32_768)));
+        assert!(sizes("sq=2,cq=1", 1).is_err());
         let problems = sizes("sq=8,cq=4", 1).unwrap_err();
         assert_eq!(problems[0].kind, Kind::Usage);
         assert!(problems[0].text.contains("sq=4,cq=4 or cq=8 would do"), "{}", problems[0].text);

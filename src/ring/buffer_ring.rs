@@ -2,7 +2,7 @@
 //! are written first and shown together by one release store of the tail. Needs Linux 5.19. Does not
 //! know who holds a buffer: that table is the caller's.
 
-use super::{Memory, Pages};
+use super::{Memory, Pages, stride};
 use io_uring::types::BufRingEntry;
 use std::io;
 use std::sync::atomic::{AtomicU16, Ordering};
@@ -24,7 +24,7 @@ impl BufferRing {
     /// For `count` buffers (a power of two) of `size` bytes at the start of `memory`, empty.
     pub(super) fn new(memory: Memory, count: u16, size: u32) -> io::Result<Self> {
         assert!(count.is_power_of_two());
-        assert!(u64::from(count) * u64::from(size) <= memory.length);
+        assert!(u64::from(count) * stride(size) <= memory.length);
         let pages = Pages::new(u64::from(count) * size_of::<BufRingEntry>() as u64)?;
         Ok(Self { pages, count, size, buffers: memory.base.as_ptr() as u64, tail: 0, published: 0 })
     }
@@ -36,9 +36,11 @@ impl BufferRing {
     /// Tells the kernel of it.
     pub(super) fn register(&self, submitter: &io_uring::Submitter<'_>) -> io::Result<()> {
         let address = self.entries() as u64;
-        // SAFETY: page-aligned memory of the registered size, which this value keeps mapped; the
-        // owner drops the ring before it.
-        unsafe { submitter.register_buf_ring_with_flags(address, self.count, GROUP, 0) }
+        super::setup::patiently(|| {
+            // SAFETY: page-aligned memory of the registered size, which this value keeps mapped; the
+            // owner drops the ring before it.
+            unsafe { submitter.register_buf_ring_with_flags(address, self.count, GROUP, 0) }
+        })
     }
 
     /// Writes the entry for `buffer`, unseen by the kernel.
@@ -51,7 +53,7 @@ impl BufferRing {
         // was shown. The entry's last field is the ring's tail for entry 0, and none of the three
         // setters touches it.
         let entry = unsafe { &mut *entry };
-        entry.set_addr(self.buffers + u64::from(buffer) * u64::from(self.size));
+        entry.set_addr(self.buffers + u64::from(buffer) * stride(self.size));
         entry.set_len(self.size);
         entry.set_bid(buffer);
         self.tail = self.tail.wrapping_add(1);

@@ -4,32 +4,72 @@
 //!
 //! Needs a few descriptors and pages for a moment. Runs before any worker starts.
 
+use super::buffer_ring::BufferRing;
+use super::entry::Builder;
+use super::{Memory, Name, Operation, Pages, Socket, Span};
 use crate::features::{Answers, Capability};
 use crate::host;
-use io_uring::{Builder, IoUring, cqueue, opcode, squeue, types};
+use io_uring::{IoUring, cqueue, squeue, types};
 use nix::errno::Errno;
 use std::io::{self, Write};
-use std::os::fd::AsRawFd;
+use std::net::{Ipv4Addr, TcpListener, TcpStream};
+use std::os::fd::{AsRawFd, RawFd};
 use std::os::linux::net::SocketAddrExt;
 use std::os::unix::net::{SocketAddr, UnixListener, UnixStream};
+use std::ptr::NonNull;
 use std::time::Duration;
 
 /// Asks this kernel for everything. Takes a few milliseconds.
 #[must_use]
 pub fn probe() -> Answers {
     let release = host::kernel_release().unwrap_or_default();
-    if let Err(error) = IoUring::new(ENTRIES) {
-        return Answers { release, barred: Some(barred(&error)), refused: Vec::new() };
+    // One ring where possible: a closed ring gives its locked memory back late, and the budget may be
+    // small.
+    let (ring, mut refused) = match everything().build(ENTRIES) {
+        Ok(ring) => (ring, Vec::new()),
+        Err(_) => match IoUring::new(ENTRIES) {
+            Ok(ring) => (ring, flags_refused()),
+            Err(error) => return Answers { release, barred: Some(barred(&error)), refused: Vec::new() },
+        },
+    };
+    let mut trial = Trial { ring, number: 0 };
+    for &capability in &Capability::ALL {
+        if let Err(error) = trial.attempt(capability) {
+            refused.push((capability, describe(&error)));
+        }
     }
-    let tried = Capability::ALL.iter().map(|&capability| (capability, attempt(capability)));
-    let refused =
-        tried.filter_map(|(capability, result)| Some((capability, describe(&result.err()?)))).collect();
     Answers { release, barred: None, refused }
 }
 
 const ENTRIES: u32 = 8;
 /// How long a trial may wait for an answer that should be there at once.
 const PATIENCE: Duration = Duration::from_secs(1);
+
+/// Every flag the server may set. Deferred and cooperative task work go together, though the second
+/// has nothing left to do then.
+fn everything() -> io_uring::Builder {
+    let mut ring = IoUring::builder();
+    ring.setup_single_issuer().setup_submit_all().setup_no_sqarray();
+    ring.setup_defer_taskrun().setup_coop_taskrun();
+    ring
+}
+
+/// The flags that this kernel refuses, one by one.
+fn flags_refused() -> Vec<(Capability, String)> {
+    let tried = Capability::ALL.iter().map(|&capability| {
+        let mut ring: io_uring::Builder = IoUring::builder();
+        match capability {
+            Capability::SingleIssuer => ring.setup_single_issuer(),
+            Capability::SubmitAll => ring.setup_submit_all(),
+            Capability::DeferTaskrun => ring.setup_single_issuer().setup_defer_taskrun(),
+            Capability::CoopTaskrun => ring.setup_coop_taskrun(),
+            Capability::NoSqarray => ring.setup_no_sqarray(),
+            _ => return (capability, Ok(())),
+        };
+        (capability, super::setup::patiently(|| ring.build(ENTRIES)).map(drop))
+    });
+    tried.filter_map(|(capability, result)| Some((capability, describe(&result.err()?)))).collect()
+}
 
 /// Why there is no io_uring here, told from the errno and from what the host shows.
 fn barred(error: &io::Error) -> String {
@@ -75,140 +115,169 @@ fn describe(error: &io::Error) -> String {
     }
 }
 
-fn attempt(capability: Capability) -> io::Result<()> {
-    match capability {
-        Capability::SingleIssuer => set_up(|ring| ring.setup_single_issuer()),
-        Capability::SubmitAll => set_up(|ring| ring.setup_submit_all()),
-        Capability::DeferTaskrun => set_up(|ring| ring.setup_single_issuer().setup_defer_taskrun()),
-        Capability::CoopTaskrun => set_up(|ring| ring.setup_coop_taskrun()),
-        Capability::NoSqarray => set_up(|ring| ring.setup_no_sqarray()),
-        Capability::RegisteredRingFd => registered_ring_fd(),
-        Capability::BufferRing => ring_with_buffers().map(drop),
-        Capability::MultishotReceive => receive(0),
-        Capability::MultishotAccept => accept(false),
-        Capability::DirectDescriptors => accept(true),
-        Capability::ReceiveLimit => receive(2 * HALF as u32),
-    }
+/// The ring that operations are tried on.
+struct Trial {
+    ring: IoUring,
+    /// The token of the trial that runs: what comes late from the one before is not its answer.
+    number: u64,
 }
 
-fn set_up(flags: impl Fn(&mut Builder) -> &mut Builder) -> io::Result<()> {
-    flags(&mut IoUring::builder()).build(ENTRIES).map(drop)
-}
-
-fn registered_ring_fd() -> io::Result<()> {
-    let mut ring = IoUring::new(ENTRIES)?;
-    let (mut submitter, ..) = ring.split();
-    submitter.register_ring_fd()?;
-    submitter.submit()?;
-    submitter.unregister_ring_fd()
-}
-
-/// A multishot receive over a socket pair, fed twice: the second answer is what tells it from a
-/// single one. With a limit it must be the last as well.
-fn receive(limit: u32) -> io::Result<()> {
-    let mut ring = ring_with_buffers()?;
-    let (mut ours, theirs) = UnixStream::pair()?;
-    let entry = opcode::RecvMulti::new(types::Fd(theirs.as_raw_fd()), GROUP).build();
-    push(&mut ring, if limit > 0 { with_receive_limit(entry, limit) } else { entry })?;
-    for last in [false, true] {
-        ours.write_all(&[1; HALF])?;
-        let received = next(&mut ring)?;
-        if received.result() != HALF as i32 || cqueue::more(received.flags()) != (limit == 0 || !last) {
-            return Err(unexpected(&received));
+impl Trial {
+    fn attempt(&mut self, capability: Capability) -> io::Result<()> {
+        self.number += 1;
+        match capability {
+            Capability::RegisteredRingFd => self.registered_ring_fd(),
+            Capability::BufferRing => self.buffer_ring(),
+            Capability::MultishotReceive => self.receive(false),
+            Capability::MultishotAccept => self.accept(false),
+            Capability::DirectDescriptors => self.accept(true),
+            Capability::ReceiveLimit => self.receive(true),
+            Capability::SkipSent => self.skip_sent(),
+            // Flags, answered when the ring was made.
+            _ => Ok(()),
         }
     }
-    Ok(())
+
+    fn registered_ring_fd(&mut self) -> io::Result<()> {
+        let (mut submitter, ..) = self.ring.split();
+        submitter.register_ring_fd()?;
+        submitter.submit()?;
+        submitter.unregister_ring_fd()
+    }
+
+    /// Registers the buffers that the receives after it use.
+    fn buffer_ring(&mut self) -> io::Result<()> {
+        let pages = Pages::new(u64::from(BUFFERS) * u64::from(HALF))?;
+        let mut buffers = BufferRing::new(pages.memory(), BUFFERS, HALF)?;
+        buffers.register(&self.ring.submitter())?;
+        (0..BUFFERS).for_each(|buffer| buffers.provide(buffer));
+        buffers.publish();
+        // Leaked on purpose: a closed ring may end its last receive a moment later. Two pages, once in
+        // the life of the program.
+        std::mem::forget((pages, buffers));
+        Ok(())
+    }
+
+    /// A multishot receive over a socket pair, fed twice: the second answer is what tells it from a
+    /// single one. With a limit it must be the last as well.
+    fn receive(&mut self, limited: bool) -> io::Result<()> {
+        let (mut ours, theirs) = UnixStream::pair()?;
+        let builder = Builder { receive_limit: limited, ..builder(Vec::new()) };
+        let socket = Socket(Name::Descriptor(theirs.as_raw_fd()));
+        self.push(builder.build(Operation::Receive { socket, limit: 2 * HALF }))?;
+        for last in [false, true] {
+            ours.write_all(&[1; HALF as usize])?;
+            let received = self.next()?;
+            if received.result() != HALF as i32 || cqueue::more(received.flags()) == (limited && last) {
+                return Err(unexpected(&received));
+            }
+        }
+        Ok(())
+    }
+
+    /// A multishot accept that takes two connections, into descriptors or into the ring's table. Over
+    /// a Unix socket: the loopback interface may be down.
+    fn accept(&mut self, direct: bool) -> io::Result<()> {
+        if direct {
+            super::setup::register_slots(&self.ring, 4)?;
+        }
+        let moment = std::time::SystemTime::UNIX_EPOCH.elapsed().unwrap_or_default().as_nanos();
+        let name = format!("c10k-probe-{}-{moment}-{direct}", std::process::id());
+        let address = SocketAddr::from_abstract_name(name)?;
+        let listener = UnixListener::bind_addr(&address)?;
+        let builder = Builder { direct, ..builder(vec![listener.as_raw_fd()]) };
+        self.push(builder.build(Operation::Accept { listener: 0 }))?;
+        for _ in 0..2 {
+            let _peer = UnixStream::connect_addr(&address)?;
+            let accepted = self.next()?;
+            if accepted.result() >= 0 && !direct {
+                let _ = nix::unistd::close(accepted.result());
+            }
+            if accepted.result() < 0 || !cqueue::more(accepted.flags()) {
+                return Err(unexpected(&accepted));
+            }
+        }
+        Ok(())
+    }
+
+    /// Fills a TCP socket of loopback with sends that skip their completion, until one has one, and
+    /// holds what the kernel said against what arrived: the server counts on nothing else.
+    fn skip_sent(&mut self) -> io::Result<()> {
+        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?;
+        let ours = TcpStream::connect(listener.local_addr()?)?;
+        let (mut theirs, _) = listener.accept()?;
+        let pages = Pages::new(u64::from(SENT))?;
+        let builder = Builder { memory: pages.memory(), skip_sent: true, ..builder(Vec::new()) };
+        let socket = Socket(Name::Descriptor(ours.as_raw_fd()));
+        let span = Span { offset: 0, length: SENT };
+        let mut sent = 0;
+        let last = loop {
+            self.push(builder.build(Operation::Send { socket, span, wait: false }))?;
+            self.ring.submit()?;
+            match self.ring.completion().find(|done| done.user_data() == self.number) {
+                Some(completion) => break completion,
+                None => sent += u64::from(SENT),
+            }
+            if sent > SENT_MAX {
+                return Err(io::Error::other("a full socket is not reported"));
+            }
+        };
+        if last.result() > 0 {
+            sent += last.result() as u64;
+        }
+        drop(ours);
+        theirs.set_read_timeout(Some(PATIENCE))?;
+        let arrived = io::copy(&mut theirs, &mut io::sink())?;
+        let told = last.result() < SENT as i32 && arrived == sent;
+        if told { Ok(()) } else { Err(io::Error::other(format!("{sent} bytes told of, {arrived} arrived"))) }
+    }
+
+    fn push(&mut self, entry: squeue::Entry) -> io::Result<()> {
+        let entry = entry.user_data(self.number);
+        // SAFETY: what the entry points to, if anything, is the buffer ring, which is never freed; the
+        // socket it names is open.
+        let pushed = unsafe { self.ring.submission().push(&entry) };
+        pushed.map_err(io::Error::other)
+    }
+
+    /// Submits what is queued and waits for the next completion of this trial.
+    fn next(&mut self) -> io::Result<cqueue::Entry> {
+        let patience = types::Timespec::from(PATIENCE);
+        loop {
+            if let Some(completion) = self.ring.completion().next() {
+                if completion.user_data() == self.number {
+                    return Ok(completion);
+                }
+                continue;
+            }
+            self.ring.submitter().submit_with_args(1, &types::SubmitArgs::new().timespec(&patience))?;
+        }
+    }
 }
 
-/// A multishot accept that takes two connections, into descriptors or into the ring's table. Over a
-/// Unix socket: the loopback interface may be down.
-fn accept(direct: bool) -> io::Result<()> {
-    let mut ring = IoUring::new(ENTRIES)?;
-    if direct {
-        ring.submitter().register_files_sparse(4)?;
-    }
-    let moment = std::time::SystemTime::UNIX_EPOCH.elapsed().unwrap_or_default().as_nanos();
-    let name = format!("c10k-probe-{}-{moment}-{direct}", std::process::id());
-    let address = SocketAddr::from_abstract_name(name)?;
-    let listener = UnixListener::bind_addr(&address)?;
-    let entry = opcode::AcceptMulti::new(types::Fd(listener.as_raw_fd())).allocate_file_index(direct);
-    push(&mut ring, entry.build())?;
-    for _ in 0..2 {
-        let _peer = UnixStream::connect_addr(&address)?;
-        let accepted = next(&mut ring)?;
-        if accepted.result() >= 0 && !direct {
-            let _ = nix::unistd::close(accepted.result());
-        }
-        if accepted.result() < 0 || !cqueue::more(accepted.flags()) {
-            return Err(unexpected(&accepted));
-        }
-    }
-    Ok(())
-}
-
-const GROUP: u16 = 0;
-const BUFFERS: u16 = 2;
+/// Enough for every trial: none gives one back.
+const BUFFERS: u16 = 8;
+/// Bytes of one send of the send trial.
+const SENT: u32 = 60_000;
+/// Bytes after which a socket that nobody reads must be full: send and receive buffers are smaller.
+const SENT_MAX: u64 = 1 << 30;
 /// Bytes of one write of the receive trial, and of one buffer.
-const HALF: usize = 32;
+const HALF: u32 = 32;
 
-/// Aligned as the kernel wants a buffer ring.
-#[repr(C, align(4096))]
-struct Pages {
-    entries: [u8; 4096],
-    buffers: [[u8; HALF]; BUFFERS as usize],
-}
-
-/// A ring with a buffer ring of two buffers.
-fn ring_with_buffers() -> io::Result<IoUring> {
-    let ring = IoUring::new(ENTRIES)?;
-    // Leaked on purpose: a closed ring may end its last receive a moment later. Three trials of two
-    // pages each, once in the life of the program.
-    let pages = Box::leak(Box::new(Pages { entries: [0; 4096], buffers: [[0; HALF]; BUFFERS as usize] }));
-    let buffers = pages.buffers.as_mut_ptr();
-    let entries = pages.entries.as_mut_ptr().cast::<types::BufRingEntry>();
-    for index in 0..BUFFERS {
-        // SAFETY: two entries of 16 bytes fit in the page, which is aligned for them and all zero, a
-        // valid value of theirs; nobody else has a reference to it.
-        let entry = unsafe { &mut *entries.add(usize::from(index)) };
-        entry.set_addr(buffers.wrapping_add(usize::from(index)) as u64);
-        entry.set_len(HALF as u32);
-        entry.set_bid(index);
+/// Entries as the server has them: what is tried is what is used.
+fn builder(listeners: Vec<RawFd>) -> Builder {
+    Builder {
+        accept_multishot: true,
+        receive_multishot: true,
+        direct: false,
+        receive_limit: false,
+        skip_sent: false,
+        buffer_size: HALF,
+        // Only one trial sends, from memory of its own.
+        memory: Memory { base: NonNull::dangling(), length: 0 },
+        listeners,
+        waker: -1,
     }
-    // SAFETY: `entries` is the start of the page, where the crate expects the first entry.
-    let tail = unsafe { types::BufRingEntry::tail(entries) };
-    // SAFETY: the tail lies in the first entry; the kernel does not know the page yet.
-    unsafe { tail.cast_mut().write(BUFFERS) };
-    // SAFETY: the pages are never freed, and used for nothing else.
-    unsafe { ring.submitter().register_buf_ring_with_flags(entries as u64, BUFFERS, GROUP, 0)? };
-    Ok(ring)
-}
-
-/// The entry of a multishot receive, ending after about `limit` bytes. The crate cannot set the field
-/// (`optlen`: four bytes at offset 44 of the 64 the kernel reads).
-#[must_use]
-pub(in crate::ring) fn with_receive_limit(entry: squeue::Entry, limit: u32) -> squeue::Entry {
-    const OPTLEN: usize = 44;
-    const { assert!(size_of::<squeue::Entry>() == 64) };
-    // SAFETY: an entry is 64 bytes of plain integers without padding, laid out as the kernel's.
-    let mut bytes: [u8; 64] = unsafe { std::mem::transmute(entry) };
-    bytes[OPTLEN..OPTLEN + 4].copy_from_slice(&limit.to_ne_bytes());
-    // SAFETY: as above; any integer is valid in that field.
-    unsafe { std::mem::transmute(bytes) }
-}
-
-fn push(ring: &mut IoUring, entry: squeue::Entry) -> io::Result<()> {
-    // SAFETY: what the entry points to, if anything, is the buffer ring, which is never freed; the
-    // socket it names is open.
-    let pushed = unsafe { ring.submission().push(&entry) };
-    pushed.map_err(io::Error::other)
-}
-
-/// Submits what is queued and waits for the next completion.
-fn next(ring: &mut IoUring) -> io::Result<cqueue::Entry> {
-    let patience = types::Timespec::from(PATIENCE);
-    ring.submitter().submit_with_args(1, &types::SubmitArgs::new().timespec(&patience))?;
-    let completion = ring.completion().next();
-    completion.ok_or_else(|| io::Error::other("no completion"))
 }
 
 fn unexpected(completion: &cqueue::Entry) -> io::Error {
@@ -240,18 +309,5 @@ mod tests {
     fn what_is_asked_twice_is_answered_the_same() {
         // Whatever this kernel says: the trials leave nothing behind that changes the answer.
         assert_eq!(probe(), probe());
-    }
-
-    #[test]
-    fn the_limit_stands_where_the_kernel_reads_it() {
-        let plain = opcode::RecvMulti::new(types::Fd(7), GROUP).build();
-        let limited = with_receive_limit(plain.clone(), 0x0102_0304);
-        assert_eq!(format!("{:?}", limited), format!("{:?}", plain));
-        // SAFETY: as in `with_receive_limit`.
-        let bytes: [u8; 64] = unsafe { std::mem::transmute(limited) };
-        // SAFETY: as in `with_receive_limit`.
-        let before: [u8; 64] = unsafe { std::mem::transmute(plain) };
-        let changed: Vec<usize> = (0..64).filter(|&index| bytes[index] != before[index]).collect();
-        assert_eq!(changed, [44, 45, 46, 47]);
     }
 }

@@ -4,6 +4,7 @@
 use crate::features::{Taskrun, Uring};
 use io_uring::IoUring;
 use std::io;
+use std::time::{Duration, Instant};
 
 /// Threads the kernel may start for operations it cannot do in the caller's context. Only our FIN at
 /// a stop is such a one (IORING_OP_SHUTDOWN is always handed to io-wq); thousands of them together
@@ -36,10 +37,25 @@ pub fn make(features: &Uring) -> io::Result<IoUring> {
         // Entries are taken in order anyway: the array of their indices is a cache line for nothing.
         builder.setup_no_sqarray();
     }
-    let ring = builder.build(features.sq)?;
+    let ring = patiently(|| builder.build(features.sq))?;
     // A kernel without this call has no limit to set; nothing depends on it but the thread count.
     let _ = ring.submitter().register_iowq_max_workers(&mut [KERNEL_WORKERS, KERNEL_WORKERS]);
     Ok(ring)
+}
+
+/// Tries again for a moment when there is no room: a ring that was closed, of the probe or of a server
+/// that ran before, gives its locked memory back tens of milliseconds late.
+pub(super) fn patiently<T>(attempt: impl Fn() -> io::Result<T>) -> io::Result<T> {
+    const PATIENCE: Duration = Duration::from_millis(200);
+    let begun = Instant::now();
+    loop {
+        match attempt() {
+            Err(error) if error.raw_os_error() == Some(libc::ENOMEM) && begun.elapsed() < PATIENCE => {
+                std::thread::sleep(Duration::from_millis(10));
+            }
+            done => return done,
+        }
+    }
 }
 
 /// Registers a table of `slots` direct descriptors.

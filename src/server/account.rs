@@ -2,7 +2,6 @@
 
 use crate::counters::{Counters, Group};
 use crate::result::{Account, Named, Share, VERSION};
-use crate::units;
 use std::time::Duration;
 
 /// The sum over all workers.
@@ -45,8 +44,7 @@ pub(super) fn text(account: &Account) -> String {
     let open = account.gauges.get("open").copied().unwrap_or(0);
     let bytes = account.counters.get("bytes_sent").copied().unwrap_or(0);
     format!(
-        "{uptime:.1}s: {open} open, {} echoed;{}{}{}{}",
-        units::approximate_bytes(bytes),
+        "{uptime:.1}s: {open} open, {bytes} bytes echoed;{}{}{}{}",
         listed(&account.counters),
         listed(&account.closed),
         listed(&account.refused),
@@ -77,7 +75,7 @@ mod tests {
         assert_eq!(account.workers[0], Share { accepted: 3, open: 2 });
         assert!(
             text(&account)
-                .starts_with("1.0s: 1 open, 0 B echoed; accepted=6 enters=10 peer_finished=2 open=1")
+                .starts_with("1.0s: 1 open, 0 bytes echoed; accepted=6 enters=10 peer_finished=2 open=1")
         );
     }
 }

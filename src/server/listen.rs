@@ -6,7 +6,6 @@
 //! nobody else has the address. Only then the option is set and the others join.
 
 use crate::config::Config;
-use crate::units;
 use nix::errno::Errno;
 use socket2::{Domain, Protocol, Socket, TcpKeepalive, Type};
 use std::io;
@@ -61,7 +60,7 @@ fn exclusive(config: &Config, address: SocketAddr, say: &dyn Fn(String)) -> io::
         match attempt {
             Err(error) if error.kind() == io::ErrorKind::AddrInUse && begun.elapsed() < PATIENCE => {
                 if !said {
-                    say(format!("{address} is in use; trying for {}", units::print_time(PATIENCE)));
+                    say(format!("{address} is in use; trying for {PATIENCE:?}"));
                 }
                 said = true;
                 std::thread::sleep(BETWEEN_TRIES);
@@ -131,9 +130,8 @@ fn remarks(config: &Config, address: SocketAddr, socket: &Socket) -> Vec<String>
     if let (Some(asked), Ok(doubled)) = (config.recv_buffer, socket.recv_buffer_size()) {
         let granted = doubled / 2;
         if granted < asked as usize {
-            let (asked, granted) = (units::print_bytes(asked.into()), units::print_bytes(granted as u64));
             notes.push(format!(
-                "receive buffers of {granted} instead of {asked}: net.core.rmem_max is {granted}"
+                "receive buffers of {granted} bytes instead of {asked}: net.core.rmem_max is {granted}"
             ));
         }
     }

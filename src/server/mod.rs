@@ -8,15 +8,12 @@ mod ready;
 mod watch;
 
 use crate::config::{self, Backend, Checked, Config, Facts, Typed};
-use crate::conn::machine::Refusal;
-use crate::conn::{Admission, CloseReason};
 use crate::counters::Counters;
 use crate::features::{Answers, Kind, Problem, Threads};
 use crate::ring::probe;
-use crate::stop::{self, Phase, Stop};
-use crate::worker::{Ending, Failure, Worker};
-use crate::{epoll_baseline, host, uring};
-use listen::Listening;
+use crate::stop::{self, Stop};
+use crate::worker::{self, Ending, Failure, Worker};
+use crate::{epoll_baseline, features, host, uring};
 use nix::sys::signalfd::SignalFd;
 use print::{Printer, Stream};
 use std::io::Write as _;
@@ -60,6 +57,12 @@ pub fn serve(typed: &Typed) -> Exit {
     }
 }
 
+/// What `--uring help` prints: the table, and what this kernel says to it.
+#[must_use]
+pub fn uring_help() -> String {
+    features::help_uring(&probe::probe())
+}
+
 /// What the host and the kernel say. The kernel is asked about rings only where the answer matters.
 #[must_use]
 pub fn facts(typed: &Typed) -> Facts {
@@ -95,9 +98,12 @@ fn complain(sentence: &str) {
     let _ = writeln!(std::io::stderr(), "c10k: {sentence}");
 }
 
+/// What a worker's thread does.
+type Body<'a> = Box<dyn Fn(Worker<'_>) -> Result<Ending, Failure> + Sync + 'a>;
+
 /// What the backend is, where it matters to the rest of the program.
 struct Server<'a> {
-    body: Box<dyn Fn(Worker<'_>) -> Result<Ending, Failure> + Sync + 'a>,
+    body: Body<'a>,
     own_counters: &'static [&'static str],
 }
 
@@ -127,51 +133,60 @@ fn run(checked: &Checked, facts: &Facts, signals: &SignalFd) -> Result<Exit, Str
     let config = &checked.config;
     let output = Printer::start(Stream::Output).map_err(no_thread)?;
     let errors = Printer::start(Stream::Error).map_err(no_thread)?;
-    let say = |text: String| errors.line(format!("c10k: {text}"));
-    let listeners = listen::listen(config, if shares_listeners(config) { 1 } else { config.workers }, &say);
-    let Listening { addresses, mut sets, notes } = match listeners {
-        Ok(listening) => listening,
-        Err(sentence) => return Err(sentence),
-    };
-    let shared = if shares_listeners(config) { sets.remove(0) } else { Vec::new() };
+    let sets = if shares_listeners(config) { 1 } else { config.workers };
+    let mut listening = listen::listen(config, sets, &|text| errors.line(format!("c10k: {text}")))?;
+    let shared = if shares_listeners(config) { listening.sets.remove(0) } else { Vec::new() };
+    listening.sets.resize_with(config.workers, Vec::new);
     let server = match backend(config, shared) {
         Ok(server) => server,
-        Err(failure) => return Ok(refused(&failure)),
+        Err(failure) => {
+            complain(&failure.to_string());
+            return Ok(exit_of(&failure));
+        }
     };
-    let new = || Counters::new(CloseReason::NAMES, Refusal::NAMES, server.own_counters);
-    let counters: Vec<Counters> = (0..config.workers).map(|_| new()).collect();
+    let counters: Vec<Counters> =
+        (0..config.workers).map(|_| worker::counters(server.own_counters)).collect();
     let stop = Stop::new(config.workers).map_err(|error| format!("no eventfd for each worker: {error}"))?;
-    let admission = Admission::new(config.max_connections);
+    let admission = worker::admission(config);
     let (bell, said) = Bell::new().map_err(|error| format!("no eventfd: {error}"))?;
     let ready = |laid| bell.say(Said::Ready(laid));
-    sets.resize_with(config.workers, Vec::new);
+    let notes = checked.notes.iter().chain(&listening.notes).cloned().collect();
+    let plan = ready::Plan { checked, facts, addresses: &listening.addresses, notes };
 
     thread::scope(|scope| {
         let mut started = 0;
-        for (index, listeners) in sets.into_iter().enumerate() {
-            let (counters, stop, admission) = (&counters[index], &stop, &admission);
-            let worker = Worker { index, config, listeners, admission, counters, stop, ready: &ready };
+        for (index, listeners) in listening.sets.into_iter().enumerate() {
+            let counters = &counters[index];
+            let (admission, stop, ready) = (&admission, &stop, &ready);
+            let worker = Worker { index, config, listeners, admission, counters, stop, ready };
             let (body, bell) = (&server.body, &bell);
-            let thread = thread::Builder::new().name(format!("c10k-worker-{index}"));
-            let spawned = thread.spawn_scoped(scope, move || {
-                pin(config, index, bell);
-                let ending = body(worker);
-                bell.say(Said::Ended(index, ending));
-            });
-            match spawned {
-                Ok(_) => started += 1,
+            match start(scope, worker, body, bell) {
+                Ok(()) => started += 1,
                 Err(error) => {
                     bell.say(Said::NotStarted(index, no_thread(error)));
-                    stop.advance(Phase::Cut);
                     break;
                 }
             }
         }
-        let notes = checked.notes.iter().chain(&notes).cloned().collect();
-        let plan = ready::Plan { checked, facts, addresses: &addresses, notes };
-        let watch = Watch::new(plan, &counters, &stop, output, errors, started);
-        Ok(watch.until_the_end(signals, &bell, &said))
+        Ok(Watch::new(plan, &counters, &stop, output, errors, started).until_the_end(signals, &bell, &said))
     })
+}
+
+/// Starts the thread of a worker, pinned first: what it lays out shall be near its CPU.
+fn start<'scope, 'env: 'scope>(
+    scope: &'scope thread::Scope<'scope, 'env>,
+    worker: Worker<'scope>,
+    body: &'scope Body<'_>,
+    bell: &'scope Bell,
+) -> std::io::Result<()> {
+    let index = worker.index;
+    let thread = thread::Builder::new().name(format!("c10k-worker-{index}"));
+    let spawned = thread.spawn_scoped(scope, move || {
+        pin(worker.config, index, bell);
+        let ending = body(worker);
+        bell.say(Said::Ended(index, ending));
+    });
+    spawned.map(drop)
 }
 
 fn pin(config: &Config, index: usize, bell: &Bell) {
@@ -181,11 +196,6 @@ fn pin(config: &Config, index: usize, bell: &Bell) {
     if let Err(sentence) = host::pin(config.cpus[index % config.cpus.len()]) {
         bell.say(Said::Warning(index, sentence));
     }
-}
-
-fn refused(failure: &Failure) -> Exit {
-    complain(&failure.to_string());
-    exit_of(failure)
 }
 
 fn exit_of(failure: &Failure) -> Exit {

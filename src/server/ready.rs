@@ -3,7 +3,6 @@
 use crate::config::{Checked, Config, Facts};
 use crate::features::table::{self, State};
 use crate::result::{Limits, Named, Ready, VERSION};
-use crate::units;
 use crate::worker::Laid;
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -101,7 +100,7 @@ pub(super) fn text(ready: &Ready) -> String {
     let limits = &ready.limits;
     let memory = ready.memory.get("total_bytes").copied().unwrap_or(0);
     format!(
-        "c10k {} on {}, {} worker{}, {}, at most {} connections, backlog {}, {} laid out",
+        "c10k {} on {}, {} worker{}, {}, at most {} connections, backlog {}, {} MiB laid out",
         ready.backend,
         ready.listen.join(" "),
         ready.workers,
@@ -109,7 +108,7 @@ pub(super) fn text(ready: &Ready) -> String {
         choices.join(" "),
         limits.max_connections,
         limits.backlog,
-        units::approximate_bytes(memory)
+        memory.div_ceil(1 << 20)
     )
 }
 

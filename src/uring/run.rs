@@ -6,7 +6,7 @@ use super::buffers::{Arena, Buffers};
 use super::event_loop::EventLoop;
 use crate::features::{Files, Uring};
 use crate::ring::real::RealRing;
-use crate::ring::setup;
+use crate::ring::{setup, stride};
 use crate::worker::{Ending, Failure, Laid, Worker};
 use io_uring::IoUring;
 use std::io;
@@ -90,7 +90,7 @@ fn register_slots(ring: &IoUring, features: &Uring, worker: &Worker<'_>) -> Resu
 
 fn describe(laid: &mut Laid, features: &Uring, worker: &Worker<'_>) {
     let connections = worker.admission.limit();
-    let pool = u64::from(features.buffer_count) * u64::from(features.buffer_size);
+    let pool = u64::from(features.buffer_count) * stride(features.buffer_size);
     laid.memory = vec![
         ("buffers", pool + u64::from(features.buffer_count) * 16),
         // 64 and 16 bytes an entry: struct io_uring_sqe and struct io_uring_cqe.

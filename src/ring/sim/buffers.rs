@@ -1,7 +1,7 @@
 //! The ring of provided buffers and who owns each of them, and the memory itself: the one place of
 //! the fake kernel that reads and writes the caller's bytes.
 
-use super::super::{Memory, Span};
+use super::super::{Memory, Span, stride};
 use std::collections::VecDeque;
 
 /// Whose a buffer is.
@@ -17,7 +17,7 @@ pub(super) enum Owner {
     Posted,
 }
 
-/// All buffers. Buffer `b` is the `b`th range of `size` bytes from the start of the memory.
+/// All buffers. Buffer `b` begins `b` strides from the start of the memory.
 #[derive(Debug)]
 pub(super) struct Buffers {
     memory: Memory,
@@ -29,7 +29,7 @@ pub(super) struct Buffers {
 
 impl Buffers {
     pub(super) fn new(memory: Memory, count: u16, size: u32) -> Self {
-        assert!(u64::from(count) * u64::from(size) <= memory.length, "the buffers exceed the memory");
+        assert!(u64::from(count) * stride(size) <= memory.length, "the buffers exceed the memory");
         Self {
             memory,
             size,
@@ -85,9 +85,9 @@ impl Buffers {
 
     /// The buffers a span lies in, none where it lies behind them.
     pub(super) fn within(&self, span: Span) -> std::ops::Range<u64> {
-        let size = u64::from(self.size);
-        let end = (span.offset + u64::from(span.length)).div_ceil(size);
-        (span.offset / size).min(self.owners.len() as u64)..end.min(self.owners.len() as u64)
+        let stride = stride(self.size);
+        let end = (span.offset + u64::from(span.length)).div_ceil(stride);
+        (span.offset / stride).min(self.owners.len() as u64)..end.min(self.owners.len() as u64)
     }
 
     /// Whether the caller may have the kernel read these bytes.
@@ -107,18 +107,21 @@ impl Buffers {
     /// Fills the first `length` bytes of a buffer.
     pub(super) fn fill(&mut self, buffer: u16, length: u32, mut byte: impl FnMut(u64) -> u8) {
         assert!(length <= self.size);
-        let start = usize::from(buffer) * self.size as usize;
+        let start = usize::from(buffer) * stride(self.size) as usize;
         for index in 0..length as usize {
-            // SAFETY: `new` checked that every buffer lies in the memory, which outlives the ring;
-            // the buffer is the kernel's now, so the caller holds no reference into it.
-            unsafe { self.memory.base.as_ptr().add(start + index).write(byte(index as u64)) };
+            // SAFETY: `new` checked that every buffer lies in the memory, which outlives the ring.
+            let place = unsafe { self.memory.base.add(start + index) };
+            // SAFETY: the buffer is the kernel's now, so the caller holds no reference into it.
+            unsafe { place.write(byte(index as u64)) };
         }
     }
 
     /// The byte at `index` of a span that [`check_sendable`](Self::check_sendable) passed.
     pub(super) fn read(&self, span: Span, index: u32) -> u8 {
         assert!(index < span.length && span.offset + u64::from(span.length) <= self.memory.length);
-        // SAFETY: in the memory by the line above; the caller lent it until the completion.
-        unsafe { self.memory.base.as_ptr().add((span.offset + u64::from(index)) as usize).read() }
+        // SAFETY: in the memory, by the line above.
+        let place = unsafe { self.memory.base.add((span.offset + u64::from(index)) as usize) };
+        // SAFETY: the caller lent it until the completion.
+        unsafe { place.read() }
     }
 }

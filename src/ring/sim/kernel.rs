@@ -15,6 +15,9 @@ use std::collections::VecDeque;
 /// Calls between two enters after which the caller is said to spin.
 const CALLS_MAX: u64 = 1_000_000;
 
+/// Attempts to accept while no descriptor is free (F25).
+const ACCEPTS_IN_VAIN_MAX: u32 = 20;
+
 /// An operation the kernel has taken and not answered for the last time.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct InFlight {
@@ -38,6 +41,8 @@ struct Posted {
     completion: Completion,
     operation: Operation,
     connection: Option<usize>,
+    /// Whether the caller is never told: it learns by [`Kernel::answered`].
+    skipped: bool,
 }
 
 /// Something that happens from outside, at a time or when nothing else does.
@@ -64,12 +69,20 @@ pub(super) struct Kernel {
     sending: Vec<(usize, Span)>,
     submission: VecDeque<(Operation, Token)>,
     completions: VecDeque<Posted>,
+    /// Operations pushed, taken from the submission queue, and known to be answered at once or not.
+    pub(super) pushed: u64,
+    taken: u64,
+    answered: u64,
+    skipped: Vec<Posted>,
     overflow: VecDeque<Posted>,
     next_id: u64,
     pub(super) wakes: u64,
     ever_woken: bool,
     pub(super) enters: u64,
     calls: u64,
+    /// Accepts that failed for want of a descriptor since one came free, somebody was woken, or the
+    /// caller slept.
+    pub(super) accepts_in_vain: u32,
     /// Operations pushed whose last completion was not taken.
     outstanding: u64,
     /// When the server was told to stop.
@@ -107,12 +120,17 @@ impl Kernel {
             sending: Vec::new(),
             submission: VecDeque::new(),
             completions: VecDeque::new(),
+            pushed: 0,
+            taken: 0,
+            answered: 0,
+            skipped: Vec::new(),
             overflow: VecDeque::new(),
             next_id: 0,
             wakes: 0,
             ever_woken: false,
             enters: 0,
             calls: 0,
+            accepts_in_vain: 0,
             outstanding: 0,
             stopped_at: None,
             cut: false,
@@ -128,8 +146,8 @@ impl Kernel {
     }
 
     pub(super) fn trace(&self, what: impl FnOnce() -> String) {
-        if self.setup.trace {
-            println!("{:>9} us, enter {}: {}", self.now, self.enters, what());
+        if let Some(tell) = self.setup.trace {
+            tell(&format!("{:>9} us, enter {}: {}", self.now, self.enters, what()));
         }
     }
 
@@ -157,6 +175,7 @@ impl Kernel {
             }
         }
         self.submission.push_back((operation, token));
+        self.pushed += 1;
     }
 
     pub(super) fn provide(&mut self, buffer: u16) {
@@ -186,7 +205,14 @@ impl Kernel {
             Operation::Accept { listener } if self.network.listeners[listener].closed => {
                 return Err("an accept on a closed listener".into());
             }
-            Operation::Accept { .. } | Operation::Cancel { .. } | Operation::Wakeups => return Ok(()),
+            Operation::Cancel { target } => {
+                self.note_cancel(target);
+                return Ok(());
+            }
+            Operation::Accept { .. } if self.accepts_in_vain > ACCEPTS_IN_VAIN_MAX => {
+                return Err("accept spins: no descriptor has come free".into());
+            }
+            Operation::Accept { .. } | Operation::Wakeups => return Ok(()),
         };
         let number = self.network.find(socket.0).ok_or(format!("{operation:?}: no such socket"))?;
         let connection = &mut self.network.connections[number];
@@ -204,6 +230,9 @@ impl Kernel {
             Operation::Send { .. } if connection.shut_at.is_some() => {
                 return Err(format!("{operation:?} after the FIN"));
             }
+            Operation::Send { wait: false, .. } if connection.full => {
+                return Err(format!("{operation:?} spins: the socket was full, and nobody waits for it"));
+            }
             Operation::Send { span, .. } => {
                 connection.sending += 1;
                 self.sending.push((number, span));
@@ -211,11 +240,32 @@ impl Kernel {
             Operation::Receive { .. } | Operation::ReceiveNow { .. } if connection.receiving > 0 => {
                 return Err(format!("I7: {operation:?} beside another"));
             }
-            Operation::Receive { .. } | Operation::ReceiveNow { .. } => connection.receiving += 1,
+            Operation::Receive { .. } | Operation::ReceiveNow { .. } => {
+                connection.receiving += 1;
+                connection.receive_cancelled = false;
+            }
             _ => {}
         }
         connection.in_flight += 1;
         Ok(())
+    }
+
+    /// From here on the caller may have decided to close the connection: what still comes in does
+    /// not change its reason.
+    fn note_cancel(&mut self, target: Token) {
+        let flying = self.flying.iter().find(|op| op.token == target).and_then(|op| op.connection);
+        let queued = || match self.submission.iter().find(|(_, token)| *token == target)?.0 {
+            Operation::Receive { socket, .. } => self.network.find(socket.0),
+            _ => None,
+        };
+        // Its last completion may have been posted, and wait for the caller to take it.
+        let posted = || {
+            let mut posted = self.completions.iter().chain(&self.overflow);
+            posted.find(|posted| posted.completion.token == target)?.connection
+        };
+        if let Some(number) = flying.or_else(queued).or_else(posted) {
+            self.network.connections[number].receive_cancelled = true;
+        }
     }
 
     pub(super) fn enter(&mut self, wait_for: u32, until: Option<u64>) -> Entered {
@@ -250,7 +300,9 @@ impl Kernel {
     }
 
     fn wait(&mut self, wait_for: usize, until: Option<u64>) -> Entered {
-        while self.completions.len() < wait_for && self.facts.violations.is_empty() {
+        while self.completions.iter().filter(|posted| !posted.skipped).count() < wait_for
+            && self.facts.violations.is_empty()
+        {
             if self.run_somebody() {
                 continue;
             }
@@ -263,6 +315,7 @@ impl Kernel {
                 }
                 (_, Some(until)) => {
                     self.coverage.note(Outcome::EnterTimedOut);
+                    self.accepts_in_vain = 0;
                     self.now = self.now.max(until);
                     self.happen();
                     break;
@@ -368,6 +421,7 @@ impl Kernel {
     fn submit(&mut self, count: usize) {
         for _ in 0..count {
             let Some((operation, token)) = self.submission.pop_front() else { return };
+            self.taken += 1;
             let connection = match operation {
                 Operation::Receive { socket, .. }
                 | Operation::ReceiveNow { socket, .. }
@@ -458,7 +512,13 @@ impl Kernel {
         let full = self.queue_is_full();
         let more = more && !full;
         let completion = Completion { token: op.token, result, more, buffer };
-        let posted = Posted { completion, operation: op.operation, connection: op.connection };
+        let skipped = match op.operation {
+            Operation::Send { span, wait: false, .. } => {
+                self.setup.skips_sent && result == span.length as i32
+            }
+            _ => false,
+        };
+        let posted = Posted { completion, operation: op.operation, connection: op.connection, skipped };
         if full {
             self.coverage.note(Outcome::QueueOverflowed);
             self.facts.overflows += 1;
@@ -480,10 +540,34 @@ impl Kernel {
         }
     }
 
-    /// The caller takes a completion: what it carries is the caller's from here on.
+    /// The caller takes a completion. Those it is not told of are passed over, and settled when it
+    /// asks what was answered.
     pub(super) fn take(&mut self) -> Option<Completion> {
         self.call();
-        let Posted { completion, operation, connection } = self.completions.pop_front()?;
+        loop {
+            let posted = self.completions.pop_front()?;
+            if !posted.skipped {
+                return Some(self.settle_posted(&posted));
+            }
+            self.coverage.note(Outcome::SendSkipped);
+            self.skipped.push(posted);
+        }
+    }
+
+    /// Operations of which it is known whether they were answered at once.
+    pub(super) fn answered(&mut self) -> u64 {
+        if self.completions.is_empty() && self.overflow.is_empty() {
+            self.answered = self.taken;
+            for posted in std::mem::take(&mut self.skipped) {
+                self.settle_posted(&posted);
+            }
+        }
+        self.answered
+    }
+
+    /// What a completion carries is the caller's from here on.
+    fn settle_posted(&mut self, posted: &Posted) -> Completion {
+        let Posted { completion, operation, connection, .. } = *posted;
         if let Some(buffer) = completion.buffer {
             self.buffers.taken(buffer);
         }
@@ -493,7 +577,7 @@ impl Kernel {
             if matches!(operation, Operation::Accept { .. }) && completion.result >= 0 {
                 self.facts.accepted += 1;
             }
-            return Some(completion);
+            return completion;
         };
         let connection = &mut self.network.connections[number];
         connection.in_flight -= u32::from(!completion.more);
@@ -509,7 +593,9 @@ impl Kernel {
                 match outcome {
                     Ok(0) => connection.end_taken = true,
                     Ok(bytes) => {
-                        connection.active_at = self.now;
+                        if !connection.receive_cancelled {
+                            connection.active_at = self.now;
+                        }
                         connection.read_taken += u64::from(bytes);
                         self.facts.received += u64::from(bytes);
                     }
@@ -518,6 +604,7 @@ impl Kernel {
             }
             Operation::Send { span, .. } => {
                 connection.sending -= 1;
+                connection.full = outcome == Err(Errno::EAGAIN);
                 connection.was_blocked |=
                     outcome == Err(Errno::EAGAIN) || outcome.is_ok_and(|bytes| bytes < span.length);
                 self.sending.retain(|&(sender, _)| sender != number);
@@ -531,7 +618,7 @@ impl Kernel {
             Operation::Shutdown { .. } => connection.error_taken |= failed,
             _ => {}
         }
-        Some(completion)
+        completion
     }
 
     /// Whether the accept of this listener is with the kernel, or its last completion untaken.

@@ -30,7 +30,7 @@ use std::time::Duration;
 pub struct Setup {
     /// Everything drawn follows from it.
     pub seed: u64,
-    /// The caller's memory; buffer `b` is its `b`th range of `buffer_size` bytes.
+    /// The caller's memory; buffer `b` begins `b` strides from its start.
     pub memory: Memory,
     /// Buffers.
     pub buffers: u16,
@@ -50,6 +50,8 @@ pub struct Setup {
     pub receive_multishot: bool,
     /// Whether the limit of a multishot receive is obeyed.
     pub obeys_limit: bool,
+    /// Whether a send that does not wait has no completion when all of it is taken.
+    pub skips_sent: bool,
     /// Whether the bytes that have arrived can be asked for.
     pub arrived_known: bool,
     /// Whether a receive wants a buffer when it is armed, not only when bytes come.
@@ -70,8 +72,8 @@ pub struct Setup {
     pub spill_bounded: bool,
     /// Enters after which it is taken to be stuck.
     pub enters_max: u64,
-    /// Whether everything asked and answered is printed.
-    pub trace: bool,
+    /// Told everything that is asked and answered, a line each.
+    pub trace: Option<fn(&str)>,
 }
 
 /// What happened, as seen by the kernel.
@@ -209,6 +211,12 @@ impl Sim {
     }
 }
 
+/// The socket in a slot, for a ring that is a test's own.
+#[must_use]
+pub const fn slot(number: u32) -> Socket {
+    Socket(Name::Slot(number))
+}
+
 impl Ring for Sim {
     fn push(&mut self, operation: Operation, token: Token) {
         self.kernel.borrow_mut().push(operation, token);
@@ -257,6 +265,18 @@ impl Ring for Sim {
     fn obeys_limit(&self) -> bool {
         let kernel = self.kernel.borrow();
         kernel.setup.obeys_limit || !kernel.setup.receive_multishot
+    }
+
+    fn skips_sent(&self) -> bool {
+        self.kernel.borrow().setup.skips_sent
+    }
+
+    fn pushed(&self) -> u64 {
+        self.kernel.borrow().pushed
+    }
+
+    fn answered(&mut self) -> u64 {
+        self.kernel.borrow_mut().answered()
     }
 
     fn wake_others(&mut self) {}

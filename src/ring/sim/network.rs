@@ -61,6 +61,10 @@ pub(super) struct Connection {
     /// The enter in which bytes were last received.
     pub(super) received_in: u64,
     pub(super) ever_received: bool,
+    /// The last send found no room.
+    pub(super) full: bool,
+    /// The loop has cancelled its receive, and armed none since.
+    pub(super) receive_cancelled: bool,
     /// The loop has been told that less was taken than it offered.
     pub(super) was_blocked: bool,
     /// Bytes that had been written when the server was told to stop.
@@ -108,6 +112,8 @@ impl Connection {
             progress_at: now,
             received_in: 0,
             ever_received: false,
+            full: false,
+            receive_cancelled: false,
             was_blocked: false,
             written_at_stop: None,
         }

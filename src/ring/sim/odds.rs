@@ -26,8 +26,10 @@ pub(super) struct Odds {
     pub accept_error: u32,
     /// That what is cancelled completes with a result instead of `ECANCELED`.
     pub cancel_late: u32,
-    /// That a connection is lost without its peer's doing.
+    /// That a connection is lost without its peer's doing, in an enter.
     pub lost: u32,
+    /// That a peer ends in the moment in which the loop ends something.
+    pub at_the_end: u32,
     /// That an enter is interrupted.
     pub interrupted: u32,
     /// That an enter with an overflow answers busy.
@@ -56,8 +58,9 @@ impl Odds {
             send_full: rare(300),
             send_interrupted: rare(150),
             accept_error: rare(200),
-            cancel_late: rare(700),
-            lost: rare(4),
+            cancel_late: rare(900),
+            lost: rare(15),
+            at_the_end: rare(900),
             interrupted: rare(200),
             busy: rare(900),
             push_submits: rare(1000),
@@ -80,6 +83,7 @@ impl Odds {
             accept_error: 0,
             cancel_late: self.cancel_late,
             lost: 0,
+            at_the_end: 0,
             interrupted: 0,
             busy: 0,
             push_submits: self.push_submits,

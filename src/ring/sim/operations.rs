@@ -57,6 +57,7 @@ impl Kernel {
     pub(super) fn run(&mut self, id: u64) {
         let Some(index) = self.position(id) else { return };
         let op = self.flying[index];
+        self.interfere(&op);
         match op.operation {
             Operation::Accept { listener } => self.run_accept(&op, listener),
             Operation::Receive { limit, .. } => self.run_receive(&op, limit),
@@ -69,11 +70,29 @@ impl Kernel {
         }
     }
 
+    /// What a peer does in the very moment of an operation that comes only with an end.
+    fn interfere(&mut self, op: &InFlight) {
+        let Some(number) = op.connection else { return };
+        let odds = self.odds.at_the_end;
+        let (resets, finishes) = match op.operation {
+            Operation::Shutdown { .. } => (odds, 0),
+            Operation::ReceiveNow { .. } => (odds / 10, odds / 5),
+            Operation::Receive { .. } if op.doomed => (odds / 10, odds / 2),
+            _ => return,
+        };
+        if happens(&mut self.random, resets) {
+            self.network.connections[number].broken.get_or_insert(Errno::ECONNRESET);
+        } else if happens(&mut self.random, finishes) {
+            self.peers.finish(number, &mut self.network);
+        }
+    }
+
     fn out_of_descriptors(&self) -> bool {
         !self.setup.direct && self.network.descriptors.is_full()
     }
 
     fn accept_without_descriptor(&mut self, id: u64, listener: usize) {
+        self.accepts_in_vain += 1;
         let idle = self.network.listeners[listener].queue.is_empty();
         self.coverage.note(if idle {
             Outcome::AcceptDescriptorsIdle
@@ -433,6 +452,7 @@ impl Kernel {
         let enter = self.enters;
         let (numbers, index) = self.network.numbers(name);
         numbers.give_back(index, enter);
+        self.accepts_in_vain = 0;
         if let Err(what) = self.judge_close(number) {
             self.violation(format!("connection {number} was closed {what}"));
         }
@@ -458,6 +478,7 @@ impl Kernel {
             self.coverage.note(Outcome::WakeupsMerged);
         }
         self.wakes = 0;
+        self.accepts_in_vain = 0;
         let ends = happens(&mut self.random, self.odds.ends);
         self.coverage.note(if ends { Outcome::WakeupEnds } else { Outcome::WakeupMore });
         self.post(op.id, 1, !ends, None);

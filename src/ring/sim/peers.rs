@@ -214,6 +214,13 @@ impl Peers {
         }
     }
 
+    /// A peer says no more.
+    pub(super) fn finish(&mut self, number: usize, network: &mut Network) {
+        let connection = &mut network.connections[number];
+        self.peers[connection.peer].script.clear();
+        connection.finished = true;
+    }
+
     /// Our FIN arrived: a peer that has nothing more to say answers with its own.
     pub(super) fn on_shut(&mut self, number: usize, now: u64, odds_of_answer: u32, world: &mut World<'_>) {
         let index = world.network.connections[number].peer;
@@ -276,16 +283,16 @@ impl Peer {
             // Says nothing, now or ever.
             0 => {}
             // Writes all it has and does not wait.
-            1 => script.extend((0..random.u8(1..8)).map(|_| Act::Send(random.u32(1..=400)))),
+            1 => script.extend((0..random.u8(1..32)).map(|_| Act::Send(random.u32(1..=400)))),
             // Asks and awaits the answer.
             2..=4 => {
-                for _ in 0..random.u8(1..8) {
+                for _ in 0..random.u8(1..16) {
                     script.push_back(Act::Send(random.u32(1..=chunk_most)));
                     script.push_back(Act::AwaitEcho);
                 }
             }
             _ => {
-                for _ in 0..random.u8(1..12) {
+                for _ in 0..random.u8(1..20) {
                     script.push_back(Act::Send(random.u32(1..=chunk_most)));
                     if random.bool() {
                         script.push_back(Act::Pause(random.u64(0..20_000)));

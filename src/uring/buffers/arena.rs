@@ -2,7 +2,7 @@
 //! Promises that a copy never leaves it. Does not know who holds what.
 
 use super::CHUNK;
-use crate::ring::{Memory, Pages};
+use crate::ring::{Memory, Pages, stride};
 use std::io;
 
 /// The memory of one worker. It must outlive the ring.
@@ -12,6 +12,8 @@ pub struct Arena {
     buffers: u32,
     buffer_size: u32,
     chunks: u32,
+    /// Where the chunks begin, bytes from the start.
+    spill: u64,
 }
 
 impl Arena {
@@ -22,10 +24,11 @@ impl Arena {
     /// `ENOMEM`.
     pub fn new(buffers: u32, buffer_size: u32, spill_limit: u64) -> io::Result<Self> {
         let chunks = (spill_limit / u64::from(CHUNK)).min(u64::from(u32::MAX / 2)) as u32;
-        let pool = u64::from(buffers) * u64::from(buffer_size);
+        // Chunks begin at a page, so that a short spill makes only one page resident.
+        let pool = (u64::from(buffers) * stride(buffer_size)).next_multiple_of(4096);
         let pages = Pages::new(pool + u64::from(chunks) * u64::from(CHUNK))?;
         pages.touch(pool);
-        Ok(Self { pages, buffers, buffer_size, chunks })
+        Ok(Self { pages, buffers, buffer_size, chunks, spill: pool })
     }
 
     /// How many pool buffers there are.
@@ -56,9 +59,9 @@ impl Arena {
     #[must_use]
     pub const fn offset(&self, number: u32) -> u64 {
         if number < self.buffers {
-            number as u64 * self.buffer_size as u64
+            number as u64 * stride(self.buffer_size)
         } else {
-            self.buffers as u64 * self.buffer_size as u64 + (number - self.buffers) as u64 * CHUNK as u64
+            self.spill + (number - self.buffers) as u64 * CHUNK as u64
         }
     }
 

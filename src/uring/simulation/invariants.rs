@@ -1,12 +1,13 @@
 //! What must hold after every turn, seen from the loop and from the kernel at once.
 
 use super::scenario::Scenario;
+use crate::conn::deadlines::GRANULARITY;
 use crate::conn::machine::{CloseReason, Phase, Refusal};
 use crate::ring::Ring;
 use crate::ring::sim::Sim;
 use crate::stop;
 use crate::uring::audit::ConnectionAudit;
-use crate::uring::event_loop::EventLoop;
+use crate::uring::event_loop::{EventLoop, Own, Receiving};
 use crate::worker::Ending;
 
 /// Compares what was counted on both sides.
@@ -23,6 +24,7 @@ macro_rules! same {
 #[derive(Default)]
 pub(super) struct Watch {
     stopped: bool,
+    heard: [u64; 3],
 }
 
 impl Watch {
@@ -48,8 +50,18 @@ impl Watch {
         if !self.stopped && !event_loop.accepting_paused() && !standing.accepting {
             return Err("I13: no accept is armed, though there is room".into());
         }
+        let full = !scenario.rival && event_loop.worker.admission.is_full();
+        if !self.stopped && full && !event_loop.accepting_paused() {
+            return Err("I13: it accepts beyond the limit".into());
+        }
+        // A turn of which the loop knows that the kernel had nothing to say: an enter that was cut
+        // short says nothing about that.
+        let heard = [Own::Completions, Own::EntersInterrupted, Own::EntersBusy]
+            .map(|own| counters.own.at(own as usize).get());
+        let quiet = std::mem::replace(&mut self.heard, heard) == heard;
         event_loop.audit().try_for_each(|one| {
             look_at(&one, sim, scenario, event_loop.ring.obeys_limit())
+                .and_then(|()| look_inside(&one, event_loop, quiet))
                 .map_err(|what| format!("{what}: {one:?}"))
         })
     }
@@ -94,6 +106,25 @@ fn look_at(one: &ConnectionAudit, sim: &Sim, scenario: &Scenario, obeys_limit: b
     }
     if one.in_flight < u8::from(one.receive_armed) + u8::from(one.sending) {
         return Err("I11: it has more in flight than it knows".into());
+    }
+    Ok(())
+}
+
+/// What only the loop knows of a connection: that it is told to stop receiving, and its time.
+fn look_inside<R: Ring>(
+    one: &ConnectionAudit,
+    event_loop: &EventLoop<'_, R>,
+    quiet: bool,
+) -> Result<(), String> {
+    let connection = event_loop.connections.get(one.id).expect("it was just seen");
+    let armed = connection.receiving == Receiving::Armed;
+    if armed && one.credit == 0 && !event_loop.ring.obeys_limit() {
+        return Err("I5: it may receive no more, and the kernel was not told".into());
+    }
+    // Looked at a bucket late, and only in a turn in which the kernel had nothing to say.
+    let due = connection.machine.deadline(&event_loop.limits).map(|at| at + GRANULARITY);
+    if quiet && due.is_some_and(|due| due < event_loop.now) {
+        return Err("I16: its time has come, and it was not looked at".into());
     }
     Ok(())
 }

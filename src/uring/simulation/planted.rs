@@ -1,1 +1,275 @@
-//! Bugs planted between the loop and the kernel.
+//! Bugs planted between the loop and the fake kernel, each of a kind that event loops have had. Every
+//! one must be found within the seeds that `cargo test` runs: a simulation that finds nothing where
+//! there is something proves nothing where it finds nothing. The loop itself has no hook for this.
+
+use super::{Eyes, SEEDS, run_seed};
+use crate::ring::sim::Sim;
+use crate::ring::{Completion, Entered, Operation, Ring, Socket, Token};
+use nix::errno::Errno;
+use std::collections::{HashMap, HashSet, VecDeque};
+use std::io;
+use std::time::Duration;
+
+/// What is wrong.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Bug {
+    /// Now and then a receive that is armed again never reaches the kernel.
+    RearmSwallowed,
+    /// A buffer is given back a second time.
+    BufferPublishedTwice,
+    /// A buffer is given back while its bytes are being sent.
+    BufferPublishedEarly,
+    /// The last completion of a multishot receive is taken for an end without bytes.
+    TerminalDataHidden,
+    /// The last completion of a multishot accept is taken for an error without a socket.
+    TerminalSocketHidden,
+    /// What follows a short send starts a byte too early.
+    SendOffsetShifted,
+    /// A completion is taken for one of the slot's next connection.
+    GenerationRewritten,
+    /// An empty pool is noticed, and whom it met is forgotten.
+    StarvedForgotten,
+    /// A cancel's answer is taken for its target's, and the other way about.
+    CancelSwapped,
+    /// What was cancelled is taken for done before it is.
+    ClosedEarly,
+    /// An interrupted send is taken for a whole one.
+    InterruptionTakenForSent,
+    /// The end of a stream is lost where it comes with a buffer.
+    EndWithBufferLost,
+    /// A wake-up that ends the watch is taken for one that does not.
+    WakeupWatchLost,
+    /// An accept that was ended by an error is never armed again.
+    AcceptForgotten,
+}
+
+const CANCELLED: i32 = -(Errno::ECANCELED as i32);
+const INTERRUPTED: i32 = -(Errno::EINTR as i32);
+const NO_BUFFERS: i32 = -(Errno::ENOBUFS as i32);
+
+/// A ring with a bug in it.
+struct Planted {
+    ring: Sim,
+    bug: Bug,
+    /// What was asked for last, by token.
+    asked: HashMap<u64, Operation>,
+    /// Cancels that were asked for, by token of the target.
+    cancels: HashMap<u64, u64>,
+    /// Completions made up.
+    forged: VecDeque<Completion>,
+    /// Tokens whose next completion or operation is swallowed.
+    swallowed: HashSet<u64>,
+    count: u64,
+}
+
+impl Planted {
+    fn new(ring: Sim, bug: Bug) -> Self {
+        Self {
+            ring,
+            bug,
+            asked: HashMap::new(),
+            cancels: HashMap::new(),
+            forged: VecDeque::new(),
+            swallowed: HashSet::new(),
+            count: 0,
+        }
+    }
+
+    /// True once in `every` times.
+    fn now_and_then(&mut self, every: u64) -> bool {
+        self.count += 1;
+        self.count.is_multiple_of(every)
+    }
+
+    /// The completion as the bug has it; `None` when it swallows it.
+    fn distort(&mut self, mut done: Completion) -> Option<Completion> {
+        match self.asked.get(&done.token.0).copied() {
+            Some(Operation::Receive { .. }) => return self.distort_receive(done),
+            Some(Operation::Send { span, .. }) => match self.bug {
+                Bug::SendOffsetShifted if done.result > 1 && (done.result as u32) < span.length => {
+                    done.result -= 1;
+                }
+                Bug::InterruptionTakenForSent if done.result == INTERRUPTED => {
+                    done.result = span.length as i32;
+                }
+                _ => {}
+            },
+            Some(Operation::Accept { .. }) if !done.more => match self.bug {
+                Bug::TerminalSocketHidden if done.result >= 0 => done.result = CANCELLED,
+                Bug::AcceptForgotten if done.result < 0 => done.more = true,
+                _ => {}
+            },
+            Some(Operation::Wakeups) if self.bug == Bug::WakeupWatchLost => done.more = true,
+            _ => {}
+        }
+        Some(done)
+    }
+
+    fn distort_receive(&mut self, mut done: Completion) -> Option<Completion> {
+        match self.bug {
+            Bug::TerminalDataHidden if !done.more && done.result > 0 => done.result = CANCELLED,
+            Bug::EndWithBufferLost if done.result == 0 && done.buffer.is_some() => done.result = CANCELLED,
+            Bug::GenerationRewritten => done.token.0 += u64::from(self.now_and_then(50)),
+            Bug::StarvedForgotten if done.result == NO_BUFFERS => {
+                self.swallowed.insert(done.token.0);
+            }
+            Bug::ClosedEarly if !done.more && self.swallowed.remove(&done.token.0) => return None,
+            Bug::BufferPublishedEarly => {
+                if let Some(buffer) = done.buffer.filter(|_| self.now_and_then(50)) {
+                    self.ring.provide(buffer);
+                    self.ring.publish();
+                }
+            }
+            _ => {}
+        }
+        Some(done)
+    }
+
+    /// Gives a cancel's answer its target's token, and the other way about.
+    fn swap(&mut self, mut done: Completion) -> Completion {
+        if let Some(Operation::Cancel { target }) = self.asked.get(&done.token.0) {
+            done.token = *target;
+        } else if let Some(cancel) = self.cancels.get(&done.token.0).filter(|_| !done.more) {
+            done.token = Token(*cancel);
+        }
+        done
+    }
+}
+
+impl Ring for Planted {
+    fn push(&mut self, operation: Operation, token: Token) {
+        let again = self.asked.insert(token.0, operation).is_some();
+        match (self.bug, operation) {
+            (Bug::RearmSwallowed, Operation::Receive { .. }) if again && self.now_and_then(20) => return,
+            (Bug::StarvedForgotten, Operation::Receive { .. }) if self.swallowed.remove(&token.0) => return,
+            (Bug::CancelSwapped, Operation::Cancel { target }) => {
+                self.cancels.insert(target.0, token.0);
+            }
+            (Bug::ClosedEarly, Operation::Cancel { target })
+                if matches!(self.asked.get(&target.0), Some(Operation::Receive { .. })) =>
+            {
+                let over = Completion { token: target, result: CANCELLED, more: false, buffer: None };
+                self.forged.push_back(over);
+                self.swallowed.insert(target.0);
+            }
+            _ => {}
+        }
+        self.ring.push(operation, token);
+    }
+
+    fn enter(&mut self, wait_for: u32, until: Option<Duration>) -> Entered {
+        let wait_for = if self.forged.is_empty() { wait_for } else { 0 };
+        self.ring.enter(wait_for, until)
+    }
+
+    fn next_completion(&mut self) -> Option<Completion> {
+        if let Some(forged) = self.forged.pop_front() {
+            return Some(forged);
+        }
+        loop {
+            let done = self.ring.next_completion()?;
+            if self.bug == Bug::CancelSwapped {
+                return Some(self.swap(done));
+            }
+            if let Some(done) = self.distort(done) {
+                return Some(done);
+            }
+        }
+    }
+
+    fn provide(&mut self, buffer: u16) {
+        self.ring.provide(buffer);
+        if self.bug == Bug::BufferPublishedTwice && self.now_and_then(30) {
+            self.ring.provide(buffer);
+        }
+    }
+
+    fn publish(&mut self) {
+        self.ring.publish();
+    }
+
+    fn now(&mut self) -> Duration {
+        self.ring.now()
+    }
+
+    fn accepted(&self, result: u32) -> Socket {
+        self.ring.accepted(result)
+    }
+
+    fn skips_sent(&self) -> bool {
+        self.ring.skips_sent()
+    }
+
+    fn pushed(&self) -> u64 {
+        self.ring.pushed()
+    }
+
+    fn answered(&mut self) -> u64 {
+        self.ring.answered()
+    }
+
+    fn accept_queued(&mut self, listener: usize) -> io::Result<Option<Socket>> {
+        self.ring.accept_queued(listener)
+    }
+
+    fn close_listener(&mut self, listener: usize) {
+        self.ring.close_listener(listener);
+    }
+
+    fn arrived(&mut self, socket: Socket) -> Option<u32> {
+        self.ring.arrived(socket)
+    }
+
+    fn obeys_limit(&self) -> bool {
+        self.ring.obeys_limit()
+    }
+
+    fn wake_others(&mut self) {
+        self.ring.wake_others();
+    }
+
+    fn overflows(&self) -> u64 {
+        self.ring.overflows()
+    }
+
+    fn enters(&self) -> u64 {
+        self.ring.enters()
+    }
+}
+
+/// The first seed that finds the bug by a rule whose text contains `rule`, and what it says.
+#[track_caller]
+fn found(bug: Bug, eyes: Eyes, rule: &str) {
+    let fault = |seed| run_seed(seed, eyes, |sim| Planted::new(sim, bug)).fault;
+    let first = (0..SEEDS).filter_map(fault).find(|fault| fault.contains(rule));
+    let first = first.unwrap_or_else(|| panic!("{SEEDS} seeds do not find {bug:?} by {rule:?}"));
+    println!("{bug:?}, {eyes:?}: {}", first.lines().next().unwrap_or_default());
+}
+
+/// One test for each bug: found by comparing accounts, and also by the kernel's eyes alone.
+macro_rules! is_found {
+    ($($name:ident: $bug:ident, $rule:literal;)*) => {
+        $(#[test]
+        fn $name() {
+            found(Bug::$bug, Eyes::Both, "");
+            found(Bug::$bug, Eyes::Kernel, $rule);
+        })*
+    };
+}
+
+is_found! {
+    a_swallowed_rearm_is_found: RearmSwallowed, "I16";
+    a_buffer_published_twice_is_found: BufferPublishedTwice, "I9";
+    a_buffer_published_while_it_is_sent_from_is_found: BufferPublishedEarly, "I8";
+    hidden_terminal_data_is_found: TerminalDataHidden, "I1";
+    a_hidden_terminal_socket_is_found: TerminalSocketHidden, "I16";
+    a_shifted_send_offset_is_found: SendOffsetShifted, "I1";
+    a_rewritten_generation_is_found: GenerationRewritten, "I1";
+    a_starved_connection_forgotten_is_found: StarvedForgotten, "I16";
+    a_cancel_swapped_with_its_target_is_found: CancelSwapped, "";
+    a_close_before_nothing_is_in_flight_is_found: ClosedEarly, "I6";
+    an_interruption_taken_for_a_send_is_found: InterruptionTakenForSent, "I1";
+    a_lost_end_of_stream_is_found: EndWithBufferLost, "I16";
+    a_lost_watch_for_wakeups_is_found: WakeupWatchLost, "I16";
+    an_accept_never_armed_again_is_found: AcceptForgotten, "I16";
+}

@@ -30,6 +30,7 @@ pub(super) struct Scenario {
     pub(super) accept_multishot: bool,
     pub(super) receive_multishot: bool,
     pub(super) obeys_limit: bool,
+    pub(super) skips_sent: bool,
     pub(super) arrived_known: bool,
     pub(super) buffers_at_arming: bool,
     pub(super) listeners: usize,
@@ -52,13 +53,15 @@ impl Scenario {
         // Another stream of numbers than the kernel's.
         let mut random = Rng::with_seed(seed ^ 0x5eed_0000_0000_0000);
         let random = &mut random;
-        let peers_most = [2, 6, 12, 24][random.usize(0..4)];
+        let peers_most = [3, 12, 40, 64][random.usize(0..4)];
         let peers = random.usize(1..=peers_most);
         let max_connections = random.u32(1..=peers as u32 + 4);
         let direct = random.bool();
         let heal_at = random.u64(1_000..150_000);
-        let stop_at = (random.u8(0..3) == 0).then(|| random.u64(0..200_000));
-        let cut = stop_at.filter(|_| random.u8(0..3) == 0);
+        // Half of the stops come while most peers are busy.
+        let stop_most = if random.bool() { 20_000 } else { 200_000 };
+        let stop_at = random.bool().then(|| random.u64(0..stop_most));
+        let cut = stop_at.filter(|_| random.u8(0..4) == 0);
         Self {
             seed,
             buffers: 2 << random.u32(0..6),
@@ -75,6 +78,7 @@ impl Scenario {
             accept_multishot: random.u8(0..4) > 0,
             receive_multishot: random.u8(0..4) > 0,
             obeys_limit: random.bool(),
+            skips_sent: random.bool(),
             arrived_known: !direct,
             buffers_at_arming: random.u8(0..8) > 0,
             listeners: random.usize(1..=2),
@@ -103,6 +107,7 @@ impl Scenario {
             accept_multishot: self.accept_multishot,
             receive_multishot: self.receive_multishot,
             obeys_limit: self.obeys_limit,
+            skips_sent: self.skips_sent,
             arrived_known: self.arrived_known,
             buffers_at_arming: self.buffers_at_arming,
             listeners: self.listeners,
@@ -113,7 +118,7 @@ impl Scenario {
             drain_timeout: self.drain_timeout.as_micros() as u64,
             spill_bounded: self.spill_limit < 64 * u64::from(CHUNK),
             enters_max: 200_000,
-            trace: std::env::var_os("C10K_TRACE").is_some(),
+            trace: std::env::var_os("C10K_TRACE").is_some().then_some(|line| println!("{line}")),
         }
     }
 
@@ -200,6 +205,7 @@ impl Scenario {
         features::Uring {
             accept: if self.accept_multishot { Accept::Multishot } else { Accept::Single },
             recv: if self.receive_multishot { Recv::Multishot } else { Recv::Single },
+            cqe_skip: self.skips_sent,
             files: if self.direct { Files::Direct } else { Files::Normal },
             taskrun: Taskrun::Defer,
             ring_fd_registered: true,

@@ -1,0 +1,74 @@
+//! Rows that try every feature that can be typed, with one body that touches the whole contract.
+
+use super::{Case, Row, Variant, row, scaled};
+use crate::client::{Ending, Peer, SMALL, crowd, exchange, finish_cleanly};
+use std::time::Duration;
+
+const URING: &[Variant] = &[Variant::Uring];
+const EPOLL: &[Variant] = &[Variant::Epoll];
+
+/// What is tried alone, and in pairs: values that are not the default, and do not exclude each other.
+const VALUES: [&str; 9] = [
+    "accept=single",
+    "recv=single",
+    "files=direct",
+    "taskrun=coop",
+    "taskrun=default",
+    "ring-fd=plain",
+    "sqarray=on",
+    "buffer-count=2",
+    "sq=4,cq=4",
+];
+
+/// The rows.
+pub fn rows() -> Vec<Row> {
+    let mut rows = Vec::new();
+    for (index, first) in VALUES.iter().enumerate() {
+        rows.push(row!(each_feature_keeps_the_contract).named(first).features(first).on(URING));
+        let others = VALUES[index + 1..].iter().filter(|second| dimension(first) != dimension(second));
+        for second in others {
+            let both = format!("{first},{second}");
+            rows.push(row!(each_pair_of_features_keeps_the_contract).named(&both).features(&both).on(URING));
+        }
+    }
+    for trigger in ["level", "edge"] {
+        for read in ["once", "drain"] {
+            let value = format!("trigger={trigger},read={read}");
+            rows.push(row!(each_feature_keeps_the_contract).named(&value).features(&value).on(EPOLL));
+        }
+    }
+    rows
+}
+
+fn dimension(value: &str) -> &str {
+    value.split('=').next().expect("a dimension")
+}
+
+/// F84 and the table of features: order, half-close, pressure, reset, many at once.
+fn each_feature_keeps_the_contract(case: &mut Case) {
+    let address = case.server().address();
+    let mut peers = crowd(address, scaled(200, 2_000));
+    exchange(&mut peers, 100, 10);
+    exchange(&mut peers[..20], 200_000, 50_000);
+    peers.drain(..50).for_each(Peer::reset);
+    finish_cleanly(peers);
+    contract_in_small(case);
+}
+
+/// F84: every pair starts and serves.
+fn each_pair_of_features_keeps_the_contract(case: &mut Case) {
+    contract_in_small(case);
+}
+
+fn contract_in_small(case: &mut Case) {
+    let address = case.server().address();
+    let mut stuck = Peer::connect_as(address, SMALL);
+    let taken = stuck.send_until_stuck(4 * 1024 * 1024, Duration::from_millis(50));
+    let mut peers = crowd(address, 20);
+    exchange(&mut peers, 5_000, 1_000);
+    peers.drain(..5).for_each(Peer::reset);
+    finish_cleanly(peers);
+    stuck.finish();
+    assert_eq!(stuck.receive_to_end(), Ending::Clean);
+    assert_eq!(stuck.verified, taken);
+}

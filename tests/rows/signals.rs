@@ -1,0 +1,151 @@
+//! Rows about signals and outputs: nothing an operator or a broken pipe does ends the service.
+
+use super::{Case, Row, own_address, row, scaled, served};
+use crate::client::{Ending, Peer, exchange, finish_cleanly};
+use crate::server::{GUARD, Launch, Output, Process};
+use nix::sys::signal::{Signal, kill};
+use std::net::SocketAddr;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
+use std::time::{Duration, Instant};
+
+/// The rows.
+pub fn rows() -> Vec<Row> {
+    vec![
+        row!(storms_of_signals_disturb_nobody),
+        row!(a_stop_of_the_process_times_nobody_out).with("--idle-timeout 1s"),
+        row!(statistics_come_at_their_interval).with("--stats-every 50ms"),
+        row!(a_closed_standard_output_stops_nothing).starts_its_own(),
+        row!(a_full_standard_output_stops_nothing).starts_its_own(),
+        row!(a_reader_that_leaves_after_the_first_line_stops_nothing).starts_its_own(),
+        row!(a_pipe_that_nobody_reads_stops_nothing).starts_its_own(),
+    ]
+}
+
+/// F92: every signal an operator may send, as fast as they can be sent, under load.
+fn storms_of_signals_disturb_nobody(case: &mut Case) {
+    let server = case.server();
+    let storm = [
+        Signal::SIGHUP,
+        Signal::SIGUSR1,
+        Signal::SIGUSR2,
+        Signal::SIGPIPE,
+        Signal::SIGQUIT,
+        Signal::SIGWINCH,
+        Signal::SIGCHLD,
+        Signal::SIGCONT,
+    ];
+    let mut peers = served(server, 20);
+    let done = AtomicBool::new(false);
+    let rounds = thread::scope(|scope| {
+        let sender = scope.spawn(|| {
+            let mut rounds = 0;
+            while !done.load(Ordering::Relaxed) {
+                storm.iter().for_each(|&signal| kill(server.pid, signal).expect("the server is there"));
+                rounds += 1;
+                thread::sleep(Duration::from_millis(1));
+            }
+            rounds
+        });
+        for _ in 0..scaled(5, 50) {
+            exchange(&mut peers, 64 * 500, 640);
+            thread::sleep(Duration::from_millis(50));
+        }
+        done.store(true, Ordering::Relaxed);
+        sender.join().expect("no panic")
+    });
+    assert!(rounds > 50, "{rounds} rounds are no storm");
+    finish_cleanly(peers);
+    server.wait_until("all are gone", |account| account.closed() == 20);
+}
+
+/// F91: stopped for longer than the idle timeout. Whose bytes arrived meanwhile is not timed out.
+fn a_stop_of_the_process_times_nobody_out(case: &mut Case) {
+    let server = case.server();
+    let mut peers = served(server, 200);
+    server.signal(Signal::SIGSTOP);
+    peers.iter_mut().for_each(|peer| peer.send(500));
+    thread::sleep(Duration::from_millis(scaled(2_000, 10_000) as u64));
+    server.signal(Signal::SIGCONT);
+    exchange(&mut peers, 500, 1000);
+    assert_eq!(server.stats().get("idle_timeout"), 0, "timed out for our absence");
+    finish_cleanly(peers);
+}
+
+/// `--stats-every`: lines come without being asked for.
+fn statistics_come_at_their_interval(case: &mut Case) {
+    let server = case.server();
+    finish_cleanly(served(server, 10));
+    // The harness has asked once; everything after that answer comes by itself.
+    let from = Instant::now();
+    let lines = (0..5).map(|_| server.next_line().expect("a line that nobody asked for"));
+    let last = lines.last().expect("five lines");
+    assert!(last.contains(r#""event":"stats""#), "{last}");
+    assert!(from.elapsed() >= Duration::from_millis(100), "five lines at once");
+}
+
+/// A port of its own, for a server that cannot say where it listens.
+fn launch(case: &Case) -> (SocketAddr, Launch) {
+    let address = format!("{}:7007", own_address());
+    let mut words = case.command.clone();
+    let at = words.iter().position(|word| word == "--listen").expect("a listen address");
+    words[at + 1] = address.clone();
+    (address.parse().expect("an address"), Launch::new(words).output(Output::Elsewhere))
+}
+
+/// F93: standard output and standard error are closed.
+fn a_closed_standard_output_stops_nothing(case: &mut Case) {
+    let (address, launch) = launch(case);
+    goes_on(address, launch.through(&["sh", "-c", "exec \"$@\" >&- 2>&-", "sh"]).spawn());
+}
+
+/// F93, F76: the disk is full.
+fn a_full_standard_output_stops_nothing(case: &mut Case) {
+    let (address, launch) = launch(case);
+    goes_on(address, launch.through(&["sh", "-c", "exec \"$@\" >/dev/full 2>/dev/full", "sh"]).spawn());
+}
+
+/// F93: `c10k | head -1`.
+fn a_reader_that_leaves_after_the_first_line_stops_nothing(case: &mut Case) {
+    let (address, launch) = launch(case);
+    goes_on(address, launch.output(Output::ClosedAfterFirstLine).spawn());
+}
+
+/// F93: nobody reads, and the pipe is full after some lines.
+fn a_pipe_that_nobody_reads_stops_nothing(case: &mut Case) {
+    let (address, launch) = launch(case);
+    goes_on(address, launch.output(Output::NeverRead).spawn());
+}
+
+/// It serves while it is made to print more than a pipe holds, and ends when told to.
+fn goes_on(address: SocketAddr, process: Process) {
+    let mut peer = connect_when_there(address, &process);
+    for _ in 0..200 {
+        process.signal(Signal::SIGUSR1);
+        peer.exchange(1000, 1000);
+    }
+    let mut late = Peer::connect(address);
+    late.exchange(64 * 1024, u64::MAX);
+    late.finish_cleanly();
+    process.signal(Signal::SIGTERM);
+    assert_eq!(peer.receive_to_end(), Ending::Clean);
+    drop(peer);
+    let ended = process.wait();
+    assert_eq!((ended.code, ended.signal), (Some(0), None), "{ended:?}");
+}
+
+fn connect_when_there(address: SocketAddr, process: &Process) -> Peer {
+    let from = Instant::now();
+    loop {
+        match Peer::try_connect(address, Default::default()) {
+            Ok(mut peer) => {
+                peer.exchange(1000, 1000);
+                return peer;
+            }
+            Err(error) => {
+                assert!(process.is_alive() && from.elapsed() < GUARD, "{error}; {}", process.stderr());
+            }
+        }
+        thread::sleep(Duration::from_millis(5));
+    }
+}
