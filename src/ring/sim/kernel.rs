@@ -76,6 +76,8 @@ pub(super) struct Kernel {
     /// Accepts that failed for want of a descriptor since one came free, somebody was woken, or the
     /// caller slept.
     pub(super) accepts_in_vain: u32,
+    /// Somebody has no buffer and waits for one.
+    pub(super) somebody_waits: bool,
     /// Operations pushed whose last completion was not taken.
     outstanding: u64,
     /// When the server was told to stop.
@@ -120,6 +122,7 @@ impl Kernel {
             enters: 0,
             calls: 0,
             accepts_in_vain: 0,
+            somebody_waits: false,
             outstanding: 0,
             stopped_at: None,
             cut: false,
@@ -230,6 +233,7 @@ impl Kernel {
             }
             Operation::Receive { .. } | Operation::ReceiveNow { .. } => {
                 connection.receiving += 1;
+                connection.receives += 1;
                 connection.receive_cancelled = false;
             }
             _ => {}
@@ -286,6 +290,10 @@ impl Kernel {
         while self.completions.len() < wait_for && self.facts.violations.is_empty() {
             if self.run_somebody() {
                 continue;
+            }
+            if self.somebody_waits && self.buffers.free() > 0 {
+                self.violation("I14: it sleeps while somebody waits for a buffer and one is free");
+                break;
             }
             let planned = self.planned.iter().filter_map(|one| one.at).min();
             let next = self.peers.next_at().into_iter().chain(planned).min();

@@ -124,6 +124,8 @@ pub struct View {
     pub received: u64,
     /// Bytes taken from it.
     pub sent: u64,
+    /// Receives asked for so far.
+    pub receives: u64,
     /// Whether a receive is out.
     pub receiving: bool,
     /// Whether a send is out.
@@ -195,6 +197,11 @@ impl Sim {
         self.kernel.borrow().standing()
     }
 
+    /// Says whether somebody waits for a buffer: then the caller must not sleep while one is free.
+    pub fn somebody_waits(&self, waits: bool) {
+        self.kernel.borrow_mut().somebody_waits = waits;
+    }
+
     /// What the kernel knows of a socket that is open.
     #[must_use]
     pub fn view(&self, socket: Socket) -> Option<View> {
@@ -203,6 +210,7 @@ impl Sim {
         Some(View {
             received: connection.read_taken,
             sent: connection.echoed_taken,
+            receives: connection.receives,
             receiving: connection.receiving > 0,
             sending: connection.sending > 0,
         })
