@@ -389,6 +389,10 @@ impl<'w, R: Ring> EventLoop<'w, R> {
                 self.stuck.push_back(id.slot);
             } else {
                 self.unspilled.remove(id.slot);
+                // Where the idle timeout is the shorter one, its deadline is earlier than the last.
+                if let Some(deadline) = connection.machine.deadline(&self.limits) {
+                    self.deadlines.schedule(id.slot, deadline);
+                }
             }
         }
         if short {
