@@ -15,6 +15,8 @@ use std::collections::VecDeque;
 /// Calls between two enters after which the caller is said to spin.
 const CALLS_MAX: u64 = 1_000_000;
 
+/// Enters that each outstanding thing may take once the faults have ended.
+const STEPS_EACH: u64 = 50;
 /// Attempts to accept while no descriptor is free (F25).
 const ACCEPTS_IN_VAIN_MAX: u32 = 20;
 
@@ -323,7 +325,9 @@ impl Kernel {
         match planned {
             Some(index) if left == 0 && self.peers.all_done() => {
                 self.facts.settled = Some(self.standing());
-                self.enters_max = None;
+                if let Some(most) = self.enters_max.take() {
+                    self.facts.recovery = self.enters - (most - STEPS_EACH * self.facts.outstanding);
+                }
                 let planned = self.planned.remove(index);
                 self.obey(planned);
             }
@@ -403,7 +407,8 @@ impl Kernel {
         bytes += connections.map(|one| 2 * (one.written - one.echoed.min(one.written))).sum::<u64>();
         let chunks = bytes / u64::from(self.setup.buffer_size.min(16)) + bytes.min(peers);
         let outstanding = peers + chunks + (self.flying.len() + self.submission.len()) as u64 + 1;
-        self.enters_max = Some(self.enters + 50 * outstanding);
+        self.facts.outstanding = outstanding;
+        self.enters_max = Some(self.enters + STEPS_EACH * outstanding);
     }
 
     /// Takes the first `count` operations of the submission queue.

@@ -97,6 +97,10 @@ pub struct Facts {
     pub excused_by_spill: u64,
     /// Completions that found no place in the queue.
     pub overflows: u64,
+    /// Enters from the end of the faults until everything had come to rest.
+    pub recovery: u64,
+    /// What was outstanding at the end of the faults: operations, peers and chunks of bytes.
+    pub outstanding: u64,
     /// What stood where when all peers had come to their end, all connections were closed, and the
     /// caller went to sleep.
     pub settled: Option<Standing>,

@@ -54,6 +54,7 @@ impl Watch {
         same!("I11", "operations in flight", own + other, standing.outstanding);
         same!("I3", "bytes received", counters.bytes_received.get(), facts.received);
         same!("I3", "bytes sent", counters.bytes_sent.get(), facts.sent);
+        same!("I12", "overflows", counters.own.at(Own::Overflows as usize).get(), facts.overflows);
         same!("I15", "stale completions", counters.stale_events.get(), 0);
         same!("I10", "sockets accepted", sockets(event_loop), facts.accepted);
         if counters.open.get() > u64::from(scenario.max_connections) {
