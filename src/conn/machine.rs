@@ -300,7 +300,8 @@ impl Machine {
     }
 
     /// When [`expired`](Self::expired) may next have something to say, if ever. It may move later
-    /// unnoticed; it moves earlier only when the connection becomes stuck or begins to linger.
+    /// unnoticed; it moves earlier only when the connection becomes stuck or ceases to be, or begins
+    /// to linger.
     #[must_use]
     pub fn deadline(&self, limits: &Limits) -> Option<Tick> {
         let (start, timeout) = match self.phase {

@@ -105,6 +105,10 @@ impl<R: Ring> EventLoop<'_, R> {
                 self.stuck.push_back(id.slot);
             } else {
                 self.unspilled.remove(id.slot);
+                // Where the idle timeout is the shorter one, its deadline is earlier than the last.
+                if let Some(deadline) = connection.machine.deadline(&self.limits) {
+                    self.deadlines.schedule(id.slot, deadline);
+                }
             }
         }
         if short {

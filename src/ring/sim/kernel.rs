@@ -15,6 +15,8 @@ use std::collections::VecDeque;
 /// Calls between two enters after which the caller is said to spin.
 const CALLS_MAX: u64 = 1_000_000;
 
+/// Enters that each outstanding thing may take once the faults have ended.
+const STEPS_EACH: u64 = 50;
 /// Attempts to accept while no descriptor is free (F25).
 const ACCEPTS_IN_VAIN_MAX: u32 = 20;
 
@@ -83,6 +85,8 @@ pub(super) struct Kernel {
     /// Accepts that failed for want of a descriptor since one came free, somebody was woken, or the
     /// caller slept.
     pub(super) accepts_in_vain: u32,
+    /// Somebody has no buffer and waits for one.
+    pub(super) somebody_waits: bool,
     /// Operations pushed whose last completion was not taken.
     outstanding: u64,
     /// When the server was told to stop.
@@ -131,6 +135,7 @@ impl Kernel {
             enters: 0,
             calls: 0,
             accepts_in_vain: 0,
+            somebody_waits: false,
             outstanding: 0,
             stopped_at: None,
             cut: false,
@@ -242,6 +247,7 @@ impl Kernel {
             }
             Operation::Receive { .. } | Operation::ReceiveNow { .. } => {
                 connection.receiving += 1;
+                connection.receives += 1;
                 connection.receive_cancelled = false;
             }
             _ => {}
@@ -306,6 +312,10 @@ impl Kernel {
             if self.run_somebody() {
                 continue;
             }
+            if self.somebody_waits && self.buffers.free() > 0 {
+                self.violation("I14: it sleeps while somebody waits for a buffer and one is free");
+                break;
+            }
             let planned = self.planned.iter().filter_map(|one| one.at).min();
             let next = self.peers.next_at().into_iter().chain(planned).min();
             match (next, until) {
@@ -334,7 +344,9 @@ impl Kernel {
         match planned {
             Some(index) if left == 0 && self.peers.all_done() => {
                 self.facts.settled = Some(self.standing());
-                self.enters_max = None;
+                if let Some(most) = self.enters_max.take() {
+                    self.facts.recovery = self.enters - (most - STEPS_EACH * self.facts.outstanding);
+                }
                 let planned = self.planned.remove(index);
                 self.obey(planned);
             }
@@ -414,7 +426,8 @@ impl Kernel {
         bytes += connections.map(|one| 2 * (one.written - one.echoed.min(one.written))).sum::<u64>();
         let chunks = bytes / u64::from(self.setup.buffer_size.min(16)) + bytes.min(peers);
         let outstanding = peers + chunks + (self.flying.len() + self.submission.len()) as u64 + 1;
-        self.enters_max = Some(self.enters + 50 * outstanding);
+        self.facts.outstanding = outstanding;
+        self.enters_max = Some(self.enters + STEPS_EACH * outstanding);
     }
 
     /// Takes the first `count` operations of the submission queue.
