@@ -99,6 +99,9 @@ pub(super) struct EventLoop<'a, S: Sockets> {
     events: Events,
     /// Whether the kernel had nothing to report.
     quiet: bool,
+    /// When the last wait began. Only what was due then may expire: the process may have been stopped
+    /// between the kernel's answer and the clock, while bytes arrived.
+    asked: Tick,
 }
 
 impl<'a, S: Sockets> EventLoop<'a, S> {
@@ -139,6 +142,7 @@ impl<'a, S: Sockets> EventLoop<'a, S> {
             stopping: None,
             events: Events::new(EVENTS_PER_WAIT),
             quiet: false,
+            asked: 0,
             tools,
         })
     }
@@ -157,6 +161,7 @@ impl<'a, S: Sockets> EventLoop<'a, S> {
     /// The only place that blocks.
     fn wait(&mut self) {
         let until = self.until();
+        self.asked = self.tools.now;
         counter(self.tools.counters, Own::Waits).add(1);
         let waited = self.tools.call().wait(&mut self.events, until);
         assert!(matches!(waited, Ok(()) | Err(Errno::EINTR)), "epoll_wait: {waited:?}");
@@ -382,13 +387,13 @@ impl<'a, S: Sockets> EventLoop<'a, S> {
     fn expire(&mut self) {
         // When the server stops, nobody waits for quiet: those who linger would never let it come.
         let quiet = (self.quiet && self.ready.is_empty()) || self.stopping.is_some();
-        if !self.deadlines.ripe(self.tools.now, quiet) {
+        if !self.deadlines.ripe(self.asked, quiet) {
             return;
         }
-        while let Some(slot) = self.deadlines.pop(self.tools.now) {
+        while let Some(slot) = self.deadlines.pop(self.asked) {
             let id = self.table.id_at(slot).expect("who is closed leaves the wheel");
             let machine = &self.table.get(id).expect("just found").machine;
-            match machine.expired(self.tools.now, &self.tools.limits) {
+            match machine.expired(self.asked, &self.tools.limits) {
                 Some(reason) => self.close(id, reason),
                 None => self.schedule(id),
             }
