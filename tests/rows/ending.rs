@@ -48,16 +48,17 @@ fn a_half_closed_peer_still_gets_its_bytes(case: &mut Case) {
 /// F08: the FIN stands behind more than the server can pass on; it must not cancel what is owed.
 fn a_half_close_with_a_full_pipe_loses_nothing(case: &mut Case) {
     let server = case.server();
-    let mut peers: Vec<Peer> = (0..10).map(|_| Peer::connect_as(server.address(), SMALL)).collect();
+    let mut peers: Vec<Peer> = (0..32).map(|_| Peer::connect_as(server.address(), SMALL)).collect();
     for (index, peer) in peers.iter_mut().enumerate() {
         // Some so little that the server has the FIN before it could send, some until blocked.
         let limit = if index % 2 == 0 { 100_000 } else { u64::from(u32::MAX) };
-        peer.send_until_stuck(limit, Duration::from_millis(50));
+        peer.send_until_stuck(limit, Duration::from_millis(20));
         peer.finish();
     }
     // The server meets the FIN while the peer reads nothing. It has no event of its own for that.
     thread::sleep(Duration::from_millis(scaled(100, 1_000) as u64));
-    for mut peer in peers {
+    // The last first: whoever waits for its turn behind those who do not read yet would wait for ever.
+    for mut peer in peers.into_iter().rev() {
         assert_eq!(peer.receive_to_end(), Ending::Clean);
         assert_eq!(peer.verified, peer.sent, "the FIN cancelled what was owed");
     }
