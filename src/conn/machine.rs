@@ -26,6 +26,10 @@ pub struct Limits {
     pub linger: Tick,
 }
 
+/// After this long without a byte, what the kernel took from us is with the peer, milliseconds: five
+/// times a delayed acknowledgement, and the shortest retransmission.
+const DELIVERED_AFTER: Tick = 200;
+
 /// Why a connection was closed. The order is that of [`CloseReason::NAMES`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum CloseReason {
@@ -256,14 +260,19 @@ impl Machine {
     }
 
     /// The server stops; up to `arrived` bytes are in the socket, unread.
-    pub fn stop(&mut self, arrived: u32) {
+    ///
+    /// Nothing owed is not yet everything delivered: a close that meets bytes of the peer is a reset,
+    /// and destroys what is still on its way. Who was active a moment ago gets our FIN first.
+    pub fn stop(&mut self, arrived: u32, now: Tick) {
         if self.phase != Phase::Open {
             return;
         }
-        self.phase = match (arrived, self.owed()) {
-            (0, 0) => Phase::Closing(CloseReason::Stopped),
-            (0, _) => Phase::Finishing,
-            (allowance, owed) => Phase::Draining { allowance, quiet: owed == 0 },
+        let delivered = self.sent == 0 || now.saturating_sub(self.active) >= DELIVERED_AFTER;
+        let quiet = self.owed() == 0 && delivered;
+        self.phase = match arrived {
+            0 if quiet => Phase::Closing(CloseReason::Stopped),
+            0 => Phase::Finishing,
+            allowance => Phase::Draining { allowance, quiet },
         };
     }
 
@@ -375,11 +384,19 @@ mod tests {
     #[test]
     fn a_stop_closes_idle_peers_at_once_and_drains_the_others() {
         let mut idle = Machine::new(0);
-        idle.stop(0);
+        idle.stop(0, 1000);
         assert_eq!(idle.step(), Step::Close(CloseReason::Stopped));
 
+        for (silence, step) in [(199, Step::FinishWriting), (200, Step::Close(CloseReason::Stopped))] {
+            let mut recent = Machine::new(0);
+            recent.received(10, 500, &LIMITS);
+            recent.sent(10, 500, &LIMITS);
+            recent.stop(0, 500 + silence);
+            assert_eq!(recent.step(), step);
+        }
+
         let mut busy = Machine::new(0);
-        busy.stop(70);
+        busy.stop(70, 1000);
         assert_eq!(busy.credit(&LIMITS), 70);
         busy.received(70, 1, &LIMITS);
         assert_eq!((busy.credit(&LIMITS), busy.step()), (0, Step::Continue));
@@ -441,7 +458,7 @@ mod tests {
                         let _ = conn.blocked(now);
                     }
                     10 if random.u8(0..20) == 0 => conn.peer_finished(),
-                    11 if random.u8(0..20) == 0 => conn.stop(random.u32(0..50)),
+                    11 if random.u8(0..20) == 0 => conn.stop(random.u32(0..50), now),
                     _ => {}
                 }
                 assert_eq!(conn.owed(), owed, "seed {seed}");

@@ -225,7 +225,7 @@ impl<R: Ring> EventLoop<'_, R> {
             Receiving::Cancelling => {}
             Receiving::Idle => {
                 let arrived = self.ring.arrived(connection.socket).unwrap_or(ARRIVED_MAX);
-                connection.machine.stop(arrived);
+                connection.machine.stop(arrived, self.now);
                 self.starved.remove(id.slot);
             }
         }
