@@ -4,6 +4,7 @@
 
 use crate::conn::machine::Refusal;
 use crate::conn::{Admission, Tick};
+use crate::counters::Counters;
 use nix::errno::Errno;
 
 /// Connections taken per listener and turn, so that a burst of new peers does not hold up the old.
@@ -71,9 +72,21 @@ pub(super) enum Answer {
 }
 
 impl Answer {
+    /// What an error means, and its account.
+    pub(super) fn counted(error: Errno, counters: &Counters) -> Self {
+        let answer = Self::of(error);
+        if answer != Self::Nobody {
+            counters.accept_errors.add(1);
+        }
+        if let Self::Next(Some(refusal)) | Self::Starved(refusal) = answer {
+            counters.refused.at(refusal as usize).add(1);
+        }
+        answer
+    }
+
     /// accept(2), "Error handling": what the network did to one connection says nothing about the
     /// next. What we do not know pauses like a shortage, because it must not spin.
-    pub(super) fn of(errno: Errno) -> Self {
+    fn of(errno: Errno) -> Self {
         match errno {
             Errno::EAGAIN => Self::Nobody,
             Errno::EINTR => Self::Next(None),

@@ -147,9 +147,8 @@ impl<Socket> Connection<Socket> {
         S: Sockets<Socket = Socket>,
     {
         if self.machine.phase() == Phase::Open {
-            // Where it cannot be asked, everything up to the first would-block has arrived.
             let arrived = tools.call().arrived(&self.socket);
-            self.machine.stop(arrived.unwrap_or(u32::MAX));
+            self.machine.stop(arrived);
         }
         self.on_ready(EpollFlags::EPOLLIN, tools)
     }

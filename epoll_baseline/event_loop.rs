@@ -12,14 +12,15 @@
 
 use super::accepting::{ACCEPTS_PER_TURN, Accepting, Answer};
 use super::connection::{Connection, Served, Tools};
+use super::setting::Setting;
 use super::sockets::{EpollFlags, Events, Kernel, Sockets, Token};
 use super::{Own, counter};
 use crate::conn::machine::Refusal;
-use crate::conn::{Admission, CloseReason, ConnId, Deadlines, Limits, Queue, Step, Table, Tick};
+use crate::conn::{Admission, CloseReason, ConnId, Deadlines, Queue, Step, Table, Tick};
 use crate::counters::Counters;
-use crate::features::{Read, Trigger};
+use crate::features::Trigger;
 use crate::stop::{Phase, Stop};
-use crate::worker::{Ending, Failure, Laid, Worker};
+use crate::worker::{Ending, Failure, Worker};
 use nix::errno::Errno;
 use std::time::Duration;
 
@@ -46,78 +47,16 @@ const LISTENER: EpollFlags = EpollFlags::EPOLLIN.union(EpollFlags::EPOLLET);
 /// # Errors
 /// When epoll cannot be set up.
 pub fn run(worker: Worker<'_>) -> Result<Ending, Failure> {
-    let failed = |errno: Errno| {
-        Failure::Failed(format!(
-            "epoll cannot be set up: {}. Raise the limits on open files and on memory, \
-             or lower --max-connections",
-            errno.desc()
-        ))
-    };
-    let kernel = Kernel::new(worker.stop, worker.index, worker.index..worker.index + 1).map_err(failed)?;
-    let setting = Setting::of(&worker);
+    let failed = super::cannot_be_set_up;
+    let kernel = Kernel::of_worker(worker.stop, worker.index).map_err(failed)?;
+    let setting = Setting::of(worker.config, worker.limits(), worker.spill_limit());
     let mut event_loop =
         EventLoop::new(&kernel, worker.listeners, &setting, worker.admission, worker.counters, worker.stop)
             .map_err(failed)?;
-    (worker.ready)(setting.laid(worker.index));
+    (worker.ready)(setting.laid(worker.index, EVENTS_PER_WAIT));
     loop {
         if let Some(ending) = event_loop.turn() {
             return Ok(ending);
-        }
-    }
-}
-
-/// What a loop runs with: the numbers, all decided.
-#[derive(Clone, Debug)]
-pub(super) struct Setting {
-    /// How the kernel reports.
-    pub(super) trigger: Trigger,
-    /// How much is read per event.
-    pub(super) read: Read,
-    /// Bytes of the scratch buffer.
-    pub(super) buffer_size: u32,
-    /// Connections the table holds.
-    pub(super) max_connections: u32,
-    /// The policy of a connection.
-    pub(super) limits: Limits,
-    /// Bytes of stuck peers that are held at most.
-    pub(super) spill_limit: u64,
-    /// How long a stop may take.
-    pub(super) drain_timeout: Duration,
-    /// Connections taken at most when the server stops: no queue was longer when it began.
-    pub(super) backlog: u32,
-}
-
-impl Setting {
-    /// That of `worker`.
-    pub(super) fn of(worker: &Worker<'_>) -> Self {
-        let config = worker.config;
-        Self {
-            trigger: config.epoll.trigger,
-            read: config.epoll.read,
-            buffer_size: config.epoll.buffer_size,
-            max_connections: config.max_connections,
-            limits: worker.limits(),
-            spill_limit: worker.spill_limit(),
-            drain_timeout: config.drain_timeout,
-            backlog: config.backlog,
-        }
-    }
-
-    fn laid(&self, worker: usize) -> Laid {
-        let side = size_of::<Connection<std::os::fd::OwnedFd>>() as u64;
-        let slots = u64::from(self.max_connections);
-        // Two queues of 8 bytes a slot and a wheel of 16.
-        let queues = slots * (2 * 8 + 16);
-        Laid {
-            worker,
-            memory: vec![
-                ("connections", Table::<Connection<std::os::fd::OwnedFd>>::bytes(self.max_connections)),
-                ("queues", queues),
-                ("buffers", u64::from(self.buffer_size)),
-                ("spill", self.spill_limit),
-            ],
-            sizes: vec![("events", EVENTS_PER_WAIT as u64), ("connection", side)],
-            notes: Vec::new(),
         }
     }
 }
@@ -296,18 +235,12 @@ impl<'a, S: Sockets> EventLoop<'a, S> {
             self.schedule(id);
         }
         let Some(connection) = self.table.get_mut(id) else { return };
-        // By level, the kernel reports again what is still there; but a stop counts bytes, and once
-        // the last of them is read there may be nothing left to report.
-        let remembers = self.edge || connection.machine.reads_only_what_arrived();
-        if remembers && connection.has_more(&self.tools.limits) {
-            if !self.ready.contains(id.slot) {
-                self.ready.push_back(id.slot);
-            }
-        } else if !self.edge {
-            connection.forget_readable();
-        }
         if !self.edge {
+            // The kernel reports again what is still there.
+            connection.forget_readable();
             self.follow_interest(id);
+        } else if connection.has_more(&self.tools.limits) && !self.ready.contains(id.slot) {
+            self.ready.push_back(id.slot);
         }
     }
 
@@ -403,16 +336,8 @@ impl<'a, S: Sockets> EventLoop<'a, S> {
     /// One accept, and the account of its errors.
     fn accept(&self, index: usize) -> Result<S::Socket, Answer> {
         let counters = self.tools.counters;
-        self.tools.call().accept(&self.listeners[index].listener).map_err(|error| {
-            let answer = Answer::of(error);
-            if answer != Answer::Nobody {
-                counters.accept_errors.add(1);
-            }
-            if let Answer::Next(Some(refusal)) | Answer::Starved(refusal) = answer {
-                counters.refused.at(refusal as usize).add(1);
-            }
-            answer
-        })
+        let listener = &self.listeners[index].listener;
+        self.tools.call().accept(listener).map_err(|error| Answer::counted(error, counters))
     }
 
     /// A connection that has its permit gets its slot and its watch; `None` when the kernel has no

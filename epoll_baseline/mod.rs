@@ -14,12 +14,17 @@ mod connection;
 mod event_loop;
 #[cfg(test)]
 mod over_loopback;
+mod setting;
+mod shared;
 pub mod sockets;
 mod unsent;
 
 pub use event_loop::run;
+pub use shared::Shared;
 
 use crate::counters::{Counter, Counters};
+use crate::worker::Failure;
+use nix::errno::Errno;
 
 /// What only this backend counts.
 pub const COUNTERS: &[&str] = &[
@@ -31,6 +36,8 @@ pub const COUNTERS: &[&str] = &[
     "ready_list",
     "deadline_steps",
     "accept_pauses",
+    "rearmed",
+    "locks_awaited",
 ];
 
 /// The index of a name in [`COUNTERS`].
@@ -52,10 +59,21 @@ enum Own {
     DeadlineSteps,
     /// Times accepting paused, for want of permits, descriptors or memory.
     AcceptPauses,
+    /// One-shot watches that were armed again (`threads=shared`).
+    Rearmed,
+    /// Times a connection was in another thread's hands (`threads=shared`).
+    LocksAwaited,
 }
 
 fn counter(counters: &Counters, what: Own) -> &Counter {
     counters.own.at(what as usize)
+}
+
+fn cannot_be_set_up(error: Errno) -> Failure {
+    Failure::Failed(format!(
+        "epoll cannot be set up: {}. Raise the limits on open files and on memory, or lower --max-connections",
+        error.desc()
+    ))
 }
 
 #[cfg(test)]
@@ -66,6 +84,7 @@ mod tests {
     fn every_counter_has_its_name() {
         assert_eq!(COUNTERS[Own::Waits as usize], "waits");
         assert_eq!(COUNTERS[Own::AcceptPauses as usize], "accept_pauses");
-        assert_eq!(COUNTERS.len(), Own::AcceptPauses as usize + 1);
+        assert_eq!(COUNTERS[Own::LocksAwaited as usize], "locks_awaited");
+        assert_eq!(COUNTERS.len(), Own::LocksAwaited as usize + 1);
     }
 }

@@ -8,9 +8,10 @@ use crate::conn::ConnId;
 use crate::stop::Stop;
 use nix::errno::Errno;
 use nix::sys::epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollTimeout};
+use nix::sys::eventfd::{EfdFlags, EventFd};
 use rustix::net::{RecvFlags, SendFlags, Shutdown, SocketFlags};
 use std::net::TcpListener;
-use std::os::fd::OwnedFd;
+use std::os::fd::{BorrowedFd, OwnedFd};
 use std::time::{Duration, Instant};
 
 pub use nix::sys::epoll::EpollFlags;
@@ -81,8 +82,8 @@ pub trait Sockets {
         on: EpollFlags,
     ) -> Result<(), Errno>;
 
-    /// Bytes that have arrived and were not received (SIOCINQ); `None` where it cannot be asked.
-    fn arrived(&self, socket: &Self::Socket) -> Option<u32>;
+    /// Bytes that have arrived and were not received (SIOCINQ).
+    fn arrived(&self, socket: &Self::Socket) -> u32;
 
     /// Sends our FIN.
     ///
@@ -200,23 +201,49 @@ impl Events {
 pub struct Kernel<'a> {
     epoll: Epoll,
     origin: Instant,
-    stop: &'a Stop,
-    worker: usize,
+    wakes: Wakes<'a>,
+}
+
+/// Who is woken by this instance.
+#[derive(Debug)]
+enum Wakes<'a> {
+    /// The other workers, which have instances of their own.
+    Others(&'a Stop, usize),
+    /// All who wait here, when it is over: level-triggered and never read, so that each who is woken
+    /// leaves it for the next.
+    All(EventFd),
 }
 
 impl<'a> Kernel<'a> {
-    /// An instance that hears the wake-ups of `wakers`, on behalf of `worker`.
+    /// The instance of one worker.
     ///
     /// # Errors
     /// When descriptors or memory are out.
-    pub fn new(stop: &'a Stop, worker: usize, wakers: std::ops::Range<usize>) -> Result<Self, Errno> {
+    pub fn of_worker(stop: &'a Stop, worker: usize) -> Result<Self, Errno> {
         let epoll = Epoll::new(EpollCreateFlags::EPOLL_CLOEXEC)?;
-        for waker in wakers {
-            // Edge-triggered and never read: each write is an event of its own.
-            let on = EpollFlags::EPOLLIN | EpollFlags::EPOLLET;
-            epoll.add(stop.waker(waker), EpollEvent::new(on, Token::Waker.to_bits()))?;
-        }
-        Ok(Self { epoll, origin: Instant::now(), stop, worker })
+        let this = Self { epoll, origin: Instant::now(), wakes: Wakes::Others(stop, worker) };
+        this.hear(stop.waker(worker))?;
+        Ok(this)
+    }
+
+    /// An instance for many threads. Each of them has it [`hear`](Self::hear) its own waker.
+    ///
+    /// # Errors
+    /// When descriptors or memory are out.
+    pub fn of_all() -> Result<Self, Errno> {
+        let epoll = Epoll::new(EpollCreateFlags::EPOLL_CLOEXEC)?;
+        let end = EventFd::from_flags(EfdFlags::EFD_CLOEXEC | EfdFlags::EFD_NONBLOCK)?;
+        epoll.add(&end, EpollEvent::new(EpollFlags::EPOLLIN, Token::Waker.to_bits()))?;
+        Ok(Self { epoll, origin: Instant::now(), wakes: Wakes::All(end) })
+    }
+
+    /// Reports the wake-ups of `waker`: edge-triggered and never read, each write is an event.
+    ///
+    /// # Errors
+    /// When the kernel has no memory.
+    pub fn hear(&self, waker: BorrowedFd<'_>) -> Result<(), Errno> {
+        let on = EpollFlags::EPOLLIN | EpollFlags::EPOLLET;
+        self.epoll.add(waker, EpollEvent::new(on, Token::Waker.to_bits()))
     }
 
     /// Rounded up: a timeout of 0.4 ms that became 0 would spin until its time has come.
@@ -286,9 +313,10 @@ impl Sockets for Kernel<'_> {
         self.epoll.modify(listener, &mut EpollEvent::new(on, token.to_bits()))
     }
 
-    fn arrived(&self, socket: &OwnedFd) -> Option<u32> {
-        let bytes = rustix::io::ioctl_fionread(socket).ok()?;
-        Some(u32::try_from(bytes).unwrap_or(u32::MAX))
+    fn arrived(&self, socket: &OwnedFd) -> u32 {
+        // It fails only for what is not a connected socket.
+        let bytes = rustix::io::ioctl_fionread(socket).unwrap_or(0);
+        u32::try_from(bytes).unwrap_or(u32::MAX)
     }
 
     fn shutdown_write(&self, socket: &OwnedFd) -> Result<(), Errno> {
@@ -304,15 +332,16 @@ impl Sockets for Kernel<'_> {
     }
 
     fn wake_others(&self) {
-        self.stop.wake_others(self.worker);
+        if let Wakes::Others(stop, worker) = self.wakes {
+            stop.wake_others(worker);
+        }
     }
 
     fn wake_for_good(&self) {
-        // Level-triggered and never read: whoever waits is woken, one after the other, for ever.
-        let on = EpollFlags::EPOLLIN;
-        let again = &mut EpollEvent::new(on, Token::Waker.to_bits());
-        let _ = self.epoll.modify(self.stop.waker(self.worker), again);
-        self.stop.wake(self.worker);
+        if let Wakes::All(end) = &self.wakes {
+            // It fails only at a count of 2^64 - 2.
+            let _ = end.write(1);
+        }
     }
 }
 
@@ -335,7 +364,7 @@ mod tests {
     #[test]
     fn timeouts_are_rounded_up() {
         let stop = Stop::new(1).unwrap();
-        let kernel = Kernel::new(&stop, 0, 0..1).unwrap();
+        let kernel = Kernel::of_worker(&stop, 0).unwrap();
         assert_eq!(kernel.timeout(None), EpollTimeout::NONE);
         assert_eq!(kernel.timeout(Some(Duration::ZERO)), EpollTimeout::ZERO);
         let soon = kernel.timeout(Some(kernel.now() + Duration::from_micros(100)));

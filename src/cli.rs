@@ -191,3 +191,6 @@ fn build_facts() -> String {
         fact(option_env!("C10K_RUSTC")),
     )
 }
+
+#[cfg(test)]
+mod tests;

@@ -82,20 +82,26 @@ pub const fn admission(config: &Config) -> Admission {
     Admission::new(config.max_connections)
 }
 
+/// The policy's numbers. Four times the unsent limit, and at least 256 KiB, is more than the kernel
+/// takes for a peer that never reads.
+#[must_use]
+pub fn limits(config: &Config) -> Limits {
+    let milliseconds = |time: Option<Duration>| time.map_or(0, |time| time.as_millis() as u64);
+    Limits {
+        window: WINDOW,
+        window_at_first: WINDOW_AT_FIRST,
+        trust_after: (u64::from(config.unsent_limit) * 4).max(256 * 1024),
+        idle_timeout: milliseconds(config.idle_timeout),
+        write_timeout: milliseconds(config.write_timeout),
+        linger: milliseconds(Some(LINGER)),
+    }
+}
+
 impl Worker<'_> {
-    /// The policy's numbers for this worker. Four times the unsent limit, and at least 256 KiB, is
-    /// more than the kernel takes for a peer that never reads.
+    /// The policy's numbers for this worker.
     #[must_use]
     pub fn limits(&self) -> Limits {
-        let milliseconds = |time: Option<Duration>| time.map_or(0, |time| time.as_millis() as u64);
-        Limits {
-            window: WINDOW,
-            window_at_first: WINDOW_AT_FIRST,
-            trust_after: (u64::from(self.config.unsent_limit) * 4).max(256 * 1024),
-            idle_timeout: milliseconds(self.config.idle_timeout),
-            write_timeout: milliseconds(self.config.write_timeout),
-            linger: milliseconds(Some(LINGER)),
-        }
+        limits(self.config)
     }
 
     /// Bytes of stuck peers this worker may hold: its share of `--spill-limit`.

@@ -125,6 +125,7 @@ pub fn run(arguments: &Arguments) -> io::Result<()> {
 
 /// Starts every variant and gives each its slices: one row per round, one column per variant.
 pub fn contest(variants: &[Variant], workload: Workload, plan: Plan) -> io::Result<Vec<Vec<Slice>>> {
+    check_descriptors(variants.len() * workload.connections)?;
     // Servers are started first: what they start on must not be the client's CPU only.
     let servers = variants
         .iter()
@@ -155,6 +156,19 @@ pub fn contest(variants: &[Variant], workload: Workload, plan: Plan) -> io::Resu
     }
     unpin()?;
     Ok(rows)
+}
+
+/// All variants are connected at once, by this process.
+fn check_descriptors(connections: usize) -> io::Result<()> {
+    use nix::sys::resource::{Resource, getrlimit};
+    let (limit, _) = getrlimit(Resource::RLIMIT_NOFILE)?;
+    if connections as u64 + 64 > limit {
+        return Err(io::Error::other(format!(
+            "{connections} connections over all variants are more than this process may open ({limit}); compare \
+             fewer variants at a time, or raise `ulimit -Hn`"
+        )));
+    }
+    Ok(())
 }
 
 fn pin(cpu: usize) -> io::Result<()> {

@@ -15,7 +15,7 @@ use crate::client::Client;
 use crate::compare::Spread;
 use crate::connect::Options;
 use crate::memory::{self, Resident, mebibytes};
-use crate::server::Server;
+use crate::server::{Server, available};
 use crate::stream::Streams;
 use serde_json::Value;
 use std::io;
@@ -94,7 +94,8 @@ pub fn run(arguments: &Arguments) -> io::Result<()> {
     for variant in &variants {
         for receive_buffer in [Some(4096), None] {
             let send_buffer = Some(arguments.send_buffer).filter(|&bytes| bytes > 0);
-            let outcome = measure(variant, arguments, Options { receive_buffer, send_buffer })?;
+            let outcome = measure(variant, arguments, Options { receive_buffer, send_buffer });
+            let Some(outcome) = available(variant, outcome)? else { break };
             print(variant, receive_buffer, &outcome);
         }
     }

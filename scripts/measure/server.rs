@@ -1,6 +1,7 @@
 //! A server under measurement: a child process of the release build. Its standard output is read by
 //! a thread for as long as it lives, so that it never waits for us.
 
+use crate::Variant;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use serde_json::Value;
@@ -53,6 +54,20 @@ pub struct Stopped {
 
 /// How long an answer on standard output may take.
 const ANSWER_MAX: Duration = Duration::from_secs(20);
+/// Its exit code where a backend or a feature is not available.
+const UNAVAILABLE: i32 = 6;
+
+/// What was measured; `None`, said visibly, where a variant is not available here.
+pub fn available<T>(variant: &Variant, result: io::Result<T>) -> io::Result<Option<T>> {
+    match result {
+        Ok(value) => Ok(Some(value)),
+        Err(error) if error.kind() == io::ErrorKind::Unsupported => {
+            println!("{variant:<24} skipped: {error}");
+            Ok(None)
+        }
+        Err(error) => Err(error),
+    }
+}
 
 /// The release build that stands beside this program, or the one that `C10K_BINARY` names.
 pub fn binary() -> io::Result<PathBuf> {
@@ -96,12 +111,19 @@ impl Server {
             ready: Value::Null,
             lines,
         };
-        this.ready = this
-            .next("ready")
-            .map_err(|_| io::Error::other(format!("c10k {} did not get ready", launch.arguments)))?;
+        this.ready = this.next("ready").map_err(|error| this.not_ready(&launch.arguments, &error))?;
         let address = this.ready["listen"][0].as_str().and_then(|address| address.parse().ok());
         this.address = address.ok_or_else(|| io::Error::other("the ready line names no address"))?;
         Ok(this)
+    }
+
+    fn not_ready(&mut self, arguments: &str, error: &io::Error) -> io::Error {
+        // It closes its output a moment before it has ended.
+        std::thread::sleep(Duration::from_millis(100));
+        let code =
+            self.child.as_mut().and_then(|child| child.try_wait().ok()?).and_then(|status| status.code());
+        let kind = if code == Some(UNAVAILABLE) { io::ErrorKind::Unsupported } else { io::ErrorKind::Other };
+        io::Error::new(kind, format!("c10k {arguments} did not get ready: {error}"))
     }
 
     fn next(&self, event: &str) -> io::Result<Value> {

@@ -3,7 +3,7 @@
 
 use crate::Variant;
 use crate::client::Client;
-use crate::server::Server;
+use crate::server::{Server, available};
 use std::io;
 
 /// What may be typed.
@@ -27,12 +27,13 @@ pub fn run(arguments: &Arguments) -> io::Result<()> {
         "{:<24} {:>7} {:>11} {:>6} {:>9} {:>9}  open at each worker",
         "variant", "workers", "connections", "even", "least", "most"
     );
-    for variant in &arguments.variants {
+    'next_variant: for variant in &arguments.variants {
         for &workers in &arguments.workers {
             for &connections in &arguments.connections {
                 let times = if connections < 100 { 5 } else { 1 };
                 for _ in 0..times {
-                    let open = spread(variant, workers, connections)?;
+                    let open = available(variant, spread(variant, workers, connections))?;
+                    let Some(open) = open else { continue 'next_variant };
                     line(variant, connections, &open);
                 }
             }

@@ -20,7 +20,7 @@
 use crate::Variant;
 use crate::connect::Options;
 use crate::memory::mebibytes;
-use crate::server::{Server, Stopped};
+use crate::server::{Server, Stopped, available};
 use crate::sockets::Listing;
 use crate::stream::{End, Flow, Progress, Streams};
 use std::io;
@@ -98,7 +98,8 @@ pub fn run(arguments: &Arguments) -> io::Result<()> {
         for (load, count) in
             [(Load::Idle, arguments.idle), (Load::Held, arguments.loaded), (Load::Flowing, arguments.loaded)]
         {
-            let (progress, arrived, stopped) = measure(variant, load, count, arguments.seconds)?;
+            let outcome = measure(variant, load, count, arguments.seconds);
+            let Some((progress, arrived, stopped)) = available(variant, outcome)? else { break };
             print(variant, load, &progress, &arrived, &stopped);
         }
     }

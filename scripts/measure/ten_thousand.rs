@@ -8,7 +8,7 @@
 use crate::Variant;
 use crate::client::Client;
 use crate::memory::{Resident, mebibytes};
-use crate::server::{Launch, Server, binary};
+use crate::server::{Launch, Server, available, binary};
 use serde_json::Value;
 use std::fs::Permissions;
 use std::io;
@@ -65,7 +65,9 @@ pub fn run(arguments: &Arguments) -> io::Result<()> {
     let prlimit = vec!["prlimit".to_string(), DESCRIPTORS.to_string()];
     for variant in &variants {
         let launch = launch(variant, prlimit.clone(), None);
-        print(variant, "caller", &measure(&launch, arguments.connections)?, arguments.connections);
+        if let Some(outcome) = available(variant, measure(&launch, arguments.connections))? {
+            print(variant, "caller", &outcome, arguments.connections);
+        }
     }
     let copy = match unprivileged() {
         Ok(copy) => copy,
@@ -77,7 +79,9 @@ pub fn run(arguments: &Arguments) -> io::Result<()> {
     let launcher = [prlimit.as_slice(), &setpriv()].concat();
     for variant in &variants {
         let launch = launch(variant, launcher.clone(), Some(copy.program.clone()));
-        print(variant, NOBODY, &measure(&launch, arguments.connections)?, arguments.connections);
+        if let Some(outcome) = available(variant, measure(&launch, arguments.connections))? {
+            print(variant, NOBODY, &outcome, arguments.connections);
+        }
     }
     Ok(())
 }

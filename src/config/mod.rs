@@ -6,8 +6,6 @@
 mod addresses;
 mod check;
 mod settings;
-#[cfg(test)]
-mod tests;
 
 pub use addresses::LISTEN_DEFAULT;
 pub use check::{Checked, resolve};

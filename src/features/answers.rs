@@ -26,11 +26,13 @@ pub enum Capability {
     DirectDescriptors,
     /// A multishot receive that ends after a number of bytes.
     ReceiveLimit,
+    /// No completion for a send that succeeds, and one for a send that comes short.
+    SkipSent,
 }
 
 impl Capability {
     /// All of them, in the order they are asked for.
-    pub const ALL: [Self; 11] = [
+    pub const ALL: [Self; 12] = [
         Self::SingleIssuer,
         Self::SubmitAll,
         Self::DeferTaskrun,
@@ -42,6 +44,7 @@ impl Capability {
         Self::MultishotAccept,
         Self::DirectDescriptors,
         Self::ReceiveLimit,
+        Self::SkipSent,
     ];
     /// What the server by completion cannot do without (Linux 6.0).
     pub const FLOOR: [Self; 3] = [Self::SingleIssuer, Self::BufferRing, Self::MultishotReceive];
@@ -61,6 +64,7 @@ impl Capability {
             Self::MultishotAccept => "multishot accept",
             Self::DirectDescriptors => "direct descriptors",
             Self::ReceiveLimit => "a limit for multishot receive",
+            Self::SkipSent => "leaving out the completion of a send",
         }
     }
 
@@ -68,6 +72,7 @@ impl Capability {
     #[must_use]
     pub const fn since(self) -> &'static str {
         match self {
+            Self::SkipSent => "5.17",
             Self::SubmitAll | Self::RegisteredRingFd => "5.18",
             Self::CoopTaskrun | Self::BufferRing | Self::MultishotAccept | Self::DirectDescriptors => "5.19",
             Self::SingleIssuer | Self::MultishotReceive => "6.0",

@@ -89,6 +89,8 @@ pub struct Uring {
     pub accept: Accept,
     /// See [`Recv`].
     pub recv: Recv,
+    /// Whether a send that succeeds at once has no completion.
+    pub cqe_skip: bool,
     /// See [`Files`].
     pub files: Files,
     /// See [`Taskrun`].

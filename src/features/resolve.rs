@@ -52,6 +52,7 @@ pub fn uring(
     let features = Uring {
         accept: if choice.is("accept", "multishot") { Accept::Multishot } else { Accept::Single },
         recv: if choice.is("recv", "multishot") { Recv::Multishot } else { Recv::Single },
+        cqe_skip: choice.is("cqe-skip", "on"),
         files: if choice.is("files", "direct") { Files::Direct } else { Files::Normal },
         taskrun: match choice.word("taskrun") {
             "defer" => Taskrun::Defer,
@@ -295,6 +296,7 @@ mod tests {
         assert_eq!(sizes("cq=4", 10_000), Ok((4, 4)));
         assert_eq!(sizes("sq=4,cq=4", 10_000), Ok((4, 4)));
         assert_eq!(sizes("sq=32768", 1), Ok((32_768, 32_768)));
+        assert!(sizes("sq=2,cq=1", 1).is_err());
         let problems = sizes("sq=8,cq=4", 1).unwrap_err();
         assert_eq!(problems[0].kind, Kind::Usage);
         assert!(problems[0].text.contains("sq=4,cq=4 or cq=8 would do"), "{}", problems[0].text);

@@ -151,8 +151,8 @@ pub const URING: &[Dimension] = &[
         name: "cqe-skip",
         about: "no completion for a send that succeeds",
         values: &[
+            needing("on", Capability::SkipSent, "only failures and short sends do"),
             built("off", "every send completes"),
-            later(Form::Word("on"), "5.17", "cqe-skip=off", "only failures and short sends do"),
         ],
     },
     Dimension {

@@ -232,7 +232,6 @@ mod tests {
             "bundle=send",
             "bundle=both",
             "send=zc",
-            "cqe-skip=on",
             "taskrun=sqpoll",
             "wait=min:16:50us",
             "poll-first=on",

@@ -21,6 +21,7 @@ pub(super) struct Builder {
     pub(super) receive_multishot: bool,
     pub(super) direct: bool,
     pub(super) receive_limit: bool,
+    pub(super) skip_sent: bool,
     pub(super) buffer_size: u32,
     pub(super) memory: Memory,
     pub(super) listeners: Vec<RawFd>,
@@ -50,6 +51,7 @@ impl Builder {
             receive_multishot: features.recv == Recv::Multishot,
             direct: features.files == Files::Direct,
             receive_limit: features.receive_limit,
+            skip_sent: features.cqe_skip,
             buffer_size: features.buffer_size,
             memory,
             listeners,
@@ -89,9 +91,15 @@ impl Builder {
     fn send(&self, socket: Socket, span: Span, wait: bool) -> Entry {
         assert!(span.offset + u64::from(span.length) <= self.memory.length, "a span outside the memory");
         let start = self.memory.base.as_ptr().wrapping_add(span.offset as usize).cast_const();
-        // The kernel adds MSG_NOSIGNAL itself. MSG_DONTWAIT keeps it from waiting for room.
-        let flags = if wait { 0 } else { libc::MSG_DONTWAIT };
+        // The kernel adds MSG_NOSIGNAL itself. MSG_DONTWAIT keeps it from waiting for room. With
+        // MSG_WAITALL a short send counts as a failure, so that it is not skipped.
+        let (flags, skip) = match (wait, self.skip_sent) {
+            (true, _) => (0, Flags::empty()),
+            (false, false) => (libc::MSG_DONTWAIT, Flags::empty()),
+            (false, true) => (libc::MSG_DONTWAIT | libc::MSG_WAITALL, Flags::SKIP_SUCCESS),
+        };
         with_name!(socket, |name| opcode::Send::new(name, start, span.length).flags(flags).build())
+            .flags(skip)
     }
 
     fn receive(&self, socket: Socket, limit: u32, flags: i32) -> Entry {

@@ -95,7 +95,9 @@ pub enum Operation {
         /// What: lent to the kernel until the completion.
         span: Span,
         /// Whether to wait for room. Without it a full socket answers `EAGAIN`, and a nearly full
-        /// one takes less; the completion comes with the enter that submits the operation.
+        /// one takes less; the kernel is done with it in the enter that submits the operation. Where
+        /// [`Ring::skips_sent`] says so there is no completion then if it took everything: the
+        /// operation is over when [`Ring::answered`] has passed it.
         wait: bool,
     },
     /// End the operation with this token. The result is 0, `ENOENT` or `EALREADY`; the target's own
@@ -199,6 +201,23 @@ pub trait Ring {
 
     /// Whether the kernel obeys the limit of [`Operation::Receive`].
     fn obeys_limit(&self) -> bool;
+
+    /// Whether a send that does not wait has no completion when the kernel took all of it.
+    fn skips_sent(&self) -> bool {
+        false
+    }
+
+    /// How many operations have been pushed.
+    fn pushed(&self) -> u64 {
+        0
+    }
+
+    /// Of how many operations, counted in the order of their pushes, it is known whether they were
+    /// answered at once: the kernel has them, and every completion that it posted with them has been
+    /// returned by [`next_completion`](Self::next_completion).
+    fn answered(&mut self) -> u64 {
+        0
+    }
 
     /// Wakes the other workers: a permit or a descriptor is free.
     fn wake_others(&mut self);

@@ -6,12 +6,13 @@
 
 use super::buffer_ring::BufferRing;
 use super::entry::Builder;
-use super::{Memory, Name, Operation, Pages, Socket};
+use super::{Memory, Name, Operation, Pages, Socket, Span};
 use crate::features::{Answers, Capability};
 use crate::host;
 use io_uring::{IoUring, cqueue, squeue, types};
 use nix::errno::Errno;
 use std::io::{self, Write};
+use std::net::{Ipv4Addr, TcpListener, TcpStream};
 use std::os::fd::{AsRawFd, RawFd};
 use std::os::linux::net::SocketAddrExt;
 use std::os::unix::net::{SocketAddr, UnixListener, UnixStream};
@@ -131,6 +132,7 @@ impl Trial {
             Capability::MultishotAccept => self.accept(false),
             Capability::DirectDescriptors => self.accept(true),
             Capability::ReceiveLimit => self.receive(true),
+            Capability::SkipSent => self.skip_sent(),
             // Flags, answered when the ring was made.
             _ => Ok(()),
         }
@@ -198,6 +200,38 @@ impl Trial {
         Ok(())
     }
 
+    /// Fills a TCP socket of loopback with sends that skip their completion, until one has one, and
+    /// holds what the kernel said against what arrived: the server counts on nothing else.
+    fn skip_sent(&mut self) -> io::Result<()> {
+        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?;
+        let ours = TcpStream::connect(listener.local_addr()?)?;
+        let (mut theirs, _) = listener.accept()?;
+        let pages = Pages::new(u64::from(SENT))?;
+        let builder = Builder { memory: pages.memory(), skip_sent: true, ..builder(Vec::new()) };
+        let socket = Socket(Name::Descriptor(ours.as_raw_fd()));
+        let span = Span { offset: 0, length: SENT };
+        let mut sent = 0;
+        let last = loop {
+            self.push(builder.build(Operation::Send { socket, span, wait: false }))?;
+            self.ring.submit()?;
+            match self.ring.completion().find(|done| done.user_data() == self.number) {
+                Some(completion) => break completion,
+                None => sent += u64::from(SENT),
+            }
+            if sent > SENT_MAX {
+                return Err(io::Error::other("a full socket is not reported"));
+            }
+        };
+        if last.result() > 0 {
+            sent += last.result() as u64;
+        }
+        drop(ours);
+        theirs.set_read_timeout(Some(PATIENCE))?;
+        let arrived = io::copy(&mut theirs, &mut io::sink())?;
+        let told = last.result() < SENT as i32 && arrived == sent;
+        if told { Ok(()) } else { Err(io::Error::other(format!("{sent} bytes told of, {arrived} arrived"))) }
+    }
+
     fn push(&mut self, entry: squeue::Entry) -> io::Result<()> {
         let entry = entry.user_data(self.number);
         // SAFETY: what the entry points to, if anything, is the buffer ring, which is never freed; the
@@ -223,6 +257,10 @@ impl Trial {
 
 /// Enough for every trial: none gives one back.
 const BUFFERS: u16 = 8;
+/// Bytes of one send of the send trial.
+const SENT: u32 = 60_000;
+/// Bytes after which a socket that nobody reads must be full: send and receive buffers are smaller.
+const SENT_MAX: u64 = 1 << 30;
 /// Bytes of one write of the receive trial, and of one buffer.
 const HALF: u32 = 32;
 
@@ -233,8 +271,9 @@ fn builder(listeners: Vec<RawFd>) -> Builder {
         receive_multishot: true,
         direct: false,
         receive_limit: false,
+        skip_sent: false,
         buffer_size: HALF,
-        // Nothing is sent.
+        // Only one trial sends, from memory of its own.
         memory: Memory { base: NonNull::dangling(), length: 0 },
         listeners,
         waker: -1,

@@ -33,6 +33,11 @@ pub struct RealRing<'a> {
     origin: Instant,
     enters: u64,
     overflows: u64,
+    pushed: u64,
+    /// Operations the kernel had taken after the last call, and those of which every completion that
+    /// came with them has been returned since.
+    taken: u64,
+    answered: u64,
 }
 
 impl<'a> RealRing<'a> {
@@ -69,6 +74,9 @@ impl<'a> RealRing<'a> {
             origin: Instant::now(),
             enters: 0,
             overflows: 0,
+            pushed: 0,
+            taken: 0,
+            answered: 0,
         })
     }
 
@@ -76,6 +84,14 @@ impl<'a> RealRing<'a> {
         // SAFETY: every pointer in the entry leads into the memory the ring was set up with, which
         // outlives it, and the caller lends a span until the completion.
         unsafe { self.submissions.push(entry) }.is_ok()
+    }
+
+    #[cold]
+    fn put_after_submitting(&mut self, entry: &Entry) -> bool {
+        // Without GETEVENTS: completion work is left for the loop's own enter. An error shows there
+        // again; here it only means that the entry has to wait.
+        let _ = self.call(0, EnterFlags::empty(), None);
+        self.put(entry)
     }
 
     /// One system call: submits, runs completion work, waits.
@@ -98,7 +114,10 @@ impl<'a> RealRing<'a> {
         self.submissions.sync();
         self.completions.sync();
         if self.submissions.cq_overflow() {
+            // Completions of what it took may wait behind the queue: nothing new is known.
             self.overflows += 1;
+        } else {
+            self.taken = self.pushed - (self.backlog.len() + self.submissions.len()) as u64;
         }
         match result.map_err(|error| Errno::from_raw(error.raw_os_error().unwrap_or(0))) {
             Ok(_) | Err(Errno::ETIME) => Entered::Done,
@@ -128,18 +147,10 @@ impl Ring for RealRing<'_> {
     #[inline]
     fn push(&mut self, operation: Operation, token: Token) {
         let entry = self.builder.build(operation).user_data(token.0);
-        if self.backlog.is_empty() {
-            if self.put(&entry) {
-                return;
-            }
-            // Without GETEVENTS: completion work is left for the loop's own enter. An error shows
-            // there again; here it only means that the entry has to wait.
-            let _ = self.call(0, EnterFlags::empty(), None);
-            if self.put(&entry) {
-                return;
-            }
+        if !(self.backlog.is_empty() && (self.put(&entry) || self.put_after_submitting(&entry))) {
+            self.backlog.push_back(entry);
         }
-        self.backlog.push_back(entry);
+        self.pushed += 1;
     }
 
     fn enter(&mut self, wait_for: u32, until: Option<Duration>) -> Entered {
@@ -162,6 +173,8 @@ impl Ring for RealRing<'_> {
     #[inline]
     fn next_completion(&mut self) -> Option<Completion> {
         let Some(entry) = self.completions.next() else {
+            // Everything that had come by the last call has been returned.
+            self.answered = self.taken;
             // Shows the kernel that the entries are free; what arrives now is for the next turn.
             self.completions.sync();
             return None;
@@ -215,6 +228,20 @@ impl Ring for RealRing<'_> {
 
     fn obeys_limit(&self) -> bool {
         self.builder.receive_limit || !self.builder.receive_multishot
+    }
+
+    fn skips_sent(&self) -> bool {
+        self.builder.skip_sent
+    }
+
+    #[inline]
+    fn pushed(&self) -> u64 {
+        self.pushed
+    }
+
+    #[inline]
+    fn answered(&mut self) -> u64 {
+        self.answered
     }
 
     fn wake_others(&mut self) {

@@ -108,15 +108,18 @@ struct Server<'a> {
 }
 
 /// The one match on the backend. Takes the listeners that all workers share, where they do.
-fn backend(config: &Config, _shared: Vec<TcpListener>) -> Result<Server<'_>, Failure> {
+fn backend(config: &Config, shared: Vec<TcpListener>) -> Result<Server<'_>, Failure> {
     Ok(match (config.backend, config.epoll.threads) {
         (Backend::Uring, _) => Server { body: Box::new(uring::run), own_counters: uring::COUNTERS },
         (Backend::Epoll, Threads::PerCore) => {
             Server { body: Box::new(epoll_baseline::run), own_counters: epoll_baseline::COUNTERS }
         }
         (Backend::Epoll, Threads::Shared) => {
-            let text = "--epoll: threads=shared is not built yet; threads=per-core would do";
-            return Err(Failure::Unavailable(text.into()));
+            let server = epoll_baseline::Shared::new(config, shared)?;
+            Server {
+                body: Box::new(move |worker| server.run(worker)),
+                own_counters: epoll_baseline::COUNTERS,
+            }
         }
     })
 }

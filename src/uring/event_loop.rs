@@ -3,17 +3,19 @@
 //!
 //! It needs a [`Ring`] and nothing else: no system call, clock or pointer stands here, and no
 //! feature is named. Whether a receive or an accept is multishot, for example, shows only in
-//! [`Completion::more`]. Accepting is in `accepting`, the end in `ending`.
+//! [`Completion::more`]. Accepting is in `accepting`, sending in `sending`, the end in `ending`.
 
 use super::accepting::Accepting;
 use super::buffers::{Buffers, Lease, LeaseQueue};
 use super::ending::Stopping;
+use super::sending::{SILENCE_MAX, Silent};
 use super::token::{self, Kind};
 use crate::conn::machine::CloseReason;
 use crate::conn::{ConnId, Deadlines, Limits, Machine, Queue, Step, Table, Tick};
 use crate::ring::{Completion, Entered, Operation, Ring, Socket};
 use crate::worker::{Ending, Failure, Worker};
 use nix::errno::Errno;
+use std::collections::VecDeque;
 use std::time::Duration;
 
 /// What only this backend counts. The order is that of [`Own`].
@@ -88,10 +90,14 @@ pub(super) struct Connection {
     pub(super) in_flight: u8,
     pub(super) receiving: Receiving,
     pub(super) sending: Sending,
+    /// The number of the send in flight among all operations pushed; see `Silent`.
+    pub(super) send_number: u64,
     /// True from the moment our FIN is asked for.
     pub(super) finishing: bool,
     /// True from the moment its operations are cancelled in order to close it.
     pub(super) ending: bool,
+    /// True while it is among those to be looked at after the batch.
+    pub(super) touched: bool,
     /// True while it is ending and a send from the spill area is still in flight.
     pub(super) chunk_awaited: bool,
 }
@@ -106,8 +112,10 @@ impl Connection {
             in_flight: 0,
             receiving: Receiving::Idle,
             sending: Sending::Idle,
+            send_number: 0,
             finishing: false,
             ending: false,
+            touched: false,
             chunk_awaited: false,
         }
     }
@@ -128,6 +136,10 @@ pub struct EventLoop<'w, R> {
     pub(super) stuck: Queue,
     /// Who is stuck with bytes in pool buffers, because the spill area was full.
     pub(super) unspilled: Queue,
+    /// Who is to be looked at after the batch.
+    touched: Vec<ConnId>,
+    /// Sends not yet known to be over, in the order of their numbers.
+    pub(super) silent: VecDeque<Silent>,
     pub(super) accepting: Accepting,
     pub(super) stopping: Stopping,
     /// How many are ending while a send from the spill area is still in flight.
@@ -156,6 +168,9 @@ impl<'w, R: Ring> EventLoop<'w, R> {
             starved: Queue::new(capacity),
             stuck: Queue::new(capacity),
             unspilled: Queue::new(capacity),
+            touched: Vec::with_capacity(capacity as usize),
+            // One at most for each connection, and one that failed and was not yet passed.
+            silent: VecDeque::with_capacity(2 * capacity as usize),
             accepting: Accepting::new(listeners),
             stopping: Stopping::No,
             chunks_awaited: 0,
@@ -195,6 +210,8 @@ impl<'w, R: Ring> EventLoop<'w, R> {
         let entered = self.enter()?;
         self.now = self.ring.now().as_millis() as Tick;
         let completions = self.dispatch_all();
+        self.settle_silent();
+        self.advance_touched();
         self.spill_the_waiting();
         // Before anything is armed: a full submission queue is submitted in the middle of a batch.
         self.ring.publish();
@@ -212,6 +229,7 @@ impl<'w, R: Ring> EventLoop<'w, R> {
     fn enter(&mut self) -> Result<bool, Failure> {
         let until = self.wake_at();
         let busy = self.somebody_can_be_rearmed()
+            || (!self.silent.is_empty() && !self.starved.is_empty())
             || self.stopping.has_more_to_visit()
             || until.is_some_and(|until| until <= self.now);
         let entered = self.ring.enter(u32::from(!busy), until.map(Duration::from_millis));
@@ -239,7 +257,8 @@ impl<'w, R: Ring> EventLoop<'w, R> {
 
     /// When to wake even if nothing happens.
     fn wake_at(&self) -> Option<Tick> {
-        let times = [self.deadlines.next(), self.accepting.retry_at(), self.stopping.deadline()];
+        let silence = (!self.silent.is_empty()).then_some(self.now + SILENCE_MAX);
+        let times = [self.deadlines.next(), self.accepting.retry_at(), self.stopping.deadline(), silence];
         times.into_iter().flatten().min()
     }
 
@@ -305,7 +324,7 @@ impl<'w, R: Ring> EventLoop<'w, R> {
         if !done.more {
             self.begin_drain(id);
         }
-        self.advance(id);
+        self.touch(id);
     }
 
     /// Queues `bytes` for the echo; gives the lease back when nobody is owed them.
@@ -349,121 +368,31 @@ impl<'w, R: Ring> EventLoop<'w, R> {
         }
     }
 
-    fn on_sent(&mut self, id: ConnId, done: Completion) {
-        let Some(connection) = self.connections.get_mut(id) else { return self.on_stale(done) };
-        connection.in_flight -= 1;
-        self.in_flight -= 1;
-        connection.sending = Sending::Idle;
-        match done.outcome() {
-            Ok(bytes) => self.on_taken(id, bytes),
-            Err(Errno::EAGAIN) => self.on_blocked(id),
-            Err(Errno::EINTR | Errno::ECANCELED) => {}
-            Err(
-                Errno::EPIPE
-                | Errno::ECONNRESET
-                | Errno::ETIMEDOUT
-                | Errno::ENOTCONN
-                | Errno::EHOSTUNREACH
-                | Errno::ENETUNREACH
-                | Errno::ECONNABORTED,
-            ) => connection.machine.close(CloseReason::PeerReset),
-            Err(_) => connection.machine.close(CloseReason::Failed),
-        }
-        self.advance(id);
-    }
-
-    /// The kernel took `bytes` of what it was offered.
-    fn on_taken(&mut self, id: ConnId, bytes: u32) {
-        let connection = self.connections.get_mut(id).expect("the caller looked it up");
-        let counters = self.worker.counters;
-        counters.sends.add(1);
-        counters.bytes_sent.add(u64::from(bytes));
-        let was_stuck = connection.machine.is_stuck();
-        connection.machine.sent(bytes, self.now, &self.limits);
-        let short = bytes < connection.offered;
-        self.buffers.advance(&mut connection.queue, bytes, &mut self.ring);
-        if was_stuck && !connection.ending {
-            // It made progress: it is no longer among those who have been stuck longest.
-            self.stuck.remove(id.slot);
-            if connection.machine.is_stuck() {
-                self.stuck.push_back(id.slot);
-            } else {
-                self.unspilled.remove(id.slot);
-                // Where the idle timeout is the shorter one, its deadline is earlier than the last.
-                if let Some(deadline) = connection.machine.deadline(&self.limits) {
-                    self.deadlines.schedule(id.slot, deadline);
-                }
-            }
-        }
-        if short {
-            counters.short_sends.add(1);
-            self.on_blocked(id);
-        }
-    }
-
-    /// The kernel took less than it was offered. What is owed leaves the shared buffers at once, so
-    /// that a peer that does not read takes nothing from those who do.
-    fn on_blocked(&mut self, id: ConnId) {
-        let connection = self.connections.get_mut(id).expect("the caller looked it up");
-        if connection.ending {
-            return;
-        }
-        if connection.machine.blocked(self.now) {
-            self.stuck.push_back(id.slot);
-            if let Some(deadline) = connection.machine.deadline(&self.limits) {
-                self.deadlines.schedule(id.slot, deadline);
-            }
-        }
-        self.spill(id);
-    }
-
-    /// Moves what a stuck connection holds in pool buffers to the spill area, or lets it wait for room.
-    pub(super) fn spill(&mut self, id: ConnId) {
-        let connection = self.connections.get_mut(id).expect("the caller looked it up");
-        let before = self.buffers.spilled();
-        let complete = self.buffers.spill(&mut connection.queue, &mut self.ring);
-        self.count(Own::BytesSpilled, self.buffers.spilled() - before);
-        if !complete && !self.unspilled.contains(id.slot) {
-            self.unspilled.push_back(id.slot);
-            self.count(Own::WaitsForSpill, 1);
-        }
-    }
-
-    /// Gives room in the spill area to those who wait for it, in order; closes the longest stuck
-    /// when there is none.
-    fn spill_the_waiting(&mut self) {
-        while let Some(slot) = self.unspilled.front() {
-            let id = self.connections.id_at(slot).expect("who waits for spill is in the table");
-            let connection = self.connections.get_mut(id).expect("just looked up");
-            if !self.buffers.spill(&mut connection.queue, &mut self.ring) {
-                self.close_longest_stuck();
-                // Its chunks come back when the kernel has answered its send.
-                if self.unspilled.front() == Some(slot) {
-                    break;
-                }
-            } else {
-                self.unspilled.remove(slot);
-                self.advance(id);
-            }
-        }
-    }
-
-    fn close_longest_stuck(&mut self) {
-        if self.chunks_awaited > 0 {
-            return; // One is ending already: its chunks are on their way back.
-        }
-        let Some(slot) = self.stuck.front() else { return };
-        let id = self.connections.id_at(slot).expect("who is stuck is in the table");
-        let connection = self.connections.get_mut(id).expect("just looked up");
-        connection.machine.close(CloseReason::SpillFull);
-        self.advance(id);
-    }
-
     fn on_cancelled(&mut self, id: ConnId, done: Completion) {
         let Some(connection) = self.connections.get_mut(id) else { return self.on_stale(done) };
         connection.in_flight -= 1;
         self.in_flight -= 1;
         self.advance(id);
+    }
+
+    /// Has the connection looked at when the batch has been taken.
+    pub(super) fn touch(&mut self, id: ConnId) {
+        let connection = self.connections.get_mut(id).expect("the caller looked it up");
+        if !connection.touched {
+            connection.touched = true;
+            self.touched.push(id);
+        }
+    }
+
+    /// Looks at the connections of the batch, the last received first: its socket is still in the
+    /// fastest cache. In the order of arrival each would just have been pushed out by the others.
+    fn advance_touched(&mut self) {
+        while let Some(id) = self.touched.pop() {
+            if let Some(connection) = self.connections.get_mut(id) {
+                connection.touched = false;
+                self.advance(id);
+            }
+        }
     }
 
     /// Does whatever the state of the connection asks for now. Called after every change.
@@ -476,24 +405,6 @@ impl<'w, R: Ring> EventLoop<'w, R> {
         }
         self.send_next(id);
         self.receive_more(id);
-    }
-
-    fn send_next(&mut self, id: ConnId) {
-        let connection = self.connections.get_mut(id).expect("the caller looked it up");
-        if connection.sending != Sending::Idle {
-            return;
-        }
-        let Some((span, spilled)) = self.buffers.front(&connection.queue) else { return };
-        let wait = connection.machine.is_stuck();
-        if wait && !spilled {
-            return; // It waits for room in the spill area, not for the kernel with a shared buffer.
-        }
-        connection.offered = span.length;
-        connection.sending = if wait { Sending::Waiting } else { Sending::Now };
-        connection.in_flight += 1;
-        self.in_flight += 1;
-        let operation = Operation::Send { socket: connection.socket, span, wait };
-        self.ring.push(operation, token::of(Kind::Send, id));
     }
 
     fn receive_more(&mut self, id: ConnId) {

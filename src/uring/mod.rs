@@ -10,6 +10,7 @@ pub mod buffers;
 mod ending;
 pub mod event_loop;
 mod run;
+mod sending;
 #[cfg(test)]
 mod simulation;
 pub mod token;

@@ -261,6 +261,7 @@ impl Case {
         }
         // Each worker has its own listener and takes what is hashed to it: one canary for most of them.
         for _ in 0..4 {
+            self.settle();
             canary(self.server());
         }
         self.settle();

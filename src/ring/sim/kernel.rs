@@ -1,8 +1,9 @@
 //! The fake kernel's state, its two queues, its clock, and what an enter does. What becomes of the
 //! single operations is in [`super::operations`].
 
-use super::super::{Completion, Entered, Name, Operation, Span, Token};
+use super::super::{Entered, Name, Operation, Span, Token};
 use super::buffers::{Buffers, Owner};
+use super::completions::Posted;
 use super::network::{Ending, Listener, Network, Numbers};
 use super::odds::{Odds, happens};
 use super::outcome::{Coverage, Outcome};
@@ -37,14 +38,6 @@ pub(super) struct InFlight {
     pub(super) at_once: bool,
 }
 
-/// A completion on its way, with what the kernel remembers of its operation.
-#[derive(Clone, Copy, Debug)]
-struct Posted {
-    completion: Completion,
-    operation: Operation,
-    connection: Option<usize>,
-}
-
 /// Something that happens from outside, at a time or when nothing else does.
 pub(super) struct Planned {
     pub(super) at: Option<u64>,
@@ -66,10 +59,16 @@ pub(super) struct Kernel {
     pub(super) facts: Facts,
     pub(super) planned: Vec<Planned>,
     /// What is being sent, from the push to the taking of the last completion.
-    sending: Vec<(usize, Span)>,
+    pub(super) sending: Vec<(usize, Span)>,
     submission: VecDeque<(Operation, Token)>,
-    completions: VecDeque<Posted>,
-    overflow: VecDeque<Posted>,
+    pub(super) completions: VecDeque<Posted>,
+    /// Operations pushed, taken from the submission queue, and known to be answered at once or not.
+    pub(super) pushed: u64,
+    pub(super) taken: u64,
+    pub(super) answered: u64,
+    /// What was answered and the caller is not told of, until it asks.
+    pub(super) skipped: Vec<Posted>,
+    pub(super) overflow: VecDeque<Posted>,
     next_id: u64,
     pub(super) wakes: u64,
     ever_woken: bool,
@@ -81,7 +80,7 @@ pub(super) struct Kernel {
     /// Somebody has no buffer and waits for one.
     pub(super) somebody_waits: bool,
     /// Operations pushed whose last completion was not taken.
-    outstanding: u64,
+    pub(super) outstanding: u64,
     /// When the server was told to stop.
     pub(super) stopped_at: Option<u64>,
     pub(super) cut: bool,
@@ -117,6 +116,10 @@ impl Kernel {
             sending: Vec::new(),
             submission: VecDeque::new(),
             completions: VecDeque::new(),
+            pushed: 0,
+            taken: 0,
+            answered: 0,
+            skipped: Vec::new(),
             overflow: VecDeque::new(),
             next_id: 0,
             wakes: 0,
@@ -169,6 +172,7 @@ impl Kernel {
             }
         }
         self.submission.push_back((operation, token));
+        self.pushed += 1;
     }
 
     pub(super) fn provide(&mut self, buffer: u16) {
@@ -252,7 +256,12 @@ impl Kernel {
             Operation::Receive { socket, .. } => self.network.find(socket.0),
             _ => None,
         };
-        if let Some(number) = flying.or_else(queued) {
+        // Its last completion may have been posted, and wait for the caller to take it.
+        let posted = || {
+            let mut posted = self.completions.iter().chain(&self.overflow);
+            posted.find(|posted| posted.completion.token == target)?.connection
+        };
+        if let Some(number) = flying.or_else(queued).or_else(posted) {
             self.network.connections[number].receive_cancelled = true;
         }
     }
@@ -415,6 +424,7 @@ impl Kernel {
     fn submit(&mut self, count: usize) {
         for _ in 0..count {
             let Some((operation, token)) = self.submission.pop_front() else { return };
+            self.taken += 1;
             let connection = match operation {
                 Operation::Receive { socket, .. }
                 | Operation::ReceiveNow { socket, .. }
@@ -490,98 +500,6 @@ impl Kernel {
 
     pub(super) fn position(&self, id: u64) -> Option<usize> {
         self.flying.iter().position(|op| op.id == id)
-    }
-
-    /// Whether a completion would not fit into the queue.
-    pub(super) fn queue_is_full(&self) -> bool {
-        self.completions.len() >= self.setup.cq || !self.overflow.is_empty()
-    }
-
-    /// Posts a completion of `op`. Where there is no place, one with `more` must not come: an
-    /// operation without a place for its result ends with it. Says whether the operation goes on.
-    pub(super) fn post(&mut self, id: u64, result: i32, more: bool, buffer: Option<u16>) -> bool {
-        let Some(index) = self.position(id) else { return false };
-        let op = self.flying[index];
-        let full = self.queue_is_full();
-        let more = more && !full;
-        let completion = Completion { token: op.token, result, more, buffer };
-        let posted = Posted { completion, operation: op.operation, connection: op.connection };
-        if full {
-            self.coverage.note(Outcome::QueueOverflowed);
-            self.facts.overflows += 1;
-            self.overflow.push_back(posted);
-        } else {
-            self.completions.push_back(posted);
-        }
-        if !more {
-            self.flying.swap_remove(index);
-        }
-        more
-    }
-
-    fn flush(&mut self) {
-        while self.completions.len() < self.setup.cq {
-            let Some(posted) = self.overflow.pop_front() else { return };
-            self.coverage.note(Outcome::QueueFlushed);
-            self.completions.push_back(posted);
-        }
-    }
-
-    /// The caller takes a completion: what it carries is the caller's from here on.
-    pub(super) fn take(&mut self) -> Option<Completion> {
-        self.call();
-        let Posted { completion, operation, connection } = self.completions.pop_front()?;
-        if let Some(buffer) = completion.buffer {
-            self.buffers.taken(buffer);
-        }
-        self.outstanding -= u64::from(!completion.more);
-        self.trace(|| format!("take {completion:x?} for connection {connection:?}"));
-        let Some(number) = connection else {
-            if matches!(operation, Operation::Accept { .. }) && completion.result >= 0 {
-                self.facts.accepted += 1;
-            }
-            return Some(completion);
-        };
-        let connection = &mut self.network.connections[number];
-        connection.in_flight -= u32::from(!completion.more);
-        let outcome = completion.outcome();
-        let failed = outcome.is_err_and(|errno| {
-            !matches!(errno, Errno::EAGAIN | Errno::ENOBUFS | Errno::ECANCELED | Errno::EINTR)
-        });
-        match operation {
-            Operation::Receive { .. } | Operation::ReceiveNow { .. } => {
-                connection.receiving -= u32::from(!completion.more);
-                connection.ever_received = true;
-                connection.error_taken |= failed;
-                match outcome {
-                    Ok(0) => connection.end_taken = true,
-                    Ok(bytes) => {
-                        if !connection.receive_cancelled {
-                            connection.active_at = self.now;
-                        }
-                        connection.read_taken += u64::from(bytes);
-                        self.facts.received += u64::from(bytes);
-                    }
-                    Err(_) => {}
-                }
-            }
-            Operation::Send { span, .. } => {
-                connection.sending -= 1;
-                connection.full = outcome == Err(Errno::EAGAIN);
-                connection.was_blocked |=
-                    outcome == Err(Errno::EAGAIN) || outcome.is_ok_and(|bytes| bytes < span.length);
-                self.sending.retain(|&(sender, _)| sender != number);
-                connection.error_taken |= failed;
-                if let Ok(bytes @ 1..) = outcome {
-                    connection.progress_at = self.now;
-                    connection.echoed_taken += u64::from(bytes);
-                    self.facts.sent += u64::from(bytes);
-                }
-            }
-            Operation::Shutdown { .. } => connection.error_taken |= failed,
-            _ => {}
-        }
-        Some(completion)
     }
 
     /// Whether the accept of this listener is with the kernel, or its last completion untaken.

@@ -9,6 +9,7 @@
 //! survives. It knows nothing of connections as the loop sees them: it judges from outside.
 
 mod buffers;
+mod completions;
 mod kernel;
 mod network;
 mod odds;
@@ -50,6 +51,8 @@ pub struct Setup {
     pub receive_multishot: bool,
     /// Whether the limit of a multishot receive is obeyed.
     pub obeys_limit: bool,
+    /// Whether a send that does not wait has no completion when all of it is taken.
+    pub skips_sent: bool,
     /// Whether the bytes that have arrived can be asked for.
     pub arrived_known: bool,
     /// Whether a receive wants a buffer when it is armed, not only when bytes come.
@@ -275,6 +278,18 @@ impl Ring for Sim {
     fn obeys_limit(&self) -> bool {
         let kernel = self.kernel.borrow();
         kernel.setup.obeys_limit || !kernel.setup.receive_multishot
+    }
+
+    fn skips_sent(&self) -> bool {
+        self.kernel.borrow().setup.skips_sent
+    }
+
+    fn pushed(&self) -> u64 {
+        self.kernel.borrow().pushed
+    }
+
+    fn answered(&mut self) -> u64 {
+        self.kernel.borrow_mut().answered()
     }
 
     fn wake_others(&mut self) {}

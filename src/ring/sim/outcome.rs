@@ -67,6 +67,7 @@ outcomes! {
     ReceiveNowReset = "receive now: ECONNRESET",
 
     SendWhole = "send: whole",
+    SendSkipped = "send: all of it, and no completion",
     SendShort = "send: short, without waiting",
     SendShortWaiting = "send: short, though it might wait",
     SendWaited = "send: after waiting for room",

@@ -1,9 +1,10 @@
 //! What is typed wrong gets a sentence with flag, value and remedy; what is typed right runs; nothing
 //! that can be typed panics.
 
-use super::*;
-use crate::cli::{self, Asked};
-use crate::features::{Capability, Kind, Problem, Taskrun, Threads, Trigger};
+use super::Asked;
+use crate::config::{Backend, Checked, Config, Facts, Format, Typed, resolve};
+use crate::features::{Answers, Capability, Kind, Problem, Taskrun, Threads, Trigger};
+use std::time::Duration;
 
 /// A host with two CPUs, 20,000 descriptors, 4 GiB, no limit of locked memory, and every feature.
 fn facts() -> Facts {
@@ -21,7 +22,7 @@ fn facts() -> Facts {
 
 fn typed(arguments: &str) -> Typed {
     let words = std::iter::once("c10k").chain(arguments.split_whitespace());
-    match cli::parse(words.map(Into::into)) {
+    match super::parse(words.map(Into::into)) {
         Ok(Asked::Serve(typed)) => *typed,
         other => panic!("{arguments}: {other:?}"),
     }
@@ -271,7 +272,7 @@ fn no_command_line_makes_the_parser_panic() {
     for round in 0..100_000 {
         let words = (0..random.usize(..8)).map(|_| random_word(&mut random, &flags, &values));
         let words: Vec<_> = std::iter::once("c10k".into()).chain(words).collect();
-        if let Ok(Asked::Serve(typed)) = cli::parse(words) {
+        if let Ok(Asked::Serve(typed)) = super::parse(words) {
             accepted += usize::from(resolve(&typed, &facts[round % facts.len()]).is_ok());
         }
     }

@@ -1,0 +1,67 @@
+//! What a loop runs with: the numbers, all decided. Both ways to use threads read it.
+
+use super::connection::Connection;
+use crate::config::Config;
+use crate::conn::{Limits, Table};
+use crate::features::{Read, Trigger};
+use crate::worker::Laid;
+use std::os::fd::OwnedFd;
+use std::time::Duration;
+
+/// The numbers of a loop.
+#[derive(Clone, Debug)]
+pub(super) struct Setting {
+    /// How the kernel reports.
+    pub(super) trigger: Trigger,
+    /// How much is read per event.
+    pub(super) read: Read,
+    /// Bytes of the scratch buffer of a thread.
+    pub(super) buffer_size: u32,
+    /// Connections the table holds.
+    pub(super) max_connections: u32,
+    /// The policy of a connection.
+    pub(super) limits: Limits,
+    /// Bytes of stuck peers that are held at most.
+    pub(super) spill_limit: u64,
+    /// How long a stop may take.
+    pub(super) drain_timeout: Duration,
+    /// Connections taken at most when the server stops: no queue was longer when it began.
+    pub(super) backlog: u32,
+}
+
+impl Setting {
+    pub(super) fn of(config: &Config, limits: Limits, spill_limit: u64) -> Self {
+        Self {
+            trigger: config.epoll.trigger,
+            read: config.epoll.read,
+            buffer_size: config.epoll.buffer_size,
+            max_connections: config.max_connections,
+            limits,
+            spill_limit,
+            drain_timeout: config.drain_timeout,
+            backlog: config.backlog,
+        }
+    }
+
+    /// What a loop that has a table of its own lays out.
+    pub(super) fn laid(&self, worker: usize, events: usize) -> Laid {
+        let slots = u64::from(self.max_connections);
+        Laid {
+            worker,
+            memory: vec![
+                ("connections", Table::<Connection<OwnedFd>>::bytes(self.max_connections)),
+                // Two queues of 8 bytes a slot and a wheel of 16.
+                ("queues", slots * (2 * 8 + 16)),
+                ("buffers", self.buffers(events)),
+                ("spill", self.spill_limit),
+            ],
+            sizes: vec![("events", events as u64)],
+            notes: Vec::new(),
+        }
+    }
+
+    /// The scratch buffer and the batch of events of a thread, bytes.
+    pub(super) fn buffers(&self, events: usize) -> u64 {
+        u64::from(self.buffer_size) + (events * size_of::<nix::sys::epoll::EpollEvent>()) as u64
+    }
+}

@@ -1,0 +1,229 @@
+//! The stop, where all threads share the connections. Whoever hears of it first begins it and empties
+//! the listeners' queues; all who are awake visit connections, some slots at a time.
+
+use super::super::accepting::Answer;
+use super::super::sockets::Sockets;
+use super::entrance::Entrance;
+use super::{NEVER, Thread, lock};
+use crate::conn::machine::Refusal;
+use crate::conn::{CloseReason, Tick};
+use crate::stop::Phase;
+use crate::worker::Ending;
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, AtomicUsize, Ordering::SeqCst};
+
+/// Slots visited per turn, so that new events are not kept waiting.
+const VISITS_PER_TURN: u32 = 256;
+
+/// How far the stop has come.
+pub(super) struct Stopping {
+    /// Set under the entrance's lock: whoever accepts afterwards knows of the stop.
+    begun: AtomicBool,
+    /// The thread that began it.
+    doorman: AtomicUsize,
+    /// When what is left is cut.
+    pub(super) deadline: AtomicU64,
+    /// The next slot to visit, the slot to end before, and how many have been visited.
+    cursor: AtomicU32,
+    end: AtomicU32,
+    visited: AtomicU32,
+    /// Connections that may still be taken from the queues.
+    accepts: AtomicU32,
+    listeners_closed: AtomicBool,
+    /// True from the moment one thread closes everything.
+    cutting: AtomicBool,
+    drained: AtomicBool,
+    cut: AtomicBool,
+}
+
+impl Stopping {
+    pub(super) fn new() -> Self {
+        Self {
+            begun: AtomicBool::new(false),
+            doorman: AtomicUsize::new(usize::MAX),
+            deadline: AtomicU64::new(NEVER),
+            cursor: AtomicU32::new(0),
+            end: AtomicU32::new(0),
+            visited: AtomicU32::new(0),
+            accepts: AtomicU32::new(0),
+            listeners_closed: AtomicBool::new(false),
+            cutting: AtomicBool::new(false),
+            drained: AtomicBool::new(false),
+            cut: AtomicBool::new(false),
+        }
+    }
+
+    pub(super) fn has_begun(&self) -> bool {
+        self.begun.load(SeqCst)
+    }
+
+    /// How it ended, if it has.
+    fn ending(&self) -> Option<Ending> {
+        if self.cut.load(SeqCst) {
+            return Some(Ending::Cut);
+        }
+        self.drained.load(SeqCst).then_some(Ending::Drained)
+    }
+
+    fn all_visited(&self) -> bool {
+        self.visited.load(SeqCst) == self.end.load(SeqCst)
+    }
+}
+
+impl<S: Sockets> Thread<'_, S> {
+    /// Whether the stop has work for this thread that no event announces.
+    pub(super) fn has_to_stop_more(&self) -> bool {
+        let stopping = &self.state.stopping;
+        if !stopping.has_begun() || stopping.cutting.load(SeqCst) {
+            return false;
+        }
+        let is_doorman = stopping.doorman.load(SeqCst) == self.index;
+        stopping.cursor.load(SeqCst) < stopping.end.load(SeqCst)
+            || (is_doorman && !stopping.listeners_closed.load(SeqCst))
+    }
+
+    /// Stops as far as it was told to. `Some` when it is over.
+    pub(super) fn obey_stop(&mut self) -> Option<Ending> {
+        match self.stop.phase() {
+            Phase::Running => None,
+            Phase::Draining => self.drain(),
+            Phase::Cut => self.cut(),
+        }
+    }
+
+    /// One turn of the stop: visit some, take who is queued, look whether all are gone.
+    fn drain(&mut self) -> Option<Ending> {
+        self.begin();
+        let stopping = &self.state.stopping;
+        self.visit_some();
+        if stopping.doorman.load(SeqCst) == self.index && !stopping.listeners_closed.load(SeqCst) {
+            self.empty_queues();
+        }
+        // Whoever did the last of the three sees the other two.
+        let done = stopping.all_visited()
+            && stopping.listeners_closed.load(SeqCst)
+            && self.state.live.load(SeqCst) == 0;
+        if done && !stopping.cutting.load(SeqCst) && !stopping.drained.swap(true, SeqCst) {
+            self.tools.call().wake_for_good();
+        }
+        if stopping.ending().is_none() && self.tools.now >= stopping.deadline.load(SeqCst) {
+            return self.cut();
+        }
+        stopping.ending()
+    }
+
+    fn begin(&mut self) {
+        let state = self.state;
+        let stopping = &state.stopping;
+        if stopping.has_begun() {
+            return;
+        }
+        let _entrance = lock(&state.entrance);
+        if stopping.has_begun() {
+            return;
+        }
+        let timeout = state.setting.drain_timeout.as_millis() as Tick;
+        stopping.deadline.store(self.tools.now + timeout, SeqCst);
+        stopping.end.store(state.high_water.load(SeqCst), SeqCst);
+        stopping.accepts.store(state.setting.backlog, SeqCst);
+        stopping.doorman.store(self.index, SeqCst);
+        stopping.begun.store(true, SeqCst);
+    }
+
+    /// Tells the next connections of the stop.
+    fn visit_some(&mut self) {
+        let stopping = &self.state.stopping;
+        let end = stopping.end.load(SeqCst);
+        let advance = |cursor| (cursor < end).then(|| end.min(cursor + VISITS_PER_TURN));
+        let Ok(first) = stopping.cursor.fetch_update(SeqCst, SeqCst, advance) else { return };
+        let slots = first..end.min(first + VISITS_PER_TURN);
+        let count = slots.len() as u32;
+        slots.for_each(|slot| self.visit(slot));
+        stopping.visited.fetch_add(count, SeqCst);
+    }
+
+    /// Its watch is armed again, whether its event is in somebody's hands or not: an event too many
+    /// does no harm, one too few would.
+    fn visit(&mut self, slot: u32) {
+        let mut taken = self.take(slot);
+        if let Some(connection) = &mut taken.connection {
+            let served = connection.on_stop(&mut self.tools);
+            self.settle(slot, taken, &served);
+        }
+    }
+
+    /// Takes who is queued, so that no finished handshake is reset, then closes the listeners.
+    fn empty_queues(&mut self) {
+        let state = self.state;
+        let entrance = &mut *lock(&state.entrance);
+        let visited = state.stopping.all_visited();
+        for index in 0..entrance.listeners.len() {
+            if entrance.listeners[index].is_some() && self.empty_queue(entrance, index, visited) {
+                let listener = entrance.listeners[index].take().expect("just seen");
+                self.tools.call().close_listener(listener);
+            }
+        }
+        let closed = entrance.listeners.iter().all(Option::is_none);
+        state.stopping.listeners_closed.store(closed, SeqCst);
+    }
+
+    /// True when the listener may be closed: nobody is queued any more, or, when all are `visited`,
+    /// nothing that they lack will come free.
+    fn empty_queue(&mut self, entrance: &Entrance<S::Listener>, index: usize, visited: bool) -> bool {
+        for _ in 0..VISITS_PER_TURN {
+            let accepts = &self.state.stopping.accepts;
+            if accepts.fetch_update(SeqCst, SeqCst, |left| left.checked_sub(1)).is_err() {
+                return true;
+            }
+            let permit = self.admission.try_enter();
+            if !permit && !visited {
+                return false;
+            }
+            match self.accept(entrance, index) {
+                Ok(socket) if permit => {
+                    if let Some(slot) = self.admit(socket) {
+                        self.visit(slot);
+                    }
+                }
+                Ok(socket) => {
+                    self.tools.call().close(socket);
+                    self.tools.counters.refused.at(Refusal::Stopping as usize).add(1);
+                }
+                Err(answer) => {
+                    if permit {
+                        let _ = self.admission.leave();
+                    }
+                    match answer {
+                        Answer::Nobody => return true,
+                        Answer::Next(_) => {}
+                        Answer::Starved(_) => return visited,
+                    }
+                }
+            }
+        }
+        false
+    }
+
+    /// Closes everything at once. One thread does it; the others hear of its end.
+    fn cut(&mut self) -> Option<Ending> {
+        let state = self.state;
+        if state.stopping.cutting.swap(true, SeqCst) {
+            return state.stopping.ending();
+        }
+        let mut entrance = lock(&state.entrance);
+        state.stopping.begun.store(true, SeqCst);
+        state.stopping.deadline.store(NEVER, SeqCst);
+        for listener in entrance.listeners.iter_mut().filter_map(Option::take) {
+            self.tools.call().close_listener(listener);
+        }
+        drop(entrance);
+        for slot in 0..state.high_water.load(SeqCst) {
+            let taken = self.take(slot);
+            if taken.connection.is_some() {
+                self.close(slot, taken, CloseReason::Cut);
+            }
+        }
+        state.stopping.cut.store(true, SeqCst);
+        self.tools.call().wake_for_good();
+        Some(Ending::Cut)
+    }
+}

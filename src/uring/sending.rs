@@ -1,0 +1,177 @@
+//! How bytes go out: one send in flight for each connection, from the front of its queue, as much as
+//! fits now. A connection whose peer takes less is stuck: its bytes leave the shared buffers for the
+//! spill area, and are sent from there as room comes. Part of the event loop.
+
+use super::event_loop::{EventLoop, Own, Sending};
+use super::token::{self, Kind};
+use crate::conn::machine::CloseReason;
+use crate::conn::{ConnId, Tick};
+use crate::ring::{Completion, Operation, Ring};
+use nix::errno::Errno;
+
+/// A send whose success the kernel does not report: over without a word once the kernel is known to
+/// have answered everything up to its number.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Silent {
+    number: u64,
+    id: ConnId,
+}
+
+/// How long the buffers of silent sends may wait to be given back when nothing else happens,
+/// milliseconds. Long beside a batch under load, and nobody waits for it: while somebody lacks a
+/// buffer the loop does not block at all.
+pub(super) const SILENCE_MAX: Tick = 2;
+
+impl<R: Ring> EventLoop<'_, R> {
+    pub(super) fn send_next(&mut self, id: ConnId) {
+        let connection = self.connections.get_mut(id).expect("the caller looked it up");
+        if connection.sending != Sending::Idle {
+            return;
+        }
+        let Some((span, spilled)) = self.buffers.front(&connection.queue) else { return };
+        let wait = connection.machine.is_stuck();
+        if wait && !spilled {
+            return; // It waits for room in the spill area, not for the kernel with a shared buffer.
+        }
+        connection.offered = span.length;
+        connection.sending = if wait { Sending::Waiting } else { Sending::Now };
+        connection.in_flight += 1;
+        self.in_flight += 1;
+        if !wait && self.ring.skips_sent() {
+            connection.send_number = self.ring.pushed();
+            self.silent.push_back(Silent { number: connection.send_number, id });
+        }
+        let operation = Operation::Send { socket: connection.socket, span, wait };
+        self.ring.push(operation, token::of(Kind::Send, id));
+    }
+
+    pub(super) fn on_sent(&mut self, id: ConnId, done: Completion) {
+        let Some(connection) = self.connections.get_mut(id) else { return self.on_stale(done) };
+        connection.in_flight -= 1;
+        self.in_flight -= 1;
+        connection.sending = Sending::Idle;
+        match done.outcome() {
+            Ok(bytes) => self.on_taken(id, bytes),
+            Err(Errno::EAGAIN) => self.on_blocked(id),
+            Err(Errno::EINTR | Errno::ECANCELED) => {}
+            Err(
+                Errno::EPIPE
+                | Errno::ECONNRESET
+                | Errno::ETIMEDOUT
+                | Errno::ENOTCONN
+                | Errno::EHOSTUNREACH
+                | Errno::ENETUNREACH
+                | Errno::ECONNABORTED,
+            ) => connection.machine.close(CloseReason::PeerReset),
+            Err(_) => connection.machine.close(CloseReason::Failed),
+        }
+        self.advance(id);
+    }
+
+    /// Ends the sends that the kernel has answered by saying nothing.
+    pub(super) fn settle_silent(&mut self) {
+        let answered = self.ring.answered();
+        while let Some(&Silent { number, id }) = self.silent.front()
+            && number < answered
+        {
+            self.silent.pop_front();
+            let Some(connection) = self.connections.get_mut(id) else { continue };
+            // One that failed was heard of, and its connection may have sent again since.
+            if connection.sending == Sending::Now && connection.send_number == number {
+                connection.in_flight -= 1;
+                self.in_flight -= 1;
+                connection.sending = Sending::Idle;
+                let bytes = connection.offered;
+                self.on_taken(id, bytes);
+                self.touch(id);
+            }
+        }
+    }
+
+    /// The kernel took `bytes` of what it was offered.
+    fn on_taken(&mut self, id: ConnId, bytes: u32) {
+        let connection = self.connections.get_mut(id).expect("the caller looked it up");
+        let counters = self.worker.counters;
+        counters.sends.add(1);
+        counters.bytes_sent.add(u64::from(bytes));
+        let was_stuck = connection.machine.is_stuck();
+        connection.machine.sent(bytes, self.now, &self.limits);
+        let short = bytes < connection.offered;
+        self.buffers.advance(&mut connection.queue, bytes, &mut self.ring);
+        if was_stuck && !connection.ending {
+            // It made progress: it is no longer among those who have been stuck longest.
+            self.stuck.remove(id.slot);
+            if connection.machine.is_stuck() {
+                self.stuck.push_back(id.slot);
+            } else {
+                self.unspilled.remove(id.slot);
+                // Where the idle timeout is the shorter one, its deadline is earlier than the last.
+                if let Some(deadline) = connection.machine.deadline(&self.limits) {
+                    self.deadlines.schedule(id.slot, deadline);
+                }
+            }
+        }
+        if short {
+            counters.short_sends.add(1);
+            self.on_blocked(id);
+        }
+    }
+
+    /// The kernel took less than it was offered. What is owed leaves the shared buffers at once, so
+    /// that a peer that does not read takes nothing from those who do.
+    fn on_blocked(&mut self, id: ConnId) {
+        let connection = self.connections.get_mut(id).expect("the caller looked it up");
+        if connection.ending {
+            return;
+        }
+        if connection.machine.blocked(self.now) {
+            self.stuck.push_back(id.slot);
+            if let Some(deadline) = connection.machine.deadline(&self.limits) {
+                self.deadlines.schedule(id.slot, deadline);
+            }
+        }
+        self.spill(id);
+    }
+
+    /// Moves what a stuck connection holds in pool buffers to the spill area, or lets it wait for room.
+    pub(super) fn spill(&mut self, id: ConnId) {
+        let connection = self.connections.get_mut(id).expect("the caller looked it up");
+        let before = self.buffers.spilled();
+        let complete = self.buffers.spill(&mut connection.queue, &mut self.ring);
+        self.count(Own::BytesSpilled, self.buffers.spilled() - before);
+        if !complete && !self.unspilled.contains(id.slot) {
+            self.unspilled.push_back(id.slot);
+            self.count(Own::WaitsForSpill, 1);
+        }
+    }
+
+    /// Gives room in the spill area to those who wait for it, in order; closes the longest stuck
+    /// when there is none.
+    pub(super) fn spill_the_waiting(&mut self) {
+        while let Some(slot) = self.unspilled.front() {
+            let id = self.connections.id_at(slot).expect("who waits for spill is in the table");
+            let connection = self.connections.get_mut(id).expect("just looked up");
+            if !self.buffers.spill(&mut connection.queue, &mut self.ring) {
+                self.close_longest_stuck();
+                // Its chunks come back when the kernel has answered its send.
+                if self.unspilled.front() == Some(slot) {
+                    break;
+                }
+            } else {
+                self.unspilled.remove(slot);
+                self.advance(id);
+            }
+        }
+    }
+
+    fn close_longest_stuck(&mut self) {
+        if self.chunks_awaited > 0 {
+            return; // One is ending already: its chunks are on their way back.
+        }
+        let Some(slot) = self.stuck.front() else { return };
+        let id = self.connections.id_at(slot).expect("who is stuck is in the table");
+        let connection = self.connections.get_mut(id).expect("just looked up");
+        connection.machine.close(CloseReason::SpillFull);
+        self.advance(id);
+    }
+}
