@@ -99,6 +99,9 @@ pub(super) struct EventLoop<'a, S: Sockets> {
     events: Events,
     /// Whether the kernel had nothing to report.
     quiet: bool,
+    /// When the last wait began. Only what was due then may expire: the process may have been stopped
+    /// between the kernel's answer and the clock, while bytes arrived.
+    asked: Tick,
 }
 
 impl<'a, S: Sockets> EventLoop<'a, S> {
@@ -139,6 +142,7 @@ impl<'a, S: Sockets> EventLoop<'a, S> {
             stopping: None,
             events: Events::new(EVENTS_PER_WAIT),
             quiet: false,
+            asked: 0,
             tools,
         })
     }
@@ -148,14 +152,16 @@ impl<'a, S: Sockets> EventLoop<'a, S> {
         self.wait();
         self.dispatch_all();
         self.serve_ready();
-        self.accept_all();
         self.expire();
+        // After everything that closes: who leaves in this turn makes room in this turn.
+        self.accept_all();
         self.obey_stop()
     }
 
     /// The only place that blocks.
     fn wait(&mut self) {
         let until = self.until();
+        self.asked = self.tools.now;
         counter(self.tools.counters, Own::Waits).add(1);
         let waited = self.tools.call().wait(&mut self.events, until);
         assert!(matches!(waited, Ok(()) | Err(Errno::EINTR)), "epoll_wait: {waited:?}");
@@ -293,16 +299,18 @@ impl<'a, S: Sockets> EventLoop<'a, S> {
             return;
         }
         for index in 0..self.listeners.len() {
-            self.accept_some(index);
+            if !self.accept_some(index) {
+                return;
+            }
         }
     }
 
-    /// Takes some of those who are queued on one listener.
-    fn accept_some(&mut self, index: usize) {
+    /// Takes some of those who are queued on one listener; false when accepting pauses.
+    fn accept_some(&mut self, index: usize) -> bool {
         let mut failed = 0;
         for _ in 0..ACCEPTS_PER_TURN {
             if !self.listeners[index].acceptable {
-                return;
+                return true;
             }
             if !self.admission.try_enter() {
                 return self.pause(Accepting::Full);
@@ -328,9 +336,7 @@ impl<'a, S: Sockets> EventLoop<'a, S> {
             }
         }
         // A network that fails every connection shall not keep us busy.
-        if failed == ACCEPTS_PER_TURN {
-            self.starve();
-        }
+        failed < ACCEPTS_PER_TURN || self.starve()
     }
 
     /// One accept, and the account of its errors.
@@ -360,12 +366,12 @@ impl<'a, S: Sockets> EventLoop<'a, S> {
         Some(id)
     }
 
-    fn starve(&mut self) {
-        self.pause(self.accepting.starved(self.tools.now, self.admission));
+    fn starve(&mut self) -> bool {
+        self.pause(self.accepting.starved(self.tools.now, self.admission))
     }
 
-    /// Accepts no more until [`Accepting::may_resume`].
-    fn pause(&mut self, accepting: Accepting) {
+    /// Accepts no more until [`Accepting::may_resume`]. Always false.
+    fn pause(&mut self, accepting: Accepting) -> bool {
         if self.accepting == Accepting::Open {
             self.tools.count(Own::AcceptPauses);
         }
@@ -374,19 +380,20 @@ impl<'a, S: Sockets> EventLoop<'a, S> {
         if accepting.may_resume(self.tools.now, self.admission) {
             self.accepting = Accepting::Open;
         }
+        false
     }
 
     /// Closes whoever's time has come.
     fn expire(&mut self) {
         // When the server stops, nobody waits for quiet: those who linger would never let it come.
         let quiet = (self.quiet && self.ready.is_empty()) || self.stopping.is_some();
-        if !self.deadlines.ripe(self.tools.now, quiet) {
+        if !self.deadlines.ripe(self.asked, quiet) {
             return;
         }
-        while let Some(slot) = self.deadlines.pop(self.tools.now) {
+        while let Some(slot) = self.deadlines.pop(self.asked) {
             let id = self.table.id_at(slot).expect("who is closed leaves the wheel");
             let machine = &self.table.get(id).expect("just found").machine;
-            match machine.expired(self.tools.now, &self.tools.limits) {
+            match machine.expired(self.asked, &self.tools.limits) {
                 Some(reason) => self.close(id, reason),
                 None => self.schedule(id),
             }

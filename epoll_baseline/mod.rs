@@ -16,6 +16,10 @@ mod event_loop;
 mod over_loopback;
 mod setting;
 mod shared;
+#[cfg(test)]
+mod sim;
+#[cfg(test)]
+mod simulation;
 pub mod sockets;
 mod unsent;
 

@@ -315,8 +315,8 @@ impl<'a, S: Sockets> Thread<'a, S> {
         match token {
             Token::Connection(id) => self.on_ready(id, ready),
             Token::Listener(index) => self.on_acceptable(index),
-            // The end of the turn looks for what the wake-up was about.
-            Token::Waker => {}
+            // A permit may be free; the end of the turn looks for the stop.
+            Token::Waker => self.afterwards.resume = true,
         }
         self.afterwards();
         true

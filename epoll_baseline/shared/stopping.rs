@@ -9,6 +9,7 @@ use crate::conn::machine::Refusal;
 use crate::conn::{CloseReason, Tick};
 use crate::stop::Phase;
 use crate::worker::Ending;
+use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, AtomicUsize, Ordering::SeqCst};
 
 /// Slots visited per turn, so that new events are not kept waiting.
@@ -31,8 +32,8 @@ pub(super) struct Stopping {
     listeners_closed: AtomicBool,
     /// True from the moment one thread closes everything.
     cutting: AtomicBool,
-    drained: AtomicBool,
-    cut: AtomicBool,
+    /// Set once; all threads say the same.
+    ending: OnceLock<Ending>,
 }
 
 impl Stopping {
@@ -47,21 +48,12 @@ impl Stopping {
             accepts: AtomicU32::new(0),
             listeners_closed: AtomicBool::new(false),
             cutting: AtomicBool::new(false),
-            drained: AtomicBool::new(false),
-            cut: AtomicBool::new(false),
+            ending: OnceLock::new(),
         }
     }
 
     pub(super) fn has_begun(&self) -> bool {
         self.begun.load(SeqCst)
-    }
-
-    /// How it ended, if it has.
-    fn ending(&self) -> Option<Ending> {
-        if self.cut.load(SeqCst) {
-            return Some(Ending::Cut);
-        }
-        self.drained.load(SeqCst).then_some(Ending::Drained)
     }
 
     fn all_visited(&self) -> bool {
@@ -84,14 +76,22 @@ impl<S: Sockets> Thread<'_, S> {
     /// Stops as far as it was told to. `Some` when it is over.
     pub(super) fn obey_stop(&mut self) -> Option<Ending> {
         match self.stop.phase() {
-            Phase::Running => None,
+            Phase::Running => return None,
             Phase::Draining => self.drain(),
             Phase::Cut => self.cut(),
+        }
+        self.state.stopping.ending.get().copied()
+    }
+
+    /// It is over: everybody is woken for good.
+    fn end(&self, ending: Ending) {
+        if self.state.stopping.ending.set(ending).is_ok() {
+            self.tools.call().wake_for_good();
         }
     }
 
     /// One turn of the stop: visit some, take who is queued, look whether all are gone.
-    fn drain(&mut self) -> Option<Ending> {
+    fn drain(&mut self) {
         self.begin();
         let stopping = &self.state.stopping;
         self.visit_some();
@@ -101,14 +101,14 @@ impl<S: Sockets> Thread<'_, S> {
         // Whoever did the last of the three sees the other two.
         let done = stopping.all_visited()
             && stopping.listeners_closed.load(SeqCst)
-            && self.state.live.load(SeqCst) == 0;
-        if done && !stopping.cutting.load(SeqCst) && !stopping.drained.swap(true, SeqCst) {
-            self.tools.call().wake_for_good();
+            && self.state.live.load(SeqCst) == 0
+            // Asked last: those who are cut leave, too.
+            && !stopping.cutting.load(SeqCst);
+        if done {
+            self.end(Ending::Drained);
+        } else if self.tools.now >= stopping.deadline.load(SeqCst) {
+            self.cut();
         }
-        if stopping.ending().is_none() && self.tools.now >= stopping.deadline.load(SeqCst) {
-            return self.cut();
-        }
-        stopping.ending()
     }
 
     fn begin(&mut self) {
@@ -204,10 +204,10 @@ impl<S: Sockets> Thread<'_, S> {
     }
 
     /// Closes everything at once. One thread does it; the others hear of its end.
-    fn cut(&mut self) -> Option<Ending> {
+    fn cut(&mut self) {
         let state = self.state;
-        if state.stopping.cutting.swap(true, SeqCst) {
-            return state.stopping.ending();
+        if state.stopping.ending.get().is_some() || state.stopping.cutting.swap(true, SeqCst) {
+            return;
         }
         let mut entrance = lock(&state.entrance);
         state.stopping.begun.store(true, SeqCst);
@@ -222,8 +222,6 @@ impl<S: Sockets> Thread<'_, S> {
                 self.close(slot, taken, CloseReason::Cut);
             }
         }
-        state.stopping.cut.store(true, SeqCst);
-        self.tools.call().wake_for_good();
-        Some(Ending::Cut)
+        self.end(Ending::Cut);
     }
 }

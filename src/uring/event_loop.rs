@@ -207,6 +207,9 @@ impl<'w, R: Ring> EventLoop<'w, R> {
     /// # Errors
     /// As [`run`](Self::run).
     pub fn turn(&mut self) -> Result<Option<Ending>, Failure> {
+        // Only what was due before the kernel was asked may expire: the process may have been stopped
+        // between the answer and the clock, while bytes arrived.
+        let asked = self.now;
         let entered = self.enter()?;
         self.now = self.ring.now().as_millis() as Tick;
         let completions = self.dispatch_all();
@@ -216,7 +219,7 @@ impl<'w, R: Ring> EventLoop<'w, R> {
         // Before anything is armed: a full submission queue is submitted in the middle of a batch.
         self.ring.publish();
         self.rearm_starved();
-        self.expire(entered && completions == 0);
+        self.expire(asked, entered && completions == 0);
         self.resume_accepting();
         let ending = self.obey_stop();
         self.ring.publish();
@@ -476,15 +479,15 @@ impl<'w, R: Ring> EventLoop<'w, R> {
     }
 
     /// Looks at those whose time may have come.
-    fn expire(&mut self, quiet: bool) {
-        if !self.deadlines.ripe(self.now, quiet) {
+    fn expire(&mut self, asked: Tick, quiet: bool) {
+        if !self.deadlines.ripe(asked, quiet) {
             return;
         }
-        while let Some(slot) = self.deadlines.pop(self.now) {
+        while let Some(slot) = self.deadlines.pop(asked) {
             self.count(Own::DeadlineSteps, 1);
             let Some(id) = self.connections.id_at(slot) else { continue };
             let connection = self.connections.get_mut(id).expect("just looked up");
-            if let Some(reason) = connection.machine.expired(self.now, &self.limits) {
+            if let Some(reason) = connection.machine.expired(asked, &self.limits) {
                 connection.machine.close(reason);
                 self.advance(id);
             } else if let Some(deadline) = connection.machine.deadline(&self.limits) {

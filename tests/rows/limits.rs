@@ -5,7 +5,7 @@ use crate::client::{Peer, crowd, exchange, finish_cleanly};
 use crate::server::Server;
 use crate::skip::Need;
 use rustix::process::{Pid, Resource, Rlimit, prlimit};
-use std::io::Read;
+use std::io::{ErrorKind, Read};
 use std::thread;
 use std::time::Duration;
 
@@ -25,8 +25,11 @@ pub fn rows() -> Vec<Row> {
         row!(a_small_direct_table_refuses_by_the_account)
             .with("--max-connections 32")
             .on(&[Variant::UringDirect]),
-        row!(the_soft_descriptor_limit_is_raised).starts_its_own().needs(Need::Prlimit),
-        row!(a_low_descriptor_limit_lowers_the_connections_and_is_said).starts_its_own().needs(Need::Prlimit),
+        row!(the_soft_descriptor_limit_is_raised).workers(2).starts_its_own().needs(Need::Prlimit),
+        row!(a_low_descriptor_limit_lowers_the_connections_and_is_said)
+            .workers(2)
+            .starts_its_own()
+            .needs(Need::Prlimit),
     ]
 }
 
@@ -54,7 +57,9 @@ fn offered(peer: &mut Peer) -> Offered {
             peer.stream.set_read_timeout(Some(crate::server::GUARD)).expect("a socket");
             Offered::Served
         }
-        Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => Offered::Waiting,
+        Err(error) if [ErrorKind::WouldBlock, ErrorKind::Interrupted].contains(&error.kind()) => {
+            Offered::Waiting
+        }
         Err(_) => Offered::Refused,
     }
 }

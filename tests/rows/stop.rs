@@ -83,7 +83,11 @@ fn stopped_while_they_stream(case: &mut Case, count: usize, afterwards: impl Fn(
         };
         let streams: Vec<_> = peers.iter_mut().map(|peer| scope.spawn(move || stream(peer))).collect();
         server.wait_until("all stream", |account| account.get("bytes_sent") > count as u64 * 50_000);
+        // They stream into a stopped process, so something has arrived of each when it learns of its end.
+        server.signal(Signal::SIGSTOP);
+        thread::sleep(Duration::from_millis(50));
         server.signal(Signal::SIGTERM);
+        server.signal(Signal::SIGCONT);
         streams.into_iter().map(|stream| stream.join().expect("no panic")).sum()
     });
     let ended = server.wait();
