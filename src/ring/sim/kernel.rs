@@ -302,8 +302,8 @@ impl Kernel {
             if self.run_somebody() {
                 continue;
             }
-            if self.somebody_waits && self.buffers.free() > 0 {
-                self.violation("I14: it sleeps while somebody waits for a buffer and one is free");
+            if self.somebody_waits && (self.buffers.free() > 0 || !self.skipped.is_empty()) {
+                self.violation("I14: it sleeps while somebody waits for a buffer and one is to be had");
                 break;
             }
             let planned = self.planned.iter().filter_map(|one| one.at).min();
