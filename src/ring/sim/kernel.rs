@@ -253,7 +253,9 @@ impl Kernel {
     fn note_cancel(&mut self, target: Token) {
         let flying = self.flying.iter().find(|op| op.token == target).and_then(|op| op.connection);
         let queued = || match self.submission.iter().find(|(_, token)| *token == target)?.0 {
-            Operation::Receive { socket, .. } => self.network.find(socket.0),
+            Operation::Receive { socket, .. } | Operation::ReceiveNow { socket, .. } => {
+                self.network.find(socket.0)
+            }
             _ => None,
         };
         // Its last completion may have been posted, and wait for the caller to take it.
