@@ -416,6 +416,8 @@ impl<'a, S: Sockets> EventLoop<'a, S> {
         let (drain_timeout, accepts) = (self.drain_timeout, self.backlog);
         let begin = || Stopping { cursor: 0, deadline: now + drain_timeout, accepts };
         let deadline = self.stopping.get_or_insert_with(begin).deadline;
+        // A pause is over, too: its end would be waited for in vain.
+        self.accepting = Accepting::Open;
         let visited = self.visit_some();
         for index in (0..self.listeners.len()).rev() {
             if self.empty_queue(index, visited) {

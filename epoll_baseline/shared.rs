@@ -381,10 +381,11 @@ impl<'a, S: Sockets> Thread<'a, S> {
         }
     }
 
-    /// What a watch is armed with.
+    /// What a watch is armed with. Arming reports what is ready already, by edge too; so an urgent
+    /// mark needs no flag of its own here, and would be reported again and again to a peer that is
+    /// not read.
     fn one_shot(&self, wanted: EpollFlags) -> EpollFlags {
-        let edge = EpollFlags::EPOLLET | EpollFlags::EPOLLPRI;
-        let trigger = if self.edge { edge } else { EpollFlags::empty() };
+        let trigger = if self.edge { EpollFlags::EPOLLET } else { EpollFlags::empty() };
         wanted | trigger | EpollFlags::EPOLLONESHOT
     }
 

@@ -125,6 +125,8 @@ impl<S: Sockets> Thread<'_, S> {
         stopping.deadline.store(self.tools.now + timeout, SeqCst);
         stopping.end.store(state.high_water.load(SeqCst), SeqCst);
         stopping.accepts.store(state.setting.backlog, SeqCst);
+        // A pause is over, too: its end would be waited for in vain.
+        state.retry.store(NEVER, SeqCst);
         stopping.doorman.store(self.index, SeqCst);
         stopping.begun.store(true, SeqCst);
     }
@@ -212,6 +214,7 @@ impl<S: Sockets> Thread<'_, S> {
         let mut entrance = lock(&state.entrance);
         state.stopping.begun.store(true, SeqCst);
         state.stopping.deadline.store(NEVER, SeqCst);
+        state.retry.store(NEVER, SeqCst);
         for listener in entrance.listeners.iter_mut().filter_map(Option::take) {
             self.tools.call().close_listener(listener);
         }

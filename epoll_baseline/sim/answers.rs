@@ -203,6 +203,7 @@ impl World {
             error_seen: one.error_seen,
             owed: one.owed(),
             promise_kept: one.promised.is_none_or(|promised| one.taken >= promised),
+            told: one.promised.is_some(),
             our_fin: one.our_fin,
             silent: now - one.active_at,
             stuck: now - one.progress_at,

@@ -17,6 +17,7 @@ mod readiness;
 pub(super) use super::sockets::{EpollFlags, Events, Sockets, Token};
 pub(super) use outcome::{Coverage, Outcome};
 
+use crate::conn::Limits;
 use fastrand::Rng;
 use network::{Connection, Watch};
 use nix::errno::Errno;
@@ -116,6 +117,8 @@ pub(super) struct Closed {
     pub(super) error_seen: bool,
     pub(super) owed: u64,
     pub(super) promise_kept: bool,
+    /// Whether it was told of the stop.
+    pub(super) told: bool,
     pub(super) our_fin: bool,
     /// Microseconds since bytes were received, since progress in sending, since our FIN.
     pub(super) silent: u64,
@@ -151,6 +154,8 @@ pub(super) struct World {
     facts: Facts,
     closed_lately: Vec<Closed>,
     violation: Option<String>,
+    /// Whether every batch of events is printed.
+    trace: bool,
 }
 
 impl Sim {
@@ -181,6 +186,7 @@ impl Sim {
             facts: Facts::default(),
             closed_lately: Vec::new(),
             violation: None,
+            trace: std::env::var_os("C10K_TRACE").is_some(),
         })))
     }
 
@@ -252,18 +258,35 @@ impl World {
         self.to_come.is_empty() && self.connections.iter().all(|one| one.closed)
     }
 
-    /// While nobody is awake and nothing will be reported: somebody for whom something could be done.
-    pub(super) fn left_behind(&self) -> Option<String> {
+    /// While nobody is awake and nothing will be reported: somebody for whom something could be done,
+    /// or whose time came more than `slack` microseconds ago.
+    pub(super) fn left_behind(&self, limits: &Limits, slack: u64) -> Option<String> {
+        let late = |since: u64, timeout: u64| timeout > 0 && self.now > since + timeout * 1000 + slack;
         let behind = |one: &&Connection| {
-            let end = one.fin_arrived && !one.end_seen;
-            let to_read = one.unread() > 0 || end;
-            !one.closed
-                && one.watch.is_some()
-                && ((one.broken && !one.error_seen)
-                    || (!one.broken && to_read && (one.owed() == 0 || one.our_fin))
-                    || (!one.broken && one.owed() > 0 && one.is_writable()))
+            let to_read = one.unread() > 0 || (one.fin_arrived && !one.end_seen);
+            let could_act = if one.broken {
+                !one.error_seen
+            } else {
+                (to_read && (one.owed() == 0 || one.our_fin)) || (one.owed() > 0 && one.is_writable())
+            };
+            let overdue = if one.our_fin {
+                late(one.fin_at, limits.linger)
+            } else if one.owed() > 0 {
+                late(one.progress_at, limits.write_timeout)
+            } else {
+                late(one.active_at.max(one.progress_at), limits.idle_timeout)
+            };
+            !one.closed && one.watch.is_some() && (could_act || overdue)
         };
-        self.connections.iter().find(behind).map(|one| format!("I16: nobody will be told of {one:?}"))
+        self.connections
+            .iter()
+            .find(behind)
+            .map(|one| format!("I16: nobody will be told of this, or it is late at {}: {one:?}", self.now))
+    }
+
+    /// A sum that grows with everything the server achieves.
+    pub(super) fn progress(&self) -> u64 {
+        self.facts.received + self.facts.taken + self.facts.accepted + self.facts.closed
     }
 
     /// Whether somebody is queued on a listener who could be accepted.
@@ -304,6 +327,10 @@ impl Sockets for Sim {
         world.mislead(events);
         if world.over {
             events.push(Token::Waker, EpollFlags::EPOLLIN);
+        }
+        if world.trace {
+            let all: Vec<_> = (0..events.len()).map(|index| events.at(index)).collect();
+            println!("{:>10} us: {all:?}", world.now);
         }
         Ok(())
     }

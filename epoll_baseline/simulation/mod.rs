@@ -7,10 +7,11 @@
 //! happen (`sim`). I2 and I3 the account of each connection, I5 what is owed is bounded, I10 the sums,
 //! and that every reason for a close was a good one: in `watch`. I15: a stale event that was taken for
 //! its successor's is seen as wrong bytes or as an end without a reason. I16: whenever nobody is awake
-//! and nothing will be reported, nobody may be left for whom something could be done; and once the
-//! faults are over everything ends within 50 steps per outstanding byte.
+//! and nothing will be reported, nobody may be left for whom something could be done, or whose time
+//! has passed; nobody may be awake for long without achieving anything; and once the faults are over
+//! everything ends within 50 steps per outstanding byte.
 //!
-//! `C10K_SEED=n` runs that seed alone, `C10K_SEEDS=n` that many.
+//! `C10K_SEED=n` runs that seed alone, `C10K_SEEDS=n` that many; `C10K_TRACE=1` prints every batch.
 
 mod allocation;
 mod planted;
@@ -181,7 +182,7 @@ impl Run<'_> {
                 return Err(format!("I16: {bound} steps were not enough"));
             }
             self.outside(*steps, &mut random, &mut watch);
-            self.step(&mut loops, &mut random, *steps)?;
+            self.step(&mut loops, &mut random, *steps, &mut watch)?;
             watch.after_step()?;
             let pace = self.scenario.pace;
             let now = self.sim.world().now() + random.u64(0..=pace);
@@ -209,7 +210,13 @@ impl Run<'_> {
     }
 
     /// One step of somebody who can take one.
-    fn step<S: Sockets>(&self, loops: &mut Loops<'_, S>, random: &mut Rng, step: u64) -> Result<(), String> {
+    fn step<S: Sockets>(
+        &self,
+        loops: &mut Loops<'_, S>,
+        random: &mut Rng,
+        step: u64,
+        watch: &mut Watch<'_>,
+    ) -> Result<(), String> {
         let now = self.sim.world().now();
         let reports = self.sim.would_report();
         let due = |until: Option<Duration>| until.is_some_and(|until| until.as_micros() as u64 <= now);
@@ -224,12 +231,10 @@ impl Run<'_> {
         }
         if !awake.is_empty() {
             loops.step(awake[random.usize(0..awake.len())]);
-            return Ok(());
+            return watch.for_nothing();
         }
         // Nobody is awake, and nothing happens at this moment.
-        if let Some(behind) = self.sim.world().left_behind() {
-            return Err(behind);
-        }
+        watch.asleep()?;
         let running = (0..loops.count()).filter(|&index| loops.ending(index).is_none());
         let wakes = running.filter_map(|index| loops.waits(index).flatten());
         let wakes = wakes.map(|until| until.as_micros() as u64).min();

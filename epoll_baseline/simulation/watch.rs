@@ -3,6 +3,7 @@
 use super::super::sim::Closed;
 use super::Run;
 use crate::conn::CloseReason;
+use crate::conn::deadlines::GRANULARITY;
 use crate::counters::{Counter, Counters};
 use crate::stop::Phase;
 use crate::worker::Ending;
@@ -25,7 +26,16 @@ pub(super) struct Watch<'a> {
     closed: [u64; REASONS.len()],
     /// Permits that another worker holds.
     rivals: u32,
+    /// Steps of loops since anything was achieved, and what had been achieved by then.
+    vain: u32,
+    progress: u64,
+    /// When it was first seen that the server was told to stop, microseconds.
+    stopped_at: Option<u64>,
 }
+
+/// Steps of loops without any effect that are still no spinning: turns that find nothing, in every
+/// thread, with interruptions and events that mean nothing.
+const VAIN_MAX: u32 = 400;
 
 /// Compares what was counted on both sides.
 fn same(rule: &str, what: &str, here: u64, there: u64) -> Result<(), String> {
@@ -37,7 +47,7 @@ fn same(rule: &str, what: &str, here: u64, there: u64) -> Result<(), String> {
 
 impl<'a> Watch<'a> {
     pub(super) fn new(run: &'a Run<'a>) -> Self {
-        Self { run, closed: [0; REASONS.len()], rivals: 0 }
+        Self { run, closed: [0; REASONS.len()], rivals: 0, vain: 0, progress: 0, stopped_at: None }
     }
 
     fn sum(&self, counter: impl Fn(&Counters) -> &Counter) -> u64 {
@@ -61,6 +71,35 @@ impl<'a> Watch<'a> {
         while self.rivals > 0 {
             self.rival(false);
         }
+    }
+
+    /// A loop was awake.
+    pub(super) fn for_nothing(&mut self) -> Result<(), String> {
+        let progress = self.run.sim.world().progress();
+        self.vain = if progress == self.progress { self.vain + 1 } else { 0 };
+        self.progress = progress;
+        if self.vain > VAIN_MAX { Err("I16: they spin".into()) } else { Ok(()) }
+    }
+
+    /// Nobody is awake, and time will pass.
+    pub(super) fn asleep(&mut self) -> Result<(), String> {
+        self.vain = 0;
+        let setting = &self.run.scenario.setting;
+        let now = self.run.sim.world().now();
+        if self.run.stop.phase() != Phase::Running {
+            let since = *self.stopped_at.get_or_insert(now);
+            let limit = setting.drain_timeout.as_micros() as u64 + self.lateness();
+            if now > since + limit {
+                return Err(format!("the stop began {} us ago", now - since));
+            }
+        }
+        let behind = self.run.sim.world().left_behind(&setting.limits, self.lateness());
+        behind.map_or(Ok(()), Err)
+    }
+
+    /// Microseconds by which a deadline may be met late: a bucket of the wheel, and a batch.
+    fn lateness(&self) -> u64 {
+        (GRANULARITY + 2) * 1000 + self.slack()
     }
 
     pub(super) fn after_step(&mut self) -> Result<(), String> {
@@ -98,10 +137,15 @@ impl<'a> Watch<'a> {
             self.closed[index] = count;
         }
         same("I10", "connections closed", reasons.len() as u64, served.len() as u64)?;
-        // Of several closed in one step it is not known which had which reason.
-        let [one] = served[..] else { return Ok(()) };
-        let reason = reasons[0];
-        if self.is_true(reason, one) { Ok(()) } else { Err(format!("closed as {reason:?}: {one:?}")) }
+        // Of several closed in one step it is not known which had which reason, unless it was the same.
+        let Some(&reason) = reasons.first() else { return Ok(()) };
+        if reasons.iter().any(|&other| other != reason) {
+            return Ok(());
+        }
+        match served.iter().find(|one| !self.is_true(reason, one)) {
+            Some(one) => Err(format!("closed as {reason:?}: {one:?}")),
+            None => Ok(()),
+        }
     }
 
     fn is_true(&self, reason: CloseReason, one: &Closed) -> bool {
@@ -118,14 +162,17 @@ impl<'a> Watch<'a> {
             CloseReason::LingerTimeout => {
                 one.our_fin && after(limits.linger, one.lingering) && one.promise_kept
             }
-            CloseReason::Cut => phase != Phase::Running,
+            // When the time to drain ran out, whoever is cut was told to end, and could not.
+            CloseReason::Cut => {
+                phase == Phase::Cut || (phase == Phase::Draining && (one.told || one.owed > 0))
+            }
             CloseReason::Failed => false,
         }
     }
 
     /// Microseconds by which a loop's time may be behind: a batch happens when it arrived, and while
     /// one thread works through its batch the others may have as many steps.
-    fn slack(&self) -> u64 {
+    pub(super) fn slack(&self) -> u64 {
         let scenario = self.run.scenario;
         let steps = scenario.threads.map_or(1, |threads| 20 * threads as u64);
         2_000 + scenario.pace * steps

@@ -18,7 +18,7 @@ use nix::errno::Errno;
 use std::collections::VecDeque;
 use std::time::Duration;
 
-/// What only this backend counts. The order is that of [`Own`].
+/// What only this backend counts. The order is that of `Own`.
 pub const COUNTERS: &[&str] = &[
     "enters",
     "completions",

@@ -159,7 +159,7 @@ fn without_descriptors_it_waits_and_does_not_spin(case: &mut Case) {
     exchange(&mut peers, 1000, 100);
     // As many as leave below the limit, so many come in.
     let accepted = after.get("accepted");
-    finish_cleanly(peers.drain(..).collect());
+    finish_cleanly(std::mem::take(&mut peers));
     server.wait_until("descriptors were used again", |account| account.get("accepted") >= accepted + 10);
     set_descriptor_limit(server, None);
     waiting.iter_mut().for_each(|peer| peer.send(100));

@@ -9,6 +9,7 @@
 //! survives. It knows nothing of connections as the loop sees them: it judges from outside.
 
 mod buffers;
+mod completions;
 mod kernel;
 mod network;
 mod odds;

@@ -41,6 +41,8 @@ enum Bug {
     WakeupWatchLost,
     /// An accept that was ended by an error is never armed again.
     AcceptForgotten,
+    /// A send without a completion is taken for whole before the kernel has it.
+    AnsweredEarly,
     /// No bug of ours: the kernel says that it had to drop completions.
     CompletionsLost,
 }
@@ -210,7 +212,7 @@ impl Ring for Planted {
     }
 
     fn answered(&mut self) -> u64 {
-        self.ring.answered()
+        if self.bug == Bug::AnsweredEarly { self.ring.pushed() } else { self.ring.answered() }
     }
 
     fn accept_queued(&mut self, listener: usize) -> io::Result<Option<Socket>> {
@@ -276,6 +278,7 @@ is_found! {
     an_interruption_taken_for_a_send_is_found: InterruptionTakenForSent, "I1";
     a_lost_end_of_stream_is_found: EndWithBufferLost, "I16";
     a_lost_watch_for_wakeups_is_found: WakeupWatchLost, "I16";
+    a_send_taken_for_whole_too_early_is_found: AnsweredEarly, "I";
     an_accept_never_armed_again_is_found: AcceptForgotten, "I16";
 }
 
