@@ -12,7 +12,7 @@ use std::time::Duration;
 pub fn rows() -> Vec<Row> {
     vec![
         row!(a_half_closed_peer_still_gets_its_bytes),
-        row!(a_half_close_with_a_full_pipe_loses_nothing),
+        row!(a_half_close_with_a_full_pipe_loses_nothing).with("--write-timeout 20s"),
         row!(a_peer_that_reads_no_more_and_writes_on_is_freed),
         row!(a_reset_while_idle_frees_the_connection),
         row!(a_reset_in_the_middle_of_a_send_frees_everything),
