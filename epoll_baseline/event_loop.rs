@@ -18,7 +18,6 @@ use super::{Own, counter};
 use crate::conn::machine::Refusal;
 use crate::conn::{Admission, CloseReason, ConnId, Deadlines, Queue, Step, Table, Tick};
 use crate::counters::Counters;
-use crate::features::Trigger;
 use crate::stop::{Phase, Stop};
 use crate::worker::{Ending, Failure, Worker};
 use nix::errno::Errno;
@@ -123,7 +122,7 @@ impl<'a, S: Sockets> EventLoop<'a, S> {
         let tools = Tools::new(sockets, setting.limits, counters, setting.buffer_size, setting.read);
         let capacity = setting.max_connections;
         Ok(Self {
-            edge: setting.trigger == Trigger::Edge,
+            edge: setting.is_edge(),
             drain_timeout: setting.drain_timeout,
             backlog: setting.backlog,
             spill_limit: setting.spill_limit,
