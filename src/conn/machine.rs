@@ -5,6 +5,7 @@
 //! `Finishing`, then `Lingering`) or something goes wrong; at last `Closing`.
 
 use super::Tick;
+use nix::errno::Errno;
 
 /// The numbers of the policy, the same for every connection of a worker.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -54,6 +55,26 @@ pub enum CloseReason {
 }
 
 impl CloseReason {
+    /// What an error of a receive or a send means: the peer's end, or the network's, unless it is one
+    /// that nobody foresaw.
+    #[must_use]
+    pub const fn of(error: Errno) -> Self {
+        match error {
+            Errno::ECONNRESET
+            | Errno::EPIPE
+            | Errno::ENOTCONN
+            | Errno::ECONNABORTED
+            | Errno::ECONNREFUSED
+            | Errno::ETIMEDOUT
+            | Errno::EHOSTUNREACH
+            | Errno::EHOSTDOWN
+            | Errno::ENETUNREACH
+            | Errno::ENETDOWN
+            | Errno::ENETRESET => Self::PeerReset,
+            _ => Self::Failed,
+        }
+    }
+
     /// The names in the account, by discriminant.
     pub const NAMES: &'static [&'static str] = &[
         "peer_finished",
