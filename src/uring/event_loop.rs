@@ -344,7 +344,7 @@ impl<'w, R: Ring> EventLoop<'w, R> {
         }
         connection.machine.received(bytes, self.now, &self.limits);
         self.buffers.append(&mut connection.queue, lease);
-        if connection.machine.is_stuck() {
+        if connection.full {
             self.spill(id);
         }
         None

@@ -164,15 +164,15 @@ impl<'a> Buffers<'a> {
         queue.tail = number;
     }
 
-    /// The bytes to send next, and whether they are in the spill area.
+    /// The bytes to send next.
     #[must_use]
-    pub fn front(&self, queue: &LeaseQueue) -> Option<(Span, bool)> {
+    pub fn front(&self, queue: &LeaseQueue) -> Option<Span> {
         if queue.is_empty() {
             return None;
         }
         let holder = self.holders[queue.head as usize];
         let offset = self.arena.offset(queue.head) + u64::from(holder.start);
-        Some((Span { offset, length: holder.length }, queue.head >= self.arena.buffers()))
+        Some(Span { offset, length: holder.length })
     }
 
     /// The kernel took `bytes` from the front of `queue`; what is empty goes back.
