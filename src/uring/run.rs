@@ -36,7 +36,7 @@ pub fn run(mut worker: Worker<'_>) -> Result<Ending, Failure> {
     let ring =
         RealRing::new(&mut io_uring, &features, arena.memory(), listeners, stop.waker(index), &wake_others)
             .map_err(|error| refused("the buffer ring or the registered ring descriptor", &error))?;
-    describe(&mut laid, &features, &worker);
+    describe(&mut laid, &features, &worker, &arena);
     let mut event_loop = EventLoop::new(ring, Buffers::new(&arena), &worker, count);
     (worker.ready)(laid);
     let ending = event_loop.run();
@@ -88,11 +88,11 @@ fn register_slots(ring: &IoUring, features: &Uring, worker: &Worker<'_>) -> Resu
         .map_err(|error| refused(&format!("a table of {slots} direct descriptors"), &error))
 }
 
-fn describe(laid: &mut Laid, features: &Uring, worker: &Worker<'_>) {
+fn describe(laid: &mut Laid, features: &Uring, worker: &Worker<'_>, arena: &Arena) {
     let connections = worker.admission.limit();
     let pool = u64::from(features.buffer_count) * stride(features.buffer_size);
     laid.memory = vec![
-        ("buffers", pool + u64::from(features.buffer_count) * 16),
+        ("buffers", pool + u64::from(features.buffer_count) * 16 + Buffers::bytes(arena)),
         // 64 and 16 bytes an entry: struct io_uring_sqe and struct io_uring_cqe.
         ("queues", u64::from(features.sq) * 64 + u64::from(features.cq) * 16),
         ("tables", EventLoop::<RealRing<'_>>::table_bytes(connections)),

@@ -91,6 +91,13 @@ impl<'a> Buffers<'a> {
         }
     }
 
+    /// Bytes of the lists for `arena`, beside its own memory.
+    #[must_use]
+    pub fn bytes(arena: &Arena) -> u64 {
+        let total = u64::from(arena.buffers() + arena.chunks());
+        total * (size_of::<Holder>() + size_of::<u32>()) as u64
+    }
+
     /// Gives the kernel every buffer, once, at the start.
     pub fn provide_all(&self, ring: &mut impl Ring) {
         (0..self.arena.buffers()).for_each(|buffer| ring.provide(buffer as u16));
