@@ -263,7 +263,7 @@ impl<Socket> Connection<Socket> {
         }
     }
 
-    /// Our FIN. What the peer sent since the last receive has no edge any more: it is read once.
+    /// Our FIN. What the peer sent in the meantime has been reported, and is remembered.
     fn finish_writing<S>(&mut self, tools: &mut Tools<'_, S>)
     where
         S: Sockets<Socket = Socket>,
@@ -272,8 +272,6 @@ impl<Socket> Connection<Socket> {
             Ok(()) => self.machine.finished_writing(tools.now),
             Err(error) => self.fail(error),
         }
-        self.readable = true;
-        self.to_the_end = true;
     }
 
     /// The peer's end or the network's, unless it is an error nobody foresaw.

@@ -258,8 +258,9 @@ impl<'a, S: Sockets> EventLoop<'a, S> {
         }
         if served.unsent > 0 && (!stood || served.progress) {
             self.stuck.push_back(id.slot);
-            self.schedule(id);
         }
+        // Also when it is no longer stuck: without a write timeout it stood nowhere in the wheel.
+        self.schedule(id);
         while self.spilled > self.spill_limit {
             let slot = self.stuck.front().expect("spilled bytes belong to the stuck");
             let longest = self.table.id_at(slot).expect("who is closed leaves the stuck");

@@ -401,15 +401,13 @@ impl<'a, S: Sockets> Thread<'a, S> {
         if stood && (served.progress || served.unsent == 0) {
             stuck.queue.remove(slot);
         }
-        let joins = served.unsent > 0 && (!stood || served.progress);
-        if joins {
+        if served.unsent > 0 && (!stood || served.progress) {
             stuck.queue.push_back(slot);
         }
         self.afterwards.evict |= stuck.spilled > self.state.setting.spill_limit;
         drop(stuck);
-        if joins {
-            self.schedule(slot, taken);
-        }
+        // Also when it is no longer stuck: without a write timeout it stood nowhere in the wheel.
+        self.schedule(slot, taken);
     }
 
     /// Has the deadline looked at, if there is one.

@@ -393,7 +393,13 @@ impl Sockets for Sim {
         let Some(serial) = world.connection(socket, "arrived") else { return 0 };
         let one = &mut world.connections[serial];
         one.promised = Some(one.arrived);
-        one.unread() as u32
+        let unread = one.unread() as u32;
+        // It counts bytes of the sequence: an urgent one is skipped by a receive.
+        if unread > 0 && world.odds.meanwhile > 0 && world.random.bool() {
+            world.note(Outcome::ArrivedCountsTooMany);
+            return unread + 1;
+        }
+        unread
     }
 
     fn shutdown_write(&self, socket: &Socket) -> Result<(), Errno> {

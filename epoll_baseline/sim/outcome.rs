@@ -53,6 +53,7 @@ outcomes! {
     AcceptInterrupted,
     AcceptUnknownError,
     WatchOutOfMemory,
+    ArrivedCountsTooMany,
     ShutdownDone,
     ShutdownNotConnected,
     CloseWithUnreadBytes,
