@@ -113,6 +113,21 @@ fn every_wrong_value_gets_a_sentence_with_flag_value_and_remedy() {
 }
 
 #[test]
+fn an_option_that_is_none_is_named_with_what_was_meant() {
+    for (argument, told) in [
+        ("--port=80", "--port: there is no such option; --listen 127.0.0.1:PORT would do; --help lists them"),
+        ("--lisen", "--lisen: there is no such option; did you mean --listen?; --help lists them"),
+        ("--xyzzy", "--xyzzy: there is no such option; --help lists them"),
+    ] {
+        let answer = super::parse(["c10k", argument].map(Into::into)).unwrap_err();
+        assert_eq!(super::unknown_option(&answer).as_deref(), Some(told));
+        assert_eq!(answer.exit_code(), 2);
+    }
+    let help = super::parse(["c10k", "--help"].map(Into::into)).unwrap_err();
+    assert_eq!(super::unknown_option(&help), None);
+}
+
+#[test]
 fn every_problem_is_reported_not_the_first() {
     let problems =
         with("--workers 0 --backlog 0 --listen x --uring recv=x,sq=3 --format y --cpus 9", &facts())
