@@ -10,9 +10,9 @@ use super::table::{self, Dimension, State, Value};
 pub fn uring(answers: &Answers) -> String {
     let kernel = if answers.release.is_empty() { "n/a" } else { &answers.release };
     let says = match answers.unavailable() {
-        None => format!(
-            "`yes` and `no` are the answers of this kernel ({kernel}) itself; a blank needs nothing new.\n"
-        ),
+        None => {
+            format!("`yes` and `no` are this kernel's own answers ({kernel}); a blank needs nothing new.\n")
+        }
         Some(sentence) => format!("Not available here: {sentence}\n"),
     };
     page("--uring", table::URING, "recv=single,taskrun=coop", &says, answers)
