@@ -5,6 +5,7 @@
 use super::buffers::{Arena, Buffers};
 use super::event_loop::EventLoop;
 use crate::features::{Files, Uring};
+use crate::ring::probe::barred;
 use crate::ring::real::RealRing;
 use crate::ring::{setup, stride};
 use crate::worker::{Ending, Failure, Laid, Worker};
@@ -72,7 +73,12 @@ fn make_ring(wanted: &Uring, laid: &mut Laid) -> Result<(IoUring, Uring), Failur
             {
                 features.cq /= 2;
             }
-            Err(error) => return Err(refused("the ring", &error)),
+            Err(error) if error.raw_os_error() == Some(libc::EINVAL) => {
+                return Err(refused("the ring", &error));
+            }
+            Err(error) => {
+                return Err(Failure::Unavailable(format!("{} --backend epoll would do", barred(&error))));
+            }
         }
     }
 }
@@ -101,13 +107,9 @@ fn describe(laid: &mut Laid, features: &Uring, worker: &Worker<'_>, arena: &Aren
     laid.sizes = vec![("sq", u64::from(features.sq)), ("cq", u64::from(features.cq))];
 }
 
+/// The sentence for what the kernel refuses of a ring where it has io_uring and allows it.
 fn refused(what: &str, error: &io::Error) -> Failure {
     let remedy = match error.raw_os_error() {
-        Some(libc::EPERM | libc::EACCES) => {
-            "io_uring is not allowed here (the sysctl kernel.io_uring_disabled, or the seccomp filter of a \
-             container); allow it, or use --backend epoll"
-        }
-        Some(libc::ENOSYS) => "this kernel, or a seccomp filter, has no io_uring; use --backend epoll",
         Some(libc::ENOMEM) => {
             "no more memory may be locked by this user; raise `ulimit -l`, choose a smaller cq= or \
              buffer-count=, or use --backend epoll"
