@@ -50,13 +50,18 @@ fn spread(variant: &Variant, workers: usize, connections: usize) -> io::Result<V
     let stats = server.stats()?;
     let open: Vec<u64> = stats["workers"]
         .as_array()
-        .map(|workers| workers.iter().filter_map(|worker| worker["open"].as_u64()).collect())
+        .map(|workers| workers.iter().filter_map(held).collect())
         .unwrap_or_default();
     let sum: u64 = open.iter().sum();
     if open.len() != workers || sum != connections as u64 {
         return Err(io::Error::other(format!("{variant}: the workers hold {open:?}, not {connections}")));
     }
     Ok(open)
+}
+
+/// Connections of a worker. One that shares its instance has none of its own, only those it accepted.
+fn held(worker: &serde_json::Value) -> Option<u64> {
+    worker["open"].as_u64().or_else(|| worker["accepted"].as_u64())
 }
 
 fn line(variant: &Variant, connections: usize, open: &[u64]) {
