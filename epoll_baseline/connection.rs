@@ -148,7 +148,7 @@ impl<Socket> Connection<Socket> {
     {
         if self.machine.phase() == Phase::Open {
             let arrived = tools.call().arrived(&self.socket);
-            self.machine.stop(arrived);
+            self.machine.stop(arrived, tools.now);
         }
         self.on_ready(EpollFlags::EPOLLIN, tools)
     }

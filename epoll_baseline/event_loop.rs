@@ -18,7 +18,6 @@ use super::{Own, counter};
 use crate::conn::machine::Refusal;
 use crate::conn::{Admission, CloseReason, ConnId, Deadlines, Queue, Step, Table, Tick};
 use crate::counters::Counters;
-use crate::features::Trigger;
 use crate::stop::{Phase, Stop};
 use crate::worker::{Ending, Failure, Worker};
 use nix::errno::Errno;
@@ -99,6 +98,9 @@ pub(super) struct EventLoop<'a, S: Sockets> {
     events: Events,
     /// Whether the kernel had nothing to report.
     quiet: bool,
+    /// When the last wait began. Only what was due then may expire: the process may have been stopped
+    /// between the kernel's answer and the clock, while bytes arrived.
+    asked: Tick,
 }
 
 impl<'a, S: Sockets> EventLoop<'a, S> {
@@ -120,7 +122,7 @@ impl<'a, S: Sockets> EventLoop<'a, S> {
         let tools = Tools::new(sockets, setting.limits, counters, setting.buffer_size, setting.read);
         let capacity = setting.max_connections;
         Ok(Self {
-            edge: setting.trigger == Trigger::Edge,
+            edge: setting.is_edge(),
             drain_timeout: setting.drain_timeout,
             backlog: setting.backlog,
             spill_limit: setting.spill_limit,
@@ -139,6 +141,7 @@ impl<'a, S: Sockets> EventLoop<'a, S> {
             stopping: None,
             events: Events::new(EVENTS_PER_WAIT),
             quiet: false,
+            asked: 0,
             tools,
         })
     }
@@ -157,6 +160,7 @@ impl<'a, S: Sockets> EventLoop<'a, S> {
     /// The only place that blocks.
     fn wait(&mut self) {
         let until = self.until();
+        self.asked = self.tools.now;
         counter(self.tools.counters, Own::Waits).add(1);
         let waited = self.tools.call().wait(&mut self.events, until);
         assert!(matches!(waited, Ok(()) | Err(Errno::EINTR)), "epoll_wait: {waited:?}");
@@ -383,13 +387,13 @@ impl<'a, S: Sockets> EventLoop<'a, S> {
     fn expire(&mut self) {
         // When the server stops, nobody waits for quiet: those who linger would never let it come.
         let quiet = (self.quiet && self.ready.is_empty()) || self.stopping.is_some();
-        if !self.deadlines.ripe(self.tools.now, quiet) {
+        if !self.deadlines.ripe(self.asked, quiet) {
             return;
         }
-        while let Some(slot) = self.deadlines.pop(self.tools.now) {
+        while let Some(slot) = self.deadlines.pop(self.asked) {
             let id = self.table.id_at(slot).expect("who is closed leaves the wheel");
             let machine = &self.table.get(id).expect("just found").machine;
-            match machine.expired(self.tools.now, &self.tools.limits) {
+            match machine.expired(self.asked, &self.tools.limits) {
                 Some(reason) => self.close(id, reason),
                 None => self.schedule(id),
             }

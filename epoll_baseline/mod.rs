@@ -4,7 +4,7 @@
 //!
 //! `event_loop` is one thread with an instance, a table and listeners of its own; `shared` is one
 //! instance served by many threads. Both do to a connection what `connection` says, ask the kernel
-//! through [`sockets`], and leave every decision to [`crate::conn`].
+//! through `sockets`, and leave every decision to [`crate::conn`].
 //!
 //! Absent on purpose: the ring; buffers that outlive an event, but for the private copies of stuck
 //! peers (`unsent`).

@@ -30,6 +30,11 @@ pub(super) struct Setting {
 }
 
 impl Setting {
+    /// Whether sockets are watched once and for all, and report what is new.
+    pub(super) fn is_edge(&self) -> bool {
+        self.trigger == Trigger::Edge
+    }
+
     pub(super) fn of(config: &Config, limits: Limits, spill_limit: u64) -> Self {
         Self {
             trigger: config.epoll.trigger,

@@ -43,7 +43,7 @@ pub trait Sockets {
     /// Takes the next connection that is queued.
     ///
     /// # Errors
-    /// `EAGAIN` when none is; else see [`super::accepting`].
+    /// `EAGAIN` when none is; else see `accepting`.
     fn accept(&self, listener: &Self::Listener) -> Result<Self::Socket, Errno>;
 
     /// Watches a socket.

@@ -95,7 +95,7 @@ struct Serve {
     #[arg(long, value_name = "CPUS", help_heading = "What runs")]
     cpus: Option<String>,
 
-    /// Where to listen; IPv4 or [IPv6], port 0 is the kernel's choice; may be repeated [default: 127.0.0.1:8888].
+    /// Where to listen; IPv4, or IPv6 in brackets; port 0 is the kernel's choice; may be repeated [default: 127.0.0.1:8888].
     #[arg(long, value_name = "ADDR:PORT", action = ArgAction::Append, help_heading = "Sockets")]
     listen: Vec<String>,
     /// Connections that may wait to be accepted; the kernel caps it [default: 65535].

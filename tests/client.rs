@@ -169,7 +169,12 @@ impl Peer {
         while self.sent < target {
             let length = bytes.len().min((target - self.sent) as usize);
             self.payload.fill(self.sent, &mut bytes[..length]);
-            self.sent += self.stream.write(&bytes[..length])? as u64;
+            match self.stream.write(&bytes[..length]) {
+                Ok(count) => self.sent += count as u64,
+                // A socket with a time limit answers so after the process was stopped and continued.
+                Err(error) if error.kind() == ErrorKind::Interrupted => {}
+                Err(error) => return Err(error),
+            }
         }
         Ok(())
     }
@@ -186,7 +191,7 @@ impl Peer {
         }
     }
 
-    /// One read of at most `limit` bytes, checked: `None` where some came.
+    /// One read of at most `limit` bytes, checked: `None` where it is not the end.
     ///
     /// # Errors
     /// Whatever is not an ending: a timeout, for example.
@@ -202,6 +207,7 @@ impl Peer {
                 Ok(None)
             }
             Err(error) if error.kind() == ErrorKind::ConnectionReset => Ok(Some(Ending::Reset)),
+            Err(error) if error.kind() == ErrorKind::Interrupted => Ok(None),
             Err(error) => Err(error),
         }
     }

@@ -15,6 +15,7 @@ mod skip;
 
 use libtest_mimic::Arguments;
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
+use std::collections::BTreeMap;
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
@@ -28,15 +29,19 @@ fn main() -> ExitCode {
     trials.extend(liar::trials());
     trials.extend(rows::trials());
     trials.extend(differential::trials());
-    let skipped: Vec<_> = trials
-        .iter()
-        .filter(|trial| trial.has_ignored_flag())
-        .map(|trial| format!("skipped: {}: {}", trial.name(), trial.kind()))
-        .collect();
-    let arguments = Arguments::from_args();
+    let mut skipped: BTreeMap<String, Vec<String>> = BTreeMap::new();
+    for trial in trials.iter().filter(|trial| trial.has_ignored_flag()) {
+        skipped.entry(trial.kind().into()).or_default().push(trial.name().into());
+    }
+    let mut arguments = Arguments::from_args();
+    // The rows wait for timeouts and for each other's processes more than they compute.
+    let cores = std::thread::available_parallelism().map_or(1, usize::from);
+    arguments.test_threads.get_or_insert(2 * cores);
     let conclusion = libtest_mimic::run(&arguments, trials);
     if !arguments.list {
-        skipped.iter().for_each(|line| println!("{line}"));
+        for (reason, names) in skipped {
+            println!("{} tests {reason}\n    {}\n", names.len(), names.join("\n    "));
+        }
     }
     conclusion.exit_code()
 }

@@ -5,6 +5,7 @@
 //! `Finishing`, then `Lingering`) or something goes wrong; at last `Closing`.
 
 use super::Tick;
+use nix::errno::Errno;
 
 /// The numbers of the policy, the same for every connection of a worker.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -25,6 +26,10 @@ pub struct Limits {
     /// How long a peer is read and discarded after our FIN, milliseconds.
     pub linger: Tick,
 }
+
+/// After this long without a byte, what the kernel took from us is with the peer, milliseconds: five
+/// times a delayed acknowledgement, and the shortest retransmission.
+const DELIVERED_AFTER: Tick = 200;
 
 /// Why a connection was closed. The order is that of [`CloseReason::NAMES`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -50,6 +55,26 @@ pub enum CloseReason {
 }
 
 impl CloseReason {
+    /// What an error of a receive or a send means: the peer's end, or the network's, unless it is one
+    /// that nobody foresaw.
+    #[must_use]
+    pub const fn of(error: Errno) -> Self {
+        match error {
+            Errno::ECONNRESET
+            | Errno::EPIPE
+            | Errno::ENOTCONN
+            | Errno::ECONNABORTED
+            | Errno::ECONNREFUSED
+            | Errno::ETIMEDOUT
+            | Errno::EHOSTUNREACH
+            | Errno::EHOSTDOWN
+            | Errno::ENETUNREACH
+            | Errno::ENETDOWN
+            | Errno::ENETRESET => Self::PeerReset,
+            _ => Self::Failed,
+        }
+    }
+
     /// The names in the account, by discriminant.
     pub const NAMES: &'static [&'static str] = &[
         "peer_finished",
@@ -256,14 +281,19 @@ impl Machine {
     }
 
     /// The server stops; up to `arrived` bytes are in the socket, unread.
-    pub fn stop(&mut self, arrived: u32) {
+    ///
+    /// Nothing owed is not yet everything delivered: a close that meets bytes of the peer is a reset,
+    /// and destroys what is still on its way. Who was active a moment ago gets our FIN first.
+    pub fn stop(&mut self, arrived: u32, now: Tick) {
         if self.phase != Phase::Open {
             return;
         }
-        self.phase = match (arrived, self.owed()) {
-            (0, 0) => Phase::Closing(CloseReason::Stopped),
-            (0, _) => Phase::Finishing,
-            (allowance, owed) => Phase::Draining { allowance, quiet: owed == 0 },
+        let delivered = self.sent == 0 || now.saturating_sub(self.active) >= DELIVERED_AFTER;
+        let quiet = self.owed() == 0 && delivered;
+        self.phase = match arrived {
+            0 if quiet => Phase::Closing(CloseReason::Stopped),
+            0 => Phase::Finishing,
+            allowance => Phase::Draining { allowance, quiet },
         };
     }
 
@@ -300,7 +330,8 @@ impl Machine {
     }
 
     /// When [`expired`](Self::expired) may next have something to say, if ever. It may move later
-    /// unnoticed; it moves earlier only when the connection becomes stuck or begins to linger.
+    /// unnoticed; it moves earlier only when the connection becomes stuck or ceases to be, or begins
+    /// to linger.
     #[must_use]
     pub fn deadline(&self, limits: &Limits) -> Option<Tick> {
         let (start, timeout) = match self.phase {
@@ -374,11 +405,19 @@ mod tests {
     #[test]
     fn a_stop_closes_idle_peers_at_once_and_drains_the_others() {
         let mut idle = Machine::new(0);
-        idle.stop(0);
+        idle.stop(0, 1000);
         assert_eq!(idle.step(), Step::Close(CloseReason::Stopped));
 
+        for (silence, step) in [(199, Step::FinishWriting), (200, Step::Close(CloseReason::Stopped))] {
+            let mut recent = Machine::new(0);
+            recent.received(10, 500, &LIMITS);
+            recent.sent(10, 500, &LIMITS);
+            recent.stop(0, 500 + silence);
+            assert_eq!(recent.step(), step);
+        }
+
         let mut busy = Machine::new(0);
-        busy.stop(70);
+        busy.stop(70, 1000);
         assert_eq!(busy.credit(&LIMITS), 70);
         busy.received(70, 1, &LIMITS);
         assert_eq!((busy.credit(&LIMITS), busy.step()), (0, Step::Continue));
@@ -440,7 +479,7 @@ mod tests {
                         let _ = conn.blocked(now);
                     }
                     10 if random.u8(0..20) == 0 => conn.peer_finished(),
-                    11 if random.u8(0..20) == 0 => conn.stop(random.u32(0..50)),
+                    11 if random.u8(0..20) == 0 => conn.stop(random.u32(0..50), now),
                     _ => {}
                 }
                 assert_eq!(conn.owed(), owed, "seed {seed}");

@@ -10,7 +10,7 @@ use std::sync::atomic::{AtomicU16, Ordering};
 /// The only buffer group there is.
 pub(super) const GROUP: u16 = 0;
 
-/// The entries, in memory of their own that outlives the registration.
+/// The entries, in memory of their own.
 pub(super) struct BufferRing {
     pages: Pages,
     count: u16,
@@ -37,8 +37,8 @@ impl BufferRing {
     pub(super) fn register(&self, submitter: &io_uring::Submitter<'_>) -> io::Result<()> {
         let address = self.entries() as u64;
         super::setup::patiently(|| {
-            // SAFETY: page-aligned memory of the registered size, which this value keeps mapped; the
-            // owner drops the ring before it.
+            // SAFETY: page-aligned memory of the registered size. The kernel pins the pages until the
+            // ring is gone: unmapping them earlier, as the loop's end does, takes nothing from it.
             unsafe { submitter.register_buf_ring_with_flags(address, self.count, GROUP, 0) }
         })
     }

@@ -67,7 +67,7 @@ impl Builder {
     #[inline]
     pub(super) fn build(&self, operation: Operation) -> Entry {
         match operation {
-            Operation::Send { socket, span, wait } => self.send(socket, span, wait),
+            Operation::Send { socket, span } => self.send(socket, span),
             Operation::Receive { socket, limit } if self.receive_multishot => {
                 self.receive_multishot(socket, limit)
             }
@@ -81,22 +81,28 @@ impl Builder {
                 with_name!(socket, |name| opcode::Shutdown::new(name, libc::SHUT_WR).build())
             }
             Operation::Close { socket } => with_name!(socket, |name| opcode::Close::new(name).build()),
-            // Multishot polls are edge-triggered: each wake-up is an event, and nobody reads.
+            // Multishot polls are edge-triggered: what stays true is reported once.
+            Operation::AwaitRoom { socket } => {
+                with_name!(socket, |name| opcode::PollAdd::new(name, libc::POLLOUT as u32)
+                    .multi(true)
+                    .build())
+            }
+            // Each wake-up is an event of its own, and nobody reads.
             Operation::Wakeups => {
                 opcode::PollAdd::new(Fd(self.waker), libc::POLLIN as u32).multi(true).build()
             }
         }
     }
 
-    fn send(&self, socket: Socket, span: Span, wait: bool) -> Entry {
+    fn send(&self, socket: Socket, span: Span) -> Entry {
         assert!(span.offset + u64::from(span.length) <= self.memory.length, "a span outside the memory");
         let start = self.memory.base.as_ptr().wrapping_add(span.offset as usize).cast_const();
         // The kernel adds MSG_NOSIGNAL itself. MSG_DONTWAIT keeps it from waiting for room. With
         // MSG_WAITALL a short send counts as a failure, so that it is not skipped.
-        let (flags, skip) = match (wait, self.skip_sent) {
-            (true, _) => (0, Flags::empty()),
-            (false, false) => (libc::MSG_DONTWAIT, Flags::empty()),
-            (false, true) => (libc::MSG_DONTWAIT | libc::MSG_WAITALL, Flags::SKIP_SUCCESS),
+        let (flags, skip) = if self.skip_sent {
+            (libc::MSG_DONTWAIT | libc::MSG_WAITALL, Flags::SKIP_SUCCESS)
+        } else {
+            (libc::MSG_DONTWAIT, Flags::empty())
         };
         with_name!(socket, |name| opcode::Send::new(name, start, span.length).flags(flags).build())
             .flags(skip)

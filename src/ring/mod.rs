@@ -88,17 +88,25 @@ pub enum Operation {
         /// The most bytes to take.
         limit: u32,
     },
-    /// Send. The result is the number of bytes the kernel took.
+    /// Send as much as fits now. The result is the number of bytes the kernel took: a full socket
+    /// answers `EAGAIN`, and a nearly full one takes less. The kernel is done with it in the enter that
+    /// submits the operation. Where [`Ring::skips_sent`] says so there is no completion if it took
+    /// everything: the operation is over when [`Ring::answered`] has passed it.
     Send {
         /// Where to.
         socket: Socket,
-        /// What: lent to the kernel until the completion.
+        /// What: lent to the kernel until the operation is over.
         span: Span,
-        /// Whether to wait for room. Without it a full socket answers `EAGAIN`, and a nearly full
-        /// one takes less; the kernel is done with it in the enter that submits the operation. Where
-        /// [`Ring::skips_sent`] says so there is no completion then if it took everything: the
-        /// operation is over when [`Ring::answered`] has passed it.
-        wait: bool,
+    },
+    /// Report every time there is room again in a socket that was full, until further notice. It may
+    /// report without reason: the peer's FIN counts as news for every poll of a ring.
+    //
+    // A send that waits in the kernel is not offered. Its poll would be ready for good once the peer
+    // has finished; after 128 tries in vain the kernel makes it a blocking send on a thread of its own
+    // (io-wq), of which there are few, and one stuck peer would hold up the others.
+    AwaitRoom {
+        /// Of which socket.
+        socket: Socket,
     },
     /// End the operation with this token. The result is 0, `ENOENT` or `EALREADY`; the target's own
     /// last completion comes before or after.
@@ -202,7 +210,7 @@ pub trait Ring {
     /// Whether the kernel obeys the limit of [`Operation::Receive`].
     fn obeys_limit(&self) -> bool;
 
-    /// Whether a send that does not wait has no completion when the kernel took all of it.
+    /// Whether a send has no completion when the kernel took all of it.
     fn skips_sent(&self) -> bool {
         false
     }

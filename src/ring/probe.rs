@@ -212,7 +212,7 @@ impl Trial {
         let span = Span { offset: 0, length: SENT };
         let mut sent = 0;
         let last = loop {
-            self.push(builder.build(Operation::Send { socket, span, wait: false }))?;
+            self.push(builder.build(Operation::Send { socket, span }))?;
             self.ring.submit()?;
             match self.ring.completion().find(|done| done.user_data() == self.number) {
                 Some(completion) => break completion,

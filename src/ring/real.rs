@@ -119,17 +119,35 @@ impl<'a> RealRing<'a> {
         } else {
             self.taken = self.pushed - (self.backlog.len() + self.submissions.len()) as u64;
         }
+        if self.completions.overflow() != 0 {
+            // A wait that also submitted something hides the error: the count does not.
+            return Entered::CompletionsLost;
+        }
         match result.map_err(|error| Errno::from_raw(error.raw_os_error().unwrap_or(0))) {
             Ok(_) | Err(Errno::ETIME) => Entered::Done,
             Err(Errno::EINTR) => Entered::Interrupted,
             Err(Errno::EBUSY) => Entered::Busy,
             Err(Errno::EBADR) => Entered::CompletionsLost,
             Err(Errno::EAGAIN | Errno::ENOMEM) => {
-                std::thread::sleep(SHORTAGE_PAUSE);
+                self.relieve(count);
                 Entered::Interrupted
             }
             Err(error) => Entered::Failed(error),
         }
+    }
+
+    /// The kernel has no memory for another request. A failed submit runs no completion work, and that
+    /// is what would free some: it is run without one, and then the kernel is left alone for a moment.
+    #[cold]
+    fn relieve(&mut self, submitted: u32) {
+        if submitted > 0 {
+            self.enters += 1;
+            let flags = EnterFlags::GETEVENTS.bits();
+            // SAFETY: no argument is passed. An error is the next enter's to report.
+            let _ = unsafe { self.submitter.enter::<libc::sigset_t>(0, 0, flags, None) };
+            self.completions.sync();
+        }
+        std::thread::sleep(SHORTAGE_PAUSE);
     }
 
     /// Moves what waits in the backlog to the submission queue, as far as it goes.

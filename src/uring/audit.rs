@@ -1,6 +1,6 @@
 //! What the invariants of the simulation need to see of the loop, and production code does not.
 
-use super::event_loop::{EventLoop, Receiving, Sending};
+use super::event_loop::{Asked, EventLoop};
 use crate::conn::ConnId;
 use crate::conn::machine::Phase;
 use crate::ring::{Ring, Socket};
@@ -42,8 +42,8 @@ impl<R: Ring> EventLoop<'_, R> {
                 phase: connection.machine.phase(),
                 owed: connection.machine.owed(),
                 in_flight: connection.in_flight,
-                receive_armed: connection.receiving != Receiving::Idle,
-                sending: connection.sending != Sending::Idle,
+                receive_armed: connection.receiving != Asked::Idle,
+                sending: connection.sending,
                 starved: self.starved.contains(slot),
                 unspilled: self.unspilled.contains(slot),
                 credit: connection.machine.credit(&self.limits),

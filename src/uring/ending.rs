@@ -5,7 +5,7 @@
 //! answered, and the worker is done when nothing at all is in flight.
 
 use super::accepting::Listener;
-use super::event_loop::{EventLoop, Receiving, Sending};
+use super::event_loop::{Asked, EventLoop};
 use super::token::{self, Kind};
 use crate::conn::machine::{CloseReason, Phase};
 use crate::conn::{ConnId, Tick};
@@ -96,9 +96,8 @@ impl<R: Ring> EventLoop<'_, R> {
         self.unspilled.remove(id.slot);
         self.deadlines.remove(id.slot);
         let connection = self.connections.get_mut(id).expect("the caller looked it up");
-        let sending = connection.sending != Sending::Idle;
-        self.buffers.clear(&mut connection.queue, sending, &mut self.ring);
-        if connection.sending == Sending::Waiting {
+        self.buffers.clear(&mut connection.queue, connection.sending, &mut self.ring);
+        if connection.sending {
             connection.chunk_awaited = true;
             self.chunks_awaited += 1;
         }
@@ -106,14 +105,15 @@ impl<R: Ring> EventLoop<'_, R> {
 
     fn cancel_all(&mut self, id: ConnId) {
         let connection = self.connections.get_mut(id).expect("the caller looked it up");
-        // A send that does not wait is answered by the next enter anyway.
-        if connection.sending == Sending::Waiting {
+        // A send is answered by the next enter anyway.
+        if connection.room == Asked::Armed {
+            connection.room = Asked::Cancelling;
             connection.in_flight += 1;
             self.in_flight += 1;
-            let target = token::of(Kind::Send, id);
+            let target = token::of(Kind::Room, id);
             self.ring.push(Operation::Cancel { target }, token::of(Kind::Cancel, id));
         }
-        if connection.receiving == Receiving::Armed {
+        if connection.receiving == Asked::Armed {
             self.cancel_receive(id);
         }
     }
@@ -221,11 +221,11 @@ impl<R: Ring> EventLoop<'_, R> {
             return;
         }
         match connection.receiving {
-            Receiving::Armed => self.cancel_receive(id),
-            Receiving::Cancelling => {}
-            Receiving::Idle => {
+            Asked::Armed => self.cancel_receive(id),
+            Asked::Cancelling => {}
+            Asked::Idle => {
                 let arrived = self.ring.arrived(connection.socket).unwrap_or(ARRIVED_MAX);
-                connection.machine.stop(arrived);
+                connection.machine.stop(arrived, self.now);
                 self.starved.remove(id.slot);
             }
         }

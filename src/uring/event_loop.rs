@@ -18,7 +18,7 @@ use nix::errno::Errno;
 use std::collections::VecDeque;
 use std::time::Duration;
 
-/// What only this backend counts. The order is that of [`Own`].
+/// What only this backend counts. The order is that of `Own`.
 pub const COUNTERS: &[&str] = &[
     "enters",
     "completions",
@@ -55,26 +55,15 @@ pub(super) enum Own {
     AcceptPauses,
 }
 
-/// What the kernel has been asked to receive.
+/// Whether the kernel has been asked for something that goes on until it ends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Receiving {
-    /// Nothing.
+pub(super) enum Asked {
+    /// No.
     Idle,
-    /// A receive is armed.
+    /// It is armed.
     Armed,
-    /// A receive is armed and its cancel is under way.
+    /// It is armed and its cancel is under way.
     Cancelling,
-}
-
-/// What the kernel has been asked to send.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Sending {
-    /// Nothing.
-    Idle,
-    /// As much as fits now; answered by the enter that submits it.
-    Now,
-    /// As soon as there is room.
-    Waiting,
 }
 
 /// One connection: the policy's part, and what only a completion server has to know.
@@ -88,8 +77,13 @@ pub(super) struct Connection {
     /// Operations the kernel has not finished answering. The slot is free again only after the
     /// close has been answered, and the close is asked for only at 0.
     pub(super) in_flight: u8,
-    pub(super) receiving: Receiving,
-    pub(super) sending: Sending,
+    pub(super) receiving: Asked,
+    /// The watch for room in the socket, from the first time it was full.
+    pub(super) room: Asked,
+    /// True from the moment a send is submitted until it is over.
+    pub(super) sending: bool,
+    /// True from the moment the kernel took less than it was offered until it reports room.
+    pub(super) full: bool,
     /// The number of the send in flight among all operations pushed; see `Silent`.
     pub(super) send_number: u64,
     /// True from the moment our FIN is asked for.
@@ -110,8 +104,10 @@ impl Connection {
             queue: LeaseQueue::EMPTY,
             offered: 0,
             in_flight: 0,
-            receiving: Receiving::Idle,
-            sending: Sending::Idle,
+            receiving: Asked::Idle,
+            room: Asked::Idle,
+            sending: false,
+            full: false,
             send_number: 0,
             finishing: false,
             ending: false,
@@ -138,6 +134,8 @@ pub struct EventLoop<'w, R> {
     pub(super) unspilled: Queue,
     /// Who is to be looked at after the batch.
     touched: Vec<ConnId>,
+    /// True when somebody can go on only after a silent send is known to be over.
+    hurry: bool,
     /// Sends not yet known to be over, in the order of their numbers.
     pub(super) silent: VecDeque<Silent>,
     pub(super) accepting: Accepting,
@@ -169,6 +167,7 @@ impl<'w, R: Ring> EventLoop<'w, R> {
             stuck: Queue::new(capacity),
             unspilled: Queue::new(capacity),
             touched: Vec::with_capacity(capacity as usize),
+            hurry: false,
             // One at most for each connection, and one that failed and was not yet passed.
             silent: VecDeque::with_capacity(2 * capacity as usize),
             accepting: Accepting::new(listeners),
@@ -207,6 +206,9 @@ impl<'w, R: Ring> EventLoop<'w, R> {
     /// # Errors
     /// As [`run`](Self::run).
     pub fn turn(&mut self) -> Result<Option<Ending>, Failure> {
+        // Only what was due before the kernel was asked may expire: the process may have been stopped
+        // between the answer and the clock, while bytes arrived.
+        let asked = self.now;
         let entered = self.enter()?;
         self.now = self.ring.now().as_millis() as Tick;
         let completions = self.dispatch_all();
@@ -216,7 +218,7 @@ impl<'w, R: Ring> EventLoop<'w, R> {
         // Before anything is armed: a full submission queue is submitted in the middle of a batch.
         self.ring.publish();
         self.rearm_starved();
-        self.expire(entered && completions == 0);
+        self.expire(asked, entered && completions == 0);
         self.resume_accepting();
         let ending = self.obey_stop();
         self.ring.publish();
@@ -228,7 +230,8 @@ impl<'w, R: Ring> EventLoop<'w, R> {
     /// although bytes arrived while the process was stopped, so it says nothing about silence.
     fn enter(&mut self) -> Result<bool, Failure> {
         let until = self.wake_at();
-        let busy = self.somebody_can_be_rearmed()
+        let busy = std::mem::take(&mut self.hurry)
+            || self.somebody_can_be_rearmed()
             || (!self.silent.is_empty() && !self.starved.is_empty())
             || self.stopping.has_more_to_visit()
             || until.is_some_and(|until| until <= self.now);
@@ -276,6 +279,7 @@ impl<'w, R: Ring> EventLoop<'w, R> {
         match kind {
             Kind::Receive => self.on_received(id, done),
             Kind::Send => self.on_sent(id, done),
+            Kind::Room => self.on_room(id, done),
             Kind::Accept => self.on_accepted(id.slot as usize, done),
             Kind::Close => self.on_closed(id, done),
             Kind::Cancel => self.on_cancelled(id, done),
@@ -302,7 +306,7 @@ impl<'w, R: Ring> EventLoop<'w, R> {
         let lease = done.buffer.map(|buffer| self.buffers.lease(buffer, done.result.max(0) as u32));
         let connection = self.connections.get_mut(id).expect("looked up above");
         if !done.more {
-            connection.receiving = Receiving::Idle;
+            connection.receiving = Asked::Idle;
             connection.in_flight -= 1;
             self.in_flight -= 1;
         }
@@ -357,14 +361,7 @@ impl<'w, R: Ring> EventLoop<'w, R> {
             }
             Errno::EAGAIN => connection.machine.would_block(),
             Errno::ECANCELED | Errno::EINTR => {}
-            Errno::ECONNRESET
-            | Errno::EPIPE
-            | Errno::ETIMEDOUT
-            | Errno::ENOTCONN
-            | Errno::ECONNABORTED
-            | Errno::EHOSTUNREACH
-            | Errno::ENETUNREACH => connection.machine.close(CloseReason::PeerReset),
-            _ => connection.machine.close(CloseReason::Failed),
+            error => connection.machine.close(CloseReason::of(error)),
         }
     }
 
@@ -405,13 +402,22 @@ impl<'w, R: Ring> EventLoop<'w, R> {
         }
         self.send_next(id);
         self.receive_more(id);
+        self.note_hurry(id);
+    }
+
+    /// A connection that is not receiving, or has more to send than the send in flight, has nothing
+    /// else to wait for than the end of that send.
+    fn note_hurry(&mut self, id: ConnId) {
+        let connection = self.connections.get(id).expect("the caller looked it up");
+        let goes_on_by_itself = connection.receiving == Asked::Armed && !connection.queue.has_several();
+        self.hurry |= connection.sending && self.ring.skips_sent() && !goes_on_by_itself;
     }
 
     fn receive_more(&mut self, id: ConnId) {
         let connection = self.connections.get_mut(id).expect("the caller looked it up");
         let credit = connection.machine.credit(&self.limits);
         match connection.receiving {
-            Receiving::Idle if credit > 0 && !self.starved.contains(id.slot) => {
+            Asked::Idle if credit > 0 && !self.starved.contains(id.slot) => {
                 if self.buffers.free() == 0 || !self.starved.is_empty() {
                     self.starve(id);
                 } else {
@@ -419,7 +425,7 @@ impl<'w, R: Ring> EventLoop<'w, R> {
                 }
             }
             // Without a limit the kernel would go on: it has to be told.
-            Receiving::Armed if credit == 0 && !self.ring.obeys_limit() => self.cancel_receive(id),
+            Asked::Armed if credit == 0 && !self.ring.obeys_limit() => self.cancel_receive(id),
             _ => {}
         }
     }
@@ -432,7 +438,7 @@ impl<'w, R: Ring> EventLoop<'w, R> {
         } else {
             Operation::Receive { socket, limit }
         };
-        connection.receiving = Receiving::Armed;
+        connection.receiving = Asked::Armed;
         connection.in_flight += 1;
         self.in_flight += 1;
         self.count(Own::ReceivesRearmed, 1);
@@ -441,8 +447,8 @@ impl<'w, R: Ring> EventLoop<'w, R> {
 
     pub(super) fn cancel_receive(&mut self, id: ConnId) {
         let connection = self.connections.get_mut(id).expect("the caller looked it up");
-        assert_eq!(connection.receiving, Receiving::Armed);
-        connection.receiving = Receiving::Cancelling;
+        assert_eq!(connection.receiving, Asked::Armed);
+        connection.receiving = Asked::Cancelling;
         connection.in_flight += 1;
         self.in_flight += 1;
         self.count(Own::ReceivesCancelled, 1);
@@ -476,15 +482,15 @@ impl<'w, R: Ring> EventLoop<'w, R> {
     }
 
     /// Looks at those whose time may have come.
-    fn expire(&mut self, quiet: bool) {
-        if !self.deadlines.ripe(self.now, quiet) {
+    fn expire(&mut self, asked: Tick, quiet: bool) {
+        if !self.deadlines.ripe(asked, quiet) {
             return;
         }
-        while let Some(slot) = self.deadlines.pop(self.now) {
+        while let Some(slot) = self.deadlines.pop(asked) {
             self.count(Own::DeadlineSteps, 1);
             let Some(id) = self.connections.id_at(slot) else { continue };
             let connection = self.connections.get_mut(id).expect("just looked up");
-            if let Some(reason) = connection.machine.expired(self.now, &self.limits) {
+            if let Some(reason) = connection.machine.expired(asked, &self.limits) {
                 connection.machine.close(reason);
                 self.advance(id);
             } else if let Some(deadline) = connection.machine.deadline(&self.limits) {

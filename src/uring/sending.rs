@@ -2,7 +2,7 @@
 //! fits now. A connection whose peer takes less is stuck: its bytes leave the shared buffers for the
 //! spill area, and are sent from there as room comes. Part of the event loop.
 
-use super::event_loop::{EventLoop, Own, Sending};
+use super::event_loop::{Asked, EventLoop, Own};
 use super::token::{self, Kind};
 use crate::conn::machine::CloseReason;
 use crate::conn::{ConnId, Tick};
@@ -19,29 +19,28 @@ pub(super) struct Silent {
 
 /// How long the buffers of silent sends may wait to be given back when nothing else happens,
 /// milliseconds. Long beside a batch under load, and nobody waits for it: while somebody lacks a
-/// buffer the loop does not block at all.
+/// buffer, or a connection can go on only after its send, the loop does not block at all.
 pub(super) const SILENCE_MAX: Tick = 2;
 
 impl<R: Ring> EventLoop<'_, R> {
     pub(super) fn send_next(&mut self, id: ConnId) {
         let connection = self.connections.get_mut(id).expect("the caller looked it up");
-        if connection.sending != Sending::Idle {
+        if connection.sending || connection.full {
             return;
         }
         let Some((span, spilled)) = self.buffers.front(&connection.queue) else { return };
-        let wait = connection.machine.is_stuck();
-        if wait && !spilled {
-            return; // It waits for room in the spill area, not for the kernel with a shared buffer.
+        if connection.machine.is_stuck() && !spilled {
+            return; // It waits for room in the spill area: shared buffers are for those who read.
         }
         connection.offered = span.length;
-        connection.sending = if wait { Sending::Waiting } else { Sending::Now };
+        connection.sending = true;
         connection.in_flight += 1;
         self.in_flight += 1;
-        if !wait && self.ring.skips_sent() {
+        if self.ring.skips_sent() {
             connection.send_number = self.ring.pushed();
             self.silent.push_back(Silent { number: connection.send_number, id });
         }
-        let operation = Operation::Send { socket: connection.socket, span, wait };
+        let operation = Operation::Send { socket: connection.socket, span };
         self.ring.push(operation, token::of(Kind::Send, id));
     }
 
@@ -49,23 +48,39 @@ impl<R: Ring> EventLoop<'_, R> {
         let Some(connection) = self.connections.get_mut(id) else { return self.on_stale(done) };
         connection.in_flight -= 1;
         self.in_flight -= 1;
-        connection.sending = Sending::Idle;
+        connection.sending = false;
         match done.outcome() {
             Ok(bytes) => self.on_taken(id, bytes),
             Err(Errno::EAGAIN) => self.on_blocked(id),
             Err(Errno::EINTR | Errno::ECANCELED) => {}
-            Err(
-                Errno::EPIPE
-                | Errno::ECONNRESET
-                | Errno::ETIMEDOUT
-                | Errno::ENOTCONN
-                | Errno::EHOSTUNREACH
-                | Errno::ENETUNREACH
-                | Errno::ECONNABORTED,
-            ) => connection.machine.close(CloseReason::PeerReset),
-            Err(_) => connection.machine.close(CloseReason::Failed),
+            Err(error) => connection.machine.close(CloseReason::of(error)),
         }
         self.advance(id);
+    }
+
+    /// There may be room again in a socket that was full.
+    pub(super) fn on_room(&mut self, id: ConnId, done: Completion) {
+        let Some(connection) = self.connections.get_mut(id) else { return self.on_stale(done) };
+        if !done.more {
+            connection.room = Asked::Idle;
+            connection.in_flight -= 1;
+            self.in_flight -= 1;
+        }
+        // Whatever it says, the next send finds out, and watches again if it has to.
+        connection.full = false;
+        self.advance(id);
+    }
+
+    fn await_room(&mut self, id: ConnId) {
+        let connection = self.connections.get_mut(id).expect("the caller looked it up");
+        if connection.room != Asked::Idle {
+            return; // It reports every time.
+        }
+        connection.room = Asked::Armed;
+        connection.in_flight += 1;
+        self.in_flight += 1;
+        let operation = Operation::AwaitRoom { socket: connection.socket };
+        self.ring.push(operation, token::of(Kind::Room, id));
     }
 
     /// Ends the sends that the kernel has answered by saying nothing.
@@ -77,10 +92,10 @@ impl<R: Ring> EventLoop<'_, R> {
             self.silent.pop_front();
             let Some(connection) = self.connections.get_mut(id) else { continue };
             // One that failed was heard of, and its connection may have sent again since.
-            if connection.sending == Sending::Now && connection.send_number == number {
+            if connection.sending && connection.send_number == number {
                 connection.in_flight -= 1;
                 self.in_flight -= 1;
-                connection.sending = Sending::Idle;
+                connection.sending = false;
                 let bytes = connection.offered;
                 self.on_taken(id, bytes);
                 self.touch(id);
@@ -105,6 +120,10 @@ impl<R: Ring> EventLoop<'_, R> {
                 self.stuck.push_back(id.slot);
             } else {
                 self.unspilled.remove(id.slot);
+                // Where the idle timeout is the shorter one, its deadline is earlier than the last.
+                if let Some(deadline) = connection.machine.deadline(&self.limits) {
+                    self.deadlines.schedule(id.slot, deadline);
+                }
             }
         }
         if short {
@@ -120,6 +139,7 @@ impl<R: Ring> EventLoop<'_, R> {
         if connection.ending {
             return;
         }
+        connection.full = true;
         if connection.machine.blocked(self.now) {
             self.stuck.push_back(id.slot);
             if let Some(deadline) = connection.machine.deadline(&self.limits) {
@@ -127,6 +147,7 @@ impl<R: Ring> EventLoop<'_, R> {
             }
         }
         self.spill(id);
+        self.await_room(id);
     }
 
     /// Moves what a stuck connection holds in pool buffers to the spill area, or lets it wait for room.

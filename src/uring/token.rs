@@ -21,7 +21,9 @@ pub enum Kind {
     Receive,
     /// Send.
     Send,
-    /// Cancel of a connection's receive or send.
+    /// News of room in a socket that was full.
+    Room,
+    /// Cancel of a connection's receive, or of its watch for room.
     Cancel,
     /// Our FIN.
     Shutdown,
@@ -35,10 +37,11 @@ pub enum Kind {
     Wakeups,
 }
 
-const KINDS: [Kind; 9] = [
+const KINDS: [Kind; 10] = [
     Kind::Accept,
     Kind::Receive,
     Kind::Send,
+    Kind::Room,
     Kind::Cancel,
     Kind::Shutdown,
     Kind::Close,

@@ -5,7 +5,7 @@ use crate::client::{Peer, crowd, exchange, finish_cleanly};
 use crate::server::Server;
 use crate::skip::Need;
 use rustix::process::{Pid, Resource, Rlimit, prlimit};
-use std::io::Read;
+use std::io::{ErrorKind, Read};
 use std::thread;
 use std::time::Duration;
 
@@ -25,8 +25,11 @@ pub fn rows() -> Vec<Row> {
         row!(a_small_direct_table_refuses_by_the_account)
             .with("--max-connections 32")
             .on(&[Variant::UringDirect]),
-        row!(the_soft_descriptor_limit_is_raised).starts_its_own().needs(Need::Prlimit),
-        row!(a_low_descriptor_limit_lowers_the_connections_and_is_said).starts_its_own().needs(Need::Prlimit),
+        row!(the_soft_descriptor_limit_is_raised).workers(2).starts_its_own().needs(Need::Prlimit),
+        row!(a_low_descriptor_limit_lowers_the_connections_and_is_said)
+            .workers(2)
+            .starts_its_own()
+            .needs(Need::Prlimit),
     ]
 }
 
@@ -54,7 +57,9 @@ fn offered(peer: &mut Peer) -> Offered {
             peer.stream.set_read_timeout(Some(crate::server::GUARD)).expect("a socket");
             Offered::Served
         }
-        Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => Offered::Waiting,
+        Err(error) if [ErrorKind::WouldBlock, ErrorKind::Interrupted].contains(&error.kind()) => {
+            Offered::Waiting
+        }
         Err(_) => Offered::Refused,
     }
 }
@@ -79,9 +84,10 @@ fn never_more_than_the_limit_are_served_at_once(case: &mut Case) {
     let mut waiting = crowd(server.address(), 300);
     while served.len() < 100 {
         waiting = sort(waiting, &mut served);
-        assert!(server.stats().get("open") <= 100);
         assert!(served.len() + waiting.len() >= 100, "more were refused than there was no room for");
     }
+    // One of those who wait would be served by now if there were room for it.
+    assert_eq!(served.len(), 100, "more are served at once than may be");
     let account = server.stats();
     assert_eq!((account.get("open"), account.get("accepted")), (100, 100));
     assert_eq!(account.0["workers"].as_array().expect("workers").iter().map(open_of).sum::<u64>(), 100);
@@ -90,12 +96,12 @@ fn never_more_than_the_limit_are_served_at_once(case: &mut Case) {
     finish_cleanly(leaving);
     while served.len() < 100 {
         waiting = sort(waiting, &mut served);
-        assert!(server.stats().get("open") <= 100);
         // Those who were refused come again.
         if waiting.len() + served.len() < 110 {
             waiting.push(Peer::connect(server.address()));
         }
     }
+    assert_eq!(served.len(), 100, "more are served at once than may be");
     server.wait_until("150 were served", |account| account.get("accepted") == 150);
     drop(waiting);
     finish_cleanly(served);
@@ -117,8 +123,7 @@ fn a_limit_of_one_serves_one_after_the_other(case: &mut Case) {
                 waiting.push(Peer::connect(server.address()));
             }
         }
-        assert_eq!(served.len(), 1);
-        assert!(server.stats().get("open") <= 1);
+        assert_eq!(served.len(), 1, "more are served at once than may be");
         drop(waiting);
         finish_cleanly(served);
     }
@@ -154,7 +159,7 @@ fn without_descriptors_it_waits_and_does_not_spin(case: &mut Case) {
     exchange(&mut peers, 1000, 100);
     // As many as leave below the limit, so many come in.
     let accepted = after.get("accepted");
-    finish_cleanly(peers.drain(..).collect());
+    finish_cleanly(std::mem::take(&mut peers));
     server.wait_until("descriptors were used again", |account| account.get("accepted") >= accepted + 10);
     set_descriptor_limit(server, None);
     waiting.iter_mut().for_each(|peer| peer.send(100));
@@ -187,11 +192,10 @@ fn a_small_direct_table_refuses_by_the_account(case: &mut Case) {
     let mut waiting = crowd(server.address(), 100);
     while served.len() < 32 {
         waiting = sort(waiting, &mut served);
-        assert!(server.stats().get("open") <= 32);
         assert!(served.len() + waiting.len() >= 32, "more were refused than there was no room for");
     }
     exchange(&mut served, 1000, 100);
-    assert_eq!(served.len(), 32);
+    assert_eq!(served.len(), 32, "more are served at once than may be");
     finish_cleanly(served);
     // Everybody who waits is served in the end, 32 at a time.
     while !waiting.is_empty() {

@@ -83,7 +83,11 @@ fn stopped_while_they_stream(case: &mut Case, count: usize, afterwards: impl Fn(
         };
         let streams: Vec<_> = peers.iter_mut().map(|peer| scope.spawn(move || stream(peer))).collect();
         server.wait_until("all stream", |account| account.get("bytes_sent") > count as u64 * 50_000);
+        // They stream into a stopped process, so something has arrived of each when it learns of its end.
+        server.signal(Signal::SIGSTOP);
+        thread::sleep(Duration::from_millis(50));
         server.signal(Signal::SIGTERM);
+        server.signal(Signal::SIGCONT);
         streams.into_iter().map(|stream| stream.join().expect("no panic")).sum()
     });
     let ended = server.wait();
@@ -135,6 +139,8 @@ fn queued_connections_are_served_before_the_listener_closes(case: &mut Case) {
 /// Nothing arrived and nothing owed: closed at once, cleanly.
 fn idle_connections_end_at_once(case: &mut Case) {
     let peers = served(case.server(), scaled(1_000, 8_000));
+    // Idle is who has been for more than the moment in which its last bytes are delivered.
+    thread::sleep(Duration::from_millis(300));
     let count = peers.len() as u64;
     let ended = case.end(Signal::SIGTERM);
     assert_eq!(ended.code, Some(0));

@@ -1,8 +1,9 @@
 //! The fake kernel's state, its two queues, its clock, and what an enter does. What becomes of the
 //! single operations is in [`super::operations`].
 
-use super::super::{Completion, Entered, Name, Operation, Span, Token};
+use super::super::{Entered, Name, Operation, Span, Token};
 use super::buffers::{Buffers, Owner};
+use super::completions::Posted;
 use super::network::{Ending, Listener, Network, Numbers};
 use super::odds::{Odds, happens};
 use super::outcome::{Coverage, Outcome};
@@ -15,6 +16,8 @@ use std::collections::VecDeque;
 /// Calls between two enters after which the caller is said to spin.
 const CALLS_MAX: u64 = 1_000_000;
 
+/// Enters that each outstanding thing may take once the faults have ended.
+const STEPS_EACH: u64 = 50;
 /// Attempts to accept while no descriptor is free (F25).
 const ACCEPTS_IN_VAIN_MAX: u32 = 20;
 
@@ -33,16 +36,6 @@ pub(super) struct InFlight {
     pub(super) waited: bool,
     /// It ends in the enter that submitted it.
     pub(super) at_once: bool,
-}
-
-/// A completion on its way, with what the kernel remembers of its operation.
-#[derive(Clone, Copy, Debug)]
-struct Posted {
-    completion: Completion,
-    operation: Operation,
-    connection: Option<usize>,
-    /// Whether the caller is never told: it learns by [`Kernel::answered`].
-    skipped: bool,
 }
 
 /// Something that happens from outside, at a time or when nothing else does.
@@ -66,15 +59,16 @@ pub(super) struct Kernel {
     pub(super) facts: Facts,
     pub(super) planned: Vec<Planned>,
     /// What is being sent, from the push to the taking of the last completion.
-    sending: Vec<(usize, Span)>,
+    pub(super) sending: Vec<(usize, Span)>,
     submission: VecDeque<(Operation, Token)>,
-    completions: VecDeque<Posted>,
+    pub(super) completions: VecDeque<Posted>,
     /// Operations pushed, taken from the submission queue, and known to be answered at once or not.
     pub(super) pushed: u64,
-    taken: u64,
-    answered: u64,
-    skipped: Vec<Posted>,
-    overflow: VecDeque<Posted>,
+    pub(super) taken: u64,
+    pub(super) answered: u64,
+    /// What was answered and the caller is not told of, until it asks.
+    pub(super) skipped: Vec<Posted>,
+    pub(super) overflow: VecDeque<Posted>,
     next_id: u64,
     pub(super) wakes: u64,
     ever_woken: bool,
@@ -83,8 +77,10 @@ pub(super) struct Kernel {
     /// Accepts that failed for want of a descriptor since one came free, somebody was woken, or the
     /// caller slept.
     pub(super) accepts_in_vain: u32,
+    /// Somebody has no buffer and waits for one.
+    pub(super) somebody_waits: bool,
     /// Operations pushed whose last completion was not taken.
-    outstanding: u64,
+    pub(super) outstanding: u64,
     /// When the server was told to stop.
     pub(super) stopped_at: Option<u64>,
     pub(super) cut: bool,
@@ -131,6 +127,7 @@ impl Kernel {
             enters: 0,
             calls: 0,
             accepts_in_vain: 0,
+            somebody_waits: false,
             outstanding: 0,
             stopped_at: None,
             cut: false,
@@ -242,6 +239,7 @@ impl Kernel {
             }
             Operation::Receive { .. } | Operation::ReceiveNow { .. } => {
                 connection.receiving += 1;
+                connection.receives += 1;
                 connection.receive_cancelled = false;
             }
             _ => {}
@@ -255,7 +253,9 @@ impl Kernel {
     fn note_cancel(&mut self, target: Token) {
         let flying = self.flying.iter().find(|op| op.token == target).and_then(|op| op.connection);
         let queued = || match self.submission.iter().find(|(_, token)| *token == target)?.0 {
-            Operation::Receive { socket, .. } => self.network.find(socket.0),
+            Operation::Receive { socket, .. } | Operation::ReceiveNow { socket, .. } => {
+                self.network.find(socket.0)
+            }
             _ => None,
         };
         // Its last completion may have been posted, and wait for the caller to take it.
@@ -300,11 +300,13 @@ impl Kernel {
     }
 
     fn wait(&mut self, wait_for: usize, until: Option<u64>) -> Entered {
-        while self.completions.iter().filter(|posted| !posted.skipped).count() < wait_for
-            && self.facts.violations.is_empty()
-        {
+        while self.completions.len() < wait_for && self.facts.violations.is_empty() {
             if self.run_somebody() {
                 continue;
+            }
+            if self.somebody_waits && (self.buffers.free() > 0 || !self.skipped.is_empty()) {
+                self.violation("I14: it sleeps while somebody waits for a buffer and one is to be had");
+                break;
             }
             let planned = self.planned.iter().filter_map(|one| one.at).min();
             let next = self.peers.next_at().into_iter().chain(planned).min();
@@ -334,7 +336,9 @@ impl Kernel {
         match planned {
             Some(index) if left == 0 && self.peers.all_done() => {
                 self.facts.settled = Some(self.standing());
-                self.enters_max = None;
+                if let Some(most) = self.enters_max.take() {
+                    self.facts.recovery = self.enters - (most - STEPS_EACH * self.facts.outstanding);
+                }
                 let planned = self.planned.remove(index);
                 self.obey(planned);
             }
@@ -414,7 +418,8 @@ impl Kernel {
         bytes += connections.map(|one| 2 * (one.written - one.echoed.min(one.written))).sum::<u64>();
         let chunks = bytes / u64::from(self.setup.buffer_size.min(16)) + bytes.min(peers);
         let outstanding = peers + chunks + (self.flying.len() + self.submission.len()) as u64 + 1;
-        self.enters_max = Some(self.enters + 50 * outstanding);
+        self.facts.outstanding = outstanding;
+        self.enters_max = Some(self.enters + STEPS_EACH * outstanding);
     }
 
     /// Takes the first `count` operations of the submission queue.
@@ -497,128 +502,6 @@ impl Kernel {
 
     pub(super) fn position(&self, id: u64) -> Option<usize> {
         self.flying.iter().position(|op| op.id == id)
-    }
-
-    /// Whether a completion would not fit into the queue.
-    pub(super) fn queue_is_full(&self) -> bool {
-        self.completions.len() >= self.setup.cq || !self.overflow.is_empty()
-    }
-
-    /// Posts a completion of `op`. Where there is no place, one with `more` must not come: an
-    /// operation without a place for its result ends with it. Says whether the operation goes on.
-    pub(super) fn post(&mut self, id: u64, result: i32, more: bool, buffer: Option<u16>) -> bool {
-        let Some(index) = self.position(id) else { return false };
-        let op = self.flying[index];
-        let full = self.queue_is_full();
-        let more = more && !full;
-        let completion = Completion { token: op.token, result, more, buffer };
-        let skipped = match op.operation {
-            Operation::Send { span, wait: false, .. } => {
-                self.setup.skips_sent && result == span.length as i32
-            }
-            _ => false,
-        };
-        let posted = Posted { completion, operation: op.operation, connection: op.connection, skipped };
-        if full {
-            self.coverage.note(Outcome::QueueOverflowed);
-            self.facts.overflows += 1;
-            self.overflow.push_back(posted);
-        } else {
-            self.completions.push_back(posted);
-        }
-        if !more {
-            self.flying.swap_remove(index);
-        }
-        more
-    }
-
-    fn flush(&mut self) {
-        while self.completions.len() < self.setup.cq {
-            let Some(posted) = self.overflow.pop_front() else { return };
-            self.coverage.note(Outcome::QueueFlushed);
-            self.completions.push_back(posted);
-        }
-    }
-
-    /// The caller takes a completion. Those it is not told of are passed over, and settled when it
-    /// asks what was answered.
-    pub(super) fn take(&mut self) -> Option<Completion> {
-        self.call();
-        loop {
-            let posted = self.completions.pop_front()?;
-            if !posted.skipped {
-                return Some(self.settle_posted(&posted));
-            }
-            self.coverage.note(Outcome::SendSkipped);
-            self.skipped.push(posted);
-        }
-    }
-
-    /// Operations of which it is known whether they were answered at once.
-    pub(super) fn answered(&mut self) -> u64 {
-        if self.completions.is_empty() && self.overflow.is_empty() {
-            self.answered = self.taken;
-            for posted in std::mem::take(&mut self.skipped) {
-                self.settle_posted(&posted);
-            }
-        }
-        self.answered
-    }
-
-    /// What a completion carries is the caller's from here on.
-    fn settle_posted(&mut self, posted: &Posted) -> Completion {
-        let Posted { completion, operation, connection, .. } = *posted;
-        if let Some(buffer) = completion.buffer {
-            self.buffers.taken(buffer);
-        }
-        self.outstanding -= u64::from(!completion.more);
-        self.trace(|| format!("take {completion:x?} for connection {connection:?}"));
-        let Some(number) = connection else {
-            if matches!(operation, Operation::Accept { .. }) && completion.result >= 0 {
-                self.facts.accepted += 1;
-            }
-            return completion;
-        };
-        let connection = &mut self.network.connections[number];
-        connection.in_flight -= u32::from(!completion.more);
-        let outcome = completion.outcome();
-        let failed = outcome.is_err_and(|errno| {
-            !matches!(errno, Errno::EAGAIN | Errno::ENOBUFS | Errno::ECANCELED | Errno::EINTR)
-        });
-        match operation {
-            Operation::Receive { .. } | Operation::ReceiveNow { .. } => {
-                connection.receiving -= u32::from(!completion.more);
-                connection.ever_received = true;
-                connection.error_taken |= failed;
-                match outcome {
-                    Ok(0) => connection.end_taken = true,
-                    Ok(bytes) => {
-                        if !connection.receive_cancelled {
-                            connection.active_at = self.now;
-                        }
-                        connection.read_taken += u64::from(bytes);
-                        self.facts.received += u64::from(bytes);
-                    }
-                    Err(_) => {}
-                }
-            }
-            Operation::Send { span, .. } => {
-                connection.sending -= 1;
-                connection.full = outcome == Err(Errno::EAGAIN);
-                connection.was_blocked |=
-                    outcome == Err(Errno::EAGAIN) || outcome.is_ok_and(|bytes| bytes < span.length);
-                self.sending.retain(|&(sender, _)| sender != number);
-                connection.error_taken |= failed;
-                if let Ok(bytes @ 1..) = outcome {
-                    connection.progress_at = self.now;
-                    connection.echoed_taken += u64::from(bytes);
-                    self.facts.sent += u64::from(bytes);
-                }
-            }
-            Operation::Shutdown { .. } => connection.error_taken |= failed,
-            _ => {}
-        }
-        completion
     }
 
     /// Whether the accept of this listener is with the kernel, or its last completion untaken.

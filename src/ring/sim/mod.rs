@@ -9,6 +9,7 @@
 //! survives. It knows nothing of connections as the loop sees them: it judges from outside.
 
 mod buffers;
+mod completions;
 mod kernel;
 mod network;
 mod odds;
@@ -99,6 +100,10 @@ pub struct Facts {
     pub excused_by_spill: u64,
     /// Completions that found no place in the queue.
     pub overflows: u64,
+    /// Enters from the end of the faults until everything had come to rest.
+    pub recovery: u64,
+    /// What was outstanding at the end of the faults: operations, peers and chunks of bytes.
+    pub outstanding: u64,
     /// What stood where when all peers had come to their end, all connections were closed, and the
     /// caller went to sleep.
     pub settled: Option<Standing>,
@@ -126,6 +131,8 @@ pub struct View {
     pub received: u64,
     /// Bytes taken from it.
     pub sent: u64,
+    /// Receives asked for so far.
+    pub receives: u64,
     /// Whether a receive is out.
     pub receiving: bool,
     /// Whether a send is out.
@@ -197,6 +204,11 @@ impl Sim {
         self.kernel.borrow().standing()
     }
 
+    /// Says whether somebody waits for a buffer: then the caller must not sleep while one is free.
+    pub fn somebody_waits(&self, waits: bool) {
+        self.kernel.borrow_mut().somebody_waits = waits;
+    }
+
     /// What the kernel knows of a socket that is open.
     #[must_use]
     pub fn view(&self, socket: Socket) -> Option<View> {
@@ -205,6 +217,7 @@ impl Sim {
         Some(View {
             received: connection.read_taken,
             sent: connection.echoed_taken,
+            receives: connection.receives,
             receiving: connection.receiving > 0,
             sending: connection.sending > 0,
         })

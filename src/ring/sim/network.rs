@@ -51,6 +51,8 @@ pub(super) struct Connection {
     pub(super) in_flight: u32,
     pub(super) receiving: u32,
     pub(super) sending: u32,
+    /// Receives asked for so far.
+    pub(super) receives: u64,
 
     /// The loop knows that the peer finished, or that the connection failed.
     pub(super) end_taken: bool,
@@ -106,6 +108,7 @@ impl Connection {
             in_flight: 0,
             receiving: 0,
             sending: 0,
+            receives: 0,
             end_taken: false,
             error_taken: false,
             active_at: now,

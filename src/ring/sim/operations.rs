@@ -75,8 +75,8 @@ impl Kernel {
         let Some(number) = op.connection else { return };
         let odds = self.odds.at_the_end;
         let (resets, finishes) = match op.operation {
-            Operation::Shutdown { .. } => (odds, 0),
-            Operation::ReceiveNow { .. } => (odds / 10, odds / 5),
+            Operation::Shutdown { .. } => (2 * odds, 0),
+            Operation::ReceiveNow { .. } => (odds / 10, odds / 3),
             Operation::Receive { .. } if op.doomed => (odds / 10, odds / 2),
             _ => return,
         };

@@ -61,8 +61,9 @@ impl Peers {
         let mut all = Self { peers: Vec::new(), events: BinaryHeap::new(), sequence: 0, healed: false };
         let mut connects_at = 0;
         let burst = random.u32(0..1000);
+        let silent = [100, 300, 800][random.usize(0..3)];
         for index in 0..count {
-            all.peers.push(Peer::draw(random, listeners));
+            all.peers.push(Peer::draw(random, listeners, silent));
             if index > 0 && happens(random, burst) {
                 coverage.note(Outcome::BurstOfConnects);
             } else {
@@ -276,16 +277,16 @@ impl World<'_> {
 }
 
 impl Peer {
-    fn draw(random: &mut Rng, listeners: usize) -> Self {
+    fn draw(random: &mut Rng, listeners: usize, silent: u32) -> Self {
         let mut script = VecDeque::new();
         let chunk_most = [1, 20, 100, 400][random.usize(0..4)];
-        match random.u8(0..8) {
+        match random.u8(0..7) {
             // Says nothing, now or ever.
-            0 => {}
+            _ if happens(random, silent) => {}
             // Writes all it has and does not wait.
-            1 => script.extend((0..random.u8(1..32)).map(|_| Act::Send(random.u32(1..=400)))),
+            0 => script.extend((0..random.u8(1..32)).map(|_| Act::Send(random.u32(1..=400)))),
             // Asks and awaits the answer.
-            2..=4 => {
+            1..=3 => {
                 for _ in 0..random.u8(1..16) {
                     script.push_back(Act::Send(random.u32(1..=chunk_most)));
                     script.push_back(Act::AwaitEcho);
@@ -301,6 +302,7 @@ impl Peer {
             }
         }
         match random.u8(0..8) {
+            _ if script.is_empty() && random.bool() => {}
             0 => script.extend([Act::Pause(random.u64(0..10_000)), Act::Reset]),
             1 => script.insert(random.usize(0..=script.len()), Act::Reset),
             2 => script.push_back(Act::Close),

@@ -47,6 +47,12 @@ impl LeaseQueue {
     pub const fn is_empty(&self) -> bool {
         self.head == NONE
     }
+
+    /// Whether there is more than one.
+    #[must_use]
+    pub const fn has_several(&self) -> bool {
+        self.head != self.tail
+    }
 }
 
 /// What a pool buffer or a chunk holds. Numbered together: buffers first, then chunks.

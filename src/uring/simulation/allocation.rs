@@ -34,10 +34,14 @@ struct Still {
     completions: VecDeque<Completion>,
     events: u64,
     enters: u64,
+    /// Whether a send that is taken whole is answered by silence.
+    silent: bool,
+    pushed: u64,
+    answered: u64,
 }
 
 impl Still {
-    fn new() -> Self {
+    fn new(silent: bool) -> Self {
         Self {
             peers: [Peer { receive: None, send: None, owed: 0 }; CONNECTIONS as usize],
             accept: None,
@@ -46,6 +50,9 @@ impl Still {
             completions: VecDeque::with_capacity(4 * CONNECTIONS as usize),
             events: 0,
             enters: 0,
+            silent,
+            pushed: 0,
+            answered: 0,
         }
     }
 
@@ -66,7 +73,9 @@ impl Still {
             return self.answer(token, -(Errno::EAGAIN as i32), false, None);
         }
         self.peers[number].owed -= span.length;
-        self.answer(token, span.length as i32, false, None);
+        if wait || !self.silent {
+            self.answer(token, span.length as i32, false, None);
+        }
     }
 
     fn receive(&mut self, number: usize) {
@@ -93,6 +102,7 @@ fn number(socket: Socket) -> usize {
 
 impl Ring for Still {
     fn push(&mut self, operation: Operation, token: Token) {
+        self.pushed += 1;
         match operation {
             Operation::Accept { .. } => self.accept = Some(token),
             Operation::Receive { socket, limit } => {
@@ -108,6 +118,7 @@ impl Ring for Still {
 
     fn enter(&mut self, _: u32, _: Option<Duration>) -> Entered {
         self.enters += 1;
+        self.answered = self.pushed;
         if let Some(token) = self.accept.filter(|_| self.accepted < CONNECTIONS) {
             self.answer(token, self.accepted as i32, true, None);
             self.accepted += 1;
@@ -151,6 +162,18 @@ impl Ring for Still {
         true
     }
 
+    fn skips_sent(&self) -> bool {
+        self.silent
+    }
+
+    fn pushed(&self) -> u64 {
+        self.pushed
+    }
+
+    fn answered(&mut self) -> u64 {
+        self.answered
+    }
+
     fn wake_others(&mut self) {}
 
     fn overflows(&self) -> u64 {
@@ -164,6 +187,15 @@ impl Ring for Still {
 
 #[test]
 fn a_million_messages_allocate_nothing() {
+    count_allocations(false);
+}
+
+#[test]
+fn a_million_messages_whose_sends_are_silent_allocate_nothing() {
+    count_allocations(true);
+}
+
+fn count_allocations(silent: bool) {
     let scenario = Scenario { max_connections: CONNECTIONS + 1, ..Scenario::draw(0) };
     let arena = Arena::new(BUFFERS, MESSAGE, 16 * u64::from(CHUNK)).unwrap();
     let (config, counters) = (scenario.config(), scenario.counters());
@@ -177,7 +209,7 @@ fn a_million_messages_allocate_nothing() {
         stop: &stop,
         ready: &|_| {},
     };
-    let mut event_loop = EventLoop::new(Still::new(), Buffers::new(&arena), &worker, 1);
+    let mut event_loop = EventLoop::new(Still::new(silent), Buffers::new(&arena), &worker, 1);
     for _ in 0..2 * CONNECTIONS {
         assert!(event_loop.turn().unwrap().is_none());
     }

@@ -24,7 +24,19 @@ macro_rules! same {
 #[derive(Default)]
 pub(super) struct Watch {
     stopped: bool,
-    heard: [u64; 3],
+    spoken: [u64; 3],
+    /// Who was in each slot after the last turn.
+    before: Vec<Before>,
+}
+
+/// What is remembered of a connection.
+#[derive(Clone, Copy, Default)]
+struct Before {
+    generation: u32,
+    /// Whether it waited for a buffer.
+    waited: bool,
+    /// How many receives it had asked for.
+    receives: u64,
 }
 
 impl Watch {
@@ -42,6 +54,7 @@ impl Watch {
         same!("I11", "operations in flight", own + other, standing.outstanding);
         same!("I3", "bytes received", counters.bytes_received.get(), facts.received);
         same!("I3", "bytes sent", counters.bytes_sent.get(), facts.sent);
+        same!("I12", "overflows", counters.own.at(Own::Overflows as usize).get(), facts.overflows);
         same!("I15", "stale completions", counters.stale_events.get(), 0);
         same!("I10", "sockets accepted", sockets(event_loop), facts.accepted);
         if counters.open.get() > u64::from(scenario.max_connections) {
@@ -54,16 +67,51 @@ impl Watch {
         if !self.stopped && full && !event_loop.accepting_paused() {
             return Err("I13: it accepts beyond the limit".into());
         }
-        // A turn of which the loop knows that the kernel had nothing to say: an enter that was cut
-        // short says nothing about that.
-        let heard = [Own::Completions, Own::EntersInterrupted, Own::EntersBusy]
-            .map(|own| counters.own.at(own as usize).get());
-        let quiet = std::mem::replace(&mut self.heard, heard) == heard;
+        // An enter that was cut short says nothing about silence.
+        let spoken = [Own::Completions, Own::EntersInterrupted, Own::EntersBusy];
+        let spoken = spoken.map(|own| counters.own.at(own as usize).get());
+        let quiet = std::mem::replace(&mut self.spoken, spoken) == spoken;
+        self.first_come_first_served(event_loop, sim)?;
         event_loop.audit().try_for_each(|one| {
             look_at(&one, sim, scenario, event_loop.ring.obeys_limit())
                 .and_then(|()| look_inside(&one, event_loop, quiet))
                 .map_err(|what| format!("{what}: {one:?}"))
         })
+    }
+}
+
+impl Watch {
+    /// I14: who asked for a receive in this turn without having waited came before nobody who waited
+    /// all along.
+    fn first_come_first_served<R: Ring>(
+        &mut self,
+        event_loop: &EventLoop<'_, R>,
+        sim: &Sim,
+    ) -> Result<(), String> {
+        let (mut pushed_in, mut waited_on, mut waits) = (None, None, false);
+        for one in event_loop.audit() {
+            let slot = one.id.slot as usize;
+            self.before.resize(self.before.len().max(slot + 1), Before::default());
+            let receives = sim.view(one.socket).map_or(0, |view| view.receives);
+            let now = Before { generation: one.id.generation, waited: one.starved, receives };
+            let before = std::mem::replace(&mut self.before[slot], now);
+            let before = if before.generation == now.generation { before } else { Before::default() };
+            if !before.waited && receives > before.receives {
+                pushed_in = Some(one.id);
+            }
+            if before.waited && one.starved && receives == before.receives {
+                waited_on = Some(one.id);
+            }
+            waits |= one.starved;
+        }
+        sim.somebody_waits(waits);
+        match (pushed_in, waited_on) {
+            // The stop looks at everybody once, in the order of the table, and lets them queue anew.
+            (Some(first), Some(other)) if !self.stopped => {
+                Err(format!("I14: {first:?} came before {other:?}, who waited"))
+            }
+            _ => Ok(()),
+        }
     }
 }
 

@@ -112,6 +112,7 @@ fn seeds() -> std::ops::Range<u64> {
 fn every_seed_keeps_the_invariants_and_every_outcome_is_drawn() {
     let mut coverage = Coverage::default();
     let (mut turns, mut bytes, mut connections) = (0, 0, 0);
+    let mut slowest = 0.0f64;
     let seeds = seeds();
     let count = seeds.end - seeds.start;
     for seed in seeds {
@@ -123,8 +124,10 @@ fn every_seed_keeps_the_invariants_and_every_outcome_is_drawn() {
         turns += outcome.turns;
         bytes += outcome.facts.sent;
         connections += outcome.facts.accepted;
+        slowest = slowest.max(outcome.facts.recovery as f64 / outcome.facts.outstanding.max(1) as f64);
     }
     println!("{count} seeds: {turns} turns, {connections} connections, {bytes} bytes echoed");
+    println!("after the faults at most {slowest:.1} enters for each outstanding thing");
     println!("{}", coverage.table());
     if count >= SEEDS {
         let missed = coverage.below(100);

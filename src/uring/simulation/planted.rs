@@ -41,6 +41,10 @@ enum Bug {
     WakeupWatchLost,
     /// An accept that was ended by an error is never armed again.
     AcceptForgotten,
+    /// A send without a completion is taken for whole before the kernel has it.
+    AnsweredEarly,
+    /// No bug of ours: the kernel says that it had to drop completions.
+    CompletionsLost,
 }
 
 const CANCELLED: i32 = -(Errno::ECANCELED as i32);
@@ -158,6 +162,9 @@ impl Ring for Planted {
     }
 
     fn enter(&mut self, wait_for: u32, until: Option<Duration>) -> Entered {
+        if self.bug == Bug::CompletionsLost && self.now_and_then(20) {
+            return Entered::CompletionsLost;
+        }
         let wait_for = if self.forged.is_empty() { wait_for } else { 0 };
         self.ring.enter(wait_for, until)
     }
@@ -205,7 +212,7 @@ impl Ring for Planted {
     }
 
     fn answered(&mut self) -> u64 {
-        self.ring.answered()
+        if self.bug == Bug::AnsweredEarly { self.ring.pushed() } else { self.ring.answered() }
     }
 
     fn accept_queued(&mut self, listener: usize) -> io::Result<Option<Socket>> {
@@ -271,5 +278,12 @@ is_found! {
     an_interruption_taken_for_a_send_is_found: InterruptionTakenForSent, "I1";
     a_lost_end_of_stream_is_found: EndWithBufferLost, "I16";
     a_lost_watch_for_wakeups_is_found: WakeupWatchLost, "I16";
+    a_send_taken_for_whole_too_early_is_found: AnsweredEarly, "I";
     an_accept_never_armed_again_is_found: AcceptForgotten, "I16";
+}
+
+#[test]
+fn lost_completions_end_the_loop_with_a_sentence() {
+    let fault = run_seed(1, Eyes::Both, |sim| Planted::new(sim, Bug::CompletionsLost)).fault;
+    assert!(fault.is_some_and(|fault| fault.contains("the loop gave up: the kernel lost completions")));
 }

@@ -64,7 +64,7 @@ impl Scenario {
         let cut = stop_at.filter(|_| random.u8(0..4) == 0);
         Self {
             seed,
-            buffers: 2 << random.u32(0..6),
+            buffers: 2 << random.u32(0..7).saturating_sub(1),
             buffer_size: [16, 17, 32, 64, 100, 256][random.usize(0..6)],
             sq: [1, 2, 4, 8, 64, 256][random.usize(0..6)],
             cq: [2, 3, 4, 8, 16, 64, 512][random.usize(0..7)],

@@ -1,0 +1,136 @@
+//! The way back: how completions are posted, overflow, and are taken, and what becomes the caller's
+//! with each of them.
+
+use super::super::{Completion, Operation};
+use super::kernel::Kernel;
+use super::outcome::Outcome;
+use nix::errno::Errno;
+
+/// A completion on its way, with what the kernel remembers of its operation.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Posted {
+    pub(super) completion: Completion,
+    pub(super) operation: Operation,
+    pub(super) connection: Option<usize>,
+}
+
+impl Kernel {
+    /// Whether a completion would not fit into the queue.
+    pub(super) fn queue_is_full(&self) -> bool {
+        self.completions.len() >= self.setup.cq || !self.overflow.is_empty()
+    }
+
+    /// Posts a completion of `op`. Where there is no place, one with `more` must not come: an
+    /// operation without a place for its result ends with it. Says whether the operation goes on.
+    pub(super) fn post(&mut self, id: u64, result: i32, more: bool, buffer: Option<u16>) -> bool {
+        let Some(index) = self.position(id) else { return false };
+        let op = self.flying[index];
+        let full = self.queue_is_full();
+        let more = more && !full;
+        let completion = Completion { token: op.token, result, more, buffer };
+        let skipped = match op.operation {
+            Operation::Send { span, wait: false, .. } => {
+                self.setup.skips_sent && result == span.length as i32
+            }
+            _ => false,
+        };
+        let posted = Posted { completion, operation: op.operation, connection: op.connection };
+        if skipped {
+            self.coverage.note(Outcome::SendSkipped);
+            self.skipped.push(posted);
+        } else if full {
+            self.coverage.note(Outcome::QueueOverflowed);
+            self.facts.overflows += 1;
+            self.overflow.push_back(posted);
+        } else {
+            self.completions.push_back(posted);
+        }
+        if !more {
+            self.flying.swap_remove(index);
+        }
+        more
+    }
+
+    pub(super) fn flush(&mut self) {
+        while self.completions.len() < self.setup.cq {
+            let Some(posted) = self.overflow.pop_front() else { return };
+            self.coverage.note(Outcome::QueueFlushed);
+            self.completions.push_back(posted);
+        }
+    }
+
+    /// The caller takes a completion.
+    pub(super) fn take(&mut self) -> Option<Completion> {
+        self.call();
+        let posted = self.completions.pop_front()?;
+        Some(self.hand_over(&posted))
+    }
+
+    /// Operations of which it is known whether they were answered at once; those that were, without a
+    /// completion, are over from here on.
+    pub(super) fn answered(&mut self) -> u64 {
+        if self.completions.is_empty() && self.overflow.is_empty() {
+            self.answered = self.taken;
+            for posted in std::mem::take(&mut self.skipped) {
+                self.hand_over(&posted);
+            }
+        }
+        self.answered
+    }
+
+    /// What a completion carries is the caller's from here on.
+    fn hand_over(&mut self, posted: &Posted) -> Completion {
+        let Posted { completion, operation, connection, .. } = *posted;
+        if let Some(buffer) = completion.buffer {
+            self.buffers.taken(buffer);
+        }
+        self.outstanding -= u64::from(!completion.more);
+        self.trace(|| format!("take {completion:x?} for connection {connection:?}"));
+        let Some(number) = connection else {
+            if matches!(operation, Operation::Accept { .. }) && completion.result >= 0 {
+                self.facts.accepted += 1;
+            }
+            return completion;
+        };
+        let connection = &mut self.network.connections[number];
+        connection.in_flight -= u32::from(!completion.more);
+        let outcome = completion.outcome();
+        let failed = outcome.is_err_and(|errno| {
+            !matches!(errno, Errno::EAGAIN | Errno::ENOBUFS | Errno::ECANCELED | Errno::EINTR)
+        });
+        match operation {
+            Operation::Receive { .. } | Operation::ReceiveNow { .. } => {
+                connection.receiving -= u32::from(!completion.more);
+                connection.ever_received = true;
+                connection.error_taken |= failed;
+                match outcome {
+                    Ok(0) => connection.end_taken = true,
+                    Ok(bytes) => {
+                        if !connection.receive_cancelled {
+                            connection.active_at = self.now;
+                        }
+                        connection.read_taken += u64::from(bytes);
+                        self.facts.received += u64::from(bytes);
+                    }
+                    Err(_) => {}
+                }
+            }
+            Operation::Send { span, .. } => {
+                connection.sending -= 1;
+                connection.full = outcome == Err(Errno::EAGAIN);
+                connection.was_blocked |=
+                    outcome == Err(Errno::EAGAIN) || outcome.is_ok_and(|bytes| bytes < span.length);
+                self.sending.retain(|&(sender, _)| sender != number);
+                connection.error_taken |= failed;
+                if let Ok(bytes @ 1..) = outcome {
+                    connection.progress_at = self.now;
+                    connection.echoed_taken += u64::from(bytes);
+                    self.facts.sent += u64::from(bytes);
+                }
+            }
+            Operation::Shutdown { .. } => connection.error_taken |= failed,
+            _ => {}
+        }
+        completion
+    }
+}
