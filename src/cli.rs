@@ -2,6 +2,7 @@
 //! reported at once; only what is no flag at all is refused here.
 
 use crate::config::Typed;
+use clap::error::{ContextKind, ContextValue, ErrorKind};
 use clap::{ArgAction, Args, Parser, Subcommand};
 use std::ffi::OsString;
 use std::sync::LazyLock;
@@ -33,6 +34,26 @@ pub fn parse(arguments: impl IntoIterator<Item = OsString>) -> Result<Asked, cla
         serve if asks_help(&serve.epoll) => Asked::EpollHelp,
         serve => Asked::Serve(Box::new(serve.typed())),
     })
+}
+
+/// The sentence for an option that is none, in the words of the other problems; `None` for any other
+/// answer of [`parse`].
+#[must_use]
+pub fn unknown_option(answer: &clap::Error) -> Option<String> {
+    if answer.kind() != ErrorKind::UnknownArgument {
+        return None;
+    }
+    let named = |kind| match answer.get(kind) {
+        Some(ContextValue::String(name)) => Some(name.as_str()),
+        _ => None,
+    };
+    let name = named(ContextKind::InvalidArg)?;
+    let instead = match (name, named(ContextKind::SuggestedArg)) {
+        ("--port" | "-p", _) => "; --listen 127.0.0.1:PORT would do".into(),
+        (_, Some(near)) => format!("; did you mean {near}?"),
+        _ => String::new(),
+    };
+    Some(format!("{name}: there is no such option{instead}; --help lists them"))
 }
 
 const EXAMPLES: &str = "\

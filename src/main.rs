@@ -14,7 +14,10 @@ fn main() -> ExitCode {
         Ok(Asked::EpollHelp) => page(&features::help_epoll()),
         Err(answer) => {
             // Standard output or error may be closed; the exit code says it then.
-            let _ = answer.print();
+            let _ = match cli::unknown_option(&answer) {
+                Some(sentence) => writeln!(std::io::stderr(), "c10k: {sentence}"),
+                None => answer.print(),
+            };
             ExitCode::from(answer.exit_code() as u8)
         }
     }

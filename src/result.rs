@@ -36,7 +36,8 @@ pub struct Ready {
     pub features: Named<String>,
     /// The limits in force.
     pub limits: Limits,
-    /// Bytes laid out at the start over all workers, as `NAME_bytes`, and their sum, `total_bytes`.
+    /// Bytes over all workers, as `NAME_bytes`: what was laid out at the start with its sum,
+    /// `total_bytes`, and `spill_bytes`, which slow readers may take besides.
     pub memory: Named<u64>,
     /// Sizes in force, where they could differ from what was planned.
     pub sizes: Named<u64>,
@@ -93,8 +94,9 @@ pub struct Account {
 pub struct Share {
     /// Connections it accepted.
     pub accepted: u64,
-    /// Connections it has open.
-    pub open: u64,
+    /// Connections it has open; not there where workers close each other's connections.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub open: Option<u64>,
 }
 
 /// The account at the end.
@@ -102,6 +104,9 @@ pub struct Share {
 pub struct Summary {
     /// `drained`: every connection had what it was owed; `cut`: not so; `failed`: a worker failed.
     pub ended: String,
+    /// Microseconds from the first stop signal, or the failure, to the end.
+    #[serde(default)]
+    pub stop_us: Option<u64>,
     /// Why it failed, a sentence.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub failure: Option<String>,
@@ -180,7 +185,7 @@ mod tests {
             closed: named(&["peer_finished"]),
             refused: named(&["refused_full"]),
             gauges: named(&["open", "lent"]),
-            workers: vec![Share { accepted: 7, open: 7 }],
+            workers: vec![Share { accepted: 7, open: Some(7) }, Share { accepted: 7, open: None }],
             lines_dropped: 0,
         }
     }
@@ -188,8 +193,12 @@ mod tests {
     #[test]
     fn a_line_reads_back_as_what_was_written_in_the_same_order() {
         let account = account();
-        let summary =
-            Event::Summary(Summary { ended: "drained".into(), failure: None, account: account.clone() });
+        let summary = Event::Summary(Summary {
+            ended: "drained".into(),
+            stop_us: Some(7),
+            failure: None,
+            account: account.clone(),
+        });
         for event in [Event::Stats(account), summary] {
             let line = serde_json::to_string(&event).unwrap();
             assert!(!line.contains('\n'));

@@ -1,5 +1,6 @@
 //! Quantities as people write them: times (`50us`, `10ms`, `5s`, `1m`, `2h`), counts (`10k`, `1m`) and bytes
-//! (`4Ki`, `1Mi`). Whole numbers only; what does not fit is refused, never rounded or wrapped.
+//! (`4Ki`, `1Mi`). Whole numbers only; what does not fit is refused, never rounded or wrapped. And lists of
+//! what would do, in a sentence.
 //!
 //! Absent on purpose: bounds. Which values make sense is known where the setting is.
 
@@ -7,7 +8,25 @@ use std::fmt::Write as _;
 use std::time::Duration;
 
 /// Why a text is not a quantity, as the end of a sentence that begins with the text.
-pub type Reason = String;
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Reason {
+    /// It is written otherwise.
+    #[error("is not {what}; written like {examples}")]
+    Form {
+        /// What it should be.
+        what: &'static str,
+        /// How that is written.
+        examples: &'static str,
+    },
+    /// It does not fit. Who knows a smaller bound names that instead.
+    #[error("is too large for {what}; the largest is {largest}")]
+    TooLarge {
+        /// What it should be.
+        what: &'static str,
+        /// The largest there is.
+        largest: String,
+    },
+}
 
 const TIMES: &[(&str, u64)] =
     &[("us", 1), ("ms", 1_000), ("s", 1_000_000), ("m", 60_000_000), ("h", 3_600_000_000)];
@@ -41,16 +60,37 @@ pub fn parse_bytes(text: &str) -> Result<u64, Reason> {
     parse(text, BYTES, "a number of bytes", "4096, 4Ki, 1Mi")
 }
 
-fn parse(text: &str, units: &[(&str, u64)], what: &str, examples: &str) -> Result<u64, Reason> {
+fn parse(
+    text: &str,
+    units: &[(&str, u64)],
+    what: &'static str,
+    examples: &'static str,
+) -> Result<u64, Reason> {
     let end = text.find(|letter: char| !letter.is_ascii_digit()).unwrap_or(text.len());
     let (digits, unit) = text.split_at(end);
     let factor = units.iter().find(|(name, _)| *name == unit).map(|(_, factor)| *factor);
     let (Some(factor), false) = (factor, digits.is_empty()) else {
-        return Err(format!("is not {what}; written like {examples}"));
+        return Err(Reason::Form { what, examples });
     };
     // Only digits are left, so the one way to fail is to be too large.
     let number = digits.parse::<u64>().ok().and_then(|number| number.checked_mul(factor));
-    number.ok_or_else(|| format!("is too large for {what}"))
+    number.ok_or_else(|| {
+        let (unit, factor) = units[units.len() - 1];
+        Reason::TooLarge { what, largest: format!("{}{unit}", u64::MAX / factor) }
+    })
+}
+
+/// Names of which one would do, as a sentence has them: `a`, `a or b`, `a, b or c`.
+#[must_use]
+pub fn alternatives<S: AsRef<str>>(names: &[S]) -> String {
+    match names {
+        [] => String::new(),
+        [only] => only.as_ref().into(),
+        [first @ .., last] => {
+            let first: Vec<&str> = first.iter().map(AsRef::as_ref).collect();
+            format!("{} or {}", first.join(", "), last.as_ref())
+        }
+    }
 }
 
 /// A time in the largest unit that is exact: `90s`, `1m`, `1500us`. Below a microsecond is cut off.
@@ -121,13 +161,13 @@ mod tests {
     #[test]
     fn what_is_not_a_quantity_is_refused_with_an_example() {
         for text in ["", "5", "s", "-5s", "+5s", "5 s", "5S", "1.5s", "5ss", "٣s", "0x5s", "5s "] {
-            assert!(parse_time(text).unwrap_err().contains("10ms"), "{text:?}");
+            assert!(parse_time(text).unwrap_err().to_string().contains("10ms"), "{text:?}");
         }
         for text in ["", "k", "-1", "+1", "1K", "1.5k", "ten", "1kk", "1_000"] {
-            assert!(parse_count(text).unwrap_err().contains("10k"), "{text:?}");
+            assert!(parse_count(text).unwrap_err().to_string().contains("10k"), "{text:?}");
         }
         for text in ["", "Ki", "4K", "4ki", "4KB", "-4Ki", "4 Ki"] {
-            assert!(parse_bytes(text).unwrap_err().contains("4Ki"), "{text:?}");
+            assert!(parse_bytes(text).unwrap_err().to_string().contains("4Ki"), "{text:?}");
         }
     }
 
@@ -135,10 +175,11 @@ mod tests {
     fn what_does_not_fit_is_refused() {
         assert_eq!(parse_count("18446744073709551615"), Ok(u64::MAX));
         for text in ["18446744073709551616", "18446744073709551615k", "99999999999999999999999999m"] {
-            assert!(parse_count(text).unwrap_err().contains("too large"), "{text}");
+            let said = parse_count(text).unwrap_err().to_string();
+            assert!(said.contains("too large") && said.ends_with("the largest is 18446744073709m"), "{said}");
         }
-        assert!(parse_time("18446744073709551615h").unwrap_err().contains("too large"));
-        assert!(parse_bytes("18014398509481985Ki").unwrap_err().contains("too large"));
+        assert!(parse_time("18446744073709551615h").unwrap_err().to_string().contains("too large"));
+        assert!(parse_bytes("18014398509481985Ki").unwrap_err().to_string().contains("too large"));
     }
 
     #[test]
@@ -162,6 +203,13 @@ mod tests {
             let text: String = (0..random.usize(..12)).map(|_| *random.choice(&alphabet).unwrap()).collect();
             let _ = (parse_time(&text), parse_count(&text), parse_bytes(&text));
         }
+    }
+
+    #[test]
+    fn a_list_reads_as_in_a_sentence() {
+        assert_eq!(alternatives(&["a"]), "a");
+        assert_eq!(alternatives(&["a", "b"]), "a or b");
+        assert_eq!(alternatives(&["a", "b", "c"]), "a, b or c");
     }
 
     #[test]

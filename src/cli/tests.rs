@@ -41,11 +41,12 @@ fn every_wrong_value_gets_a_sentence_with_flag_value_and_remedy() {
     // What is typed, the flag the sentence begins with, and what it names.
     let table = [
         ("--backend fast", "--backend", "\"fast\""),
-        ("--backend URING", "--backend", "auto or uring or epoll"),
+        ("--backend URING", "--backend", "auto, uring or epoll"),
         ("--listen localhost:8888", "--listen", "\"localhost:8888\" names a host"),
         ("--listen 127.0.0.1", "--listen", "127.0.0.1:8888 would do"),
         ("--listen ::1", "--listen", "[::1]:8888 would do"),
         ("--listen [::1]", "--listen", "[::1]:8888 would do"),
+        ("--listen ::1:8888", "--listen", "needs brackets; [::1]:8888 would do"),
         ("--listen ::1:80x", "--listen", "would do"),
         ("--listen fe80::1%eth0:80", "--listen", "would do"),
         ("--listen 127.0.0.1:65536", "--listen", "0 to 65535"),
@@ -61,7 +62,7 @@ fn every_wrong_value_gets_a_sentence_with_flag_value_and_remedy() {
         ("--workers -1", "--workers", "\"-1\""),
         ("--workers 1.5", "--workers", "\"1.5\""),
         ("--workers 1025", "--workers", "1 to 1024"),
-        ("--workers 99999999999999999999", "--workers", "too large"),
+        ("--workers 99999999999999999999", "--workers", "is too large; 1 to 1024 would do"),
         ("--cpus 2", "--cpus", "0-1 would do"),
         ("--cpus 0,0", "--cpus", "named twice"),
         ("--cpus 1-0", "--cpus", "0-1 would do"),
@@ -82,9 +83,9 @@ fn every_wrong_value_gets_a_sentence_with_flag_value_and_remedy() {
         ("--unsent-limit 64K", "--unsent-limit", "\"64K\""),
         ("--spill-limit 8Gi", "--spill-limit", "8Gi is more than"),
         ("--recv-buffer 1Ki", "--recv-buffer", "2304 to 1Gi"),
-        ("--keepalive 500ms", "--keepalive", "1s to"),
+        ("--keepalive 500ms", "--keepalive", "1s to 9h"),
         ("--keepalive 1500ms", "--keepalive", "1s or 2s would do"),
-        ("--user-timeout 1us", "--user-timeout", "1ms to"),
+        ("--user-timeout 1us", "--user-timeout", "1ms to 35m"),
         ("--congestion warp", "--congestion", "cubic or reno would do"),
         ("--congestion ../../../../../etc", "--congestion", "no name"),
         ("--stats-every 1ms", "--stats-every", "10ms to"),
@@ -109,6 +110,21 @@ fn every_wrong_value_gets_a_sentence_with_flag_value_and_remedy() {
         let remedy = ["would do", "written like", "raise it", "too large", "did you mean"];
         assert!(remedy.iter().any(|remedy| text.contains(remedy)), "{arguments}: {text}");
     }
+}
+
+#[test]
+fn an_option_that_is_none_is_named_with_what_was_meant() {
+    for (argument, told) in [
+        ("--port=80", "--port: there is no such option; --listen 127.0.0.1:PORT would do; --help lists them"),
+        ("--lisen", "--lisen: there is no such option; did you mean --listen?; --help lists them"),
+        ("--xyzzy", "--xyzzy: there is no such option; --help lists them"),
+    ] {
+        let answer = super::parse(["c10k", argument].map(Into::into)).unwrap_err();
+        assert_eq!(super::unknown_option(&answer).as_deref(), Some(told));
+        assert_eq!(answer.exit_code(), 2);
+    }
+    let help = super::parse(["c10k", "--help"].map(Into::into)).unwrap_err();
+    assert_eq!(super::unknown_option(&help), None);
 }
 
 #[test]

@@ -55,6 +55,13 @@ fn address(text: &str) -> Result<SocketAddr, String> {
     if text.is_empty() {
         return Err(format!("is empty; {examples} would do"));
     }
+    // An address without brackets that goes on with a port is, to the letter, another address; brackets
+    // are what both need, and the port is what was meant.
+    if let Some((Ok(ip @ IpAddr::V6(_)), Ok(port))) =
+        text.rsplit_once(':').map(|(host, port)| (host.parse::<IpAddr>(), port.parse::<u16>()))
+    {
+        return Err(format!("needs brackets; {} would do", SocketAddr::new(ip, port)));
+    }
     let bare = text.trim_start_matches('[').trim_end_matches(']');
     if let Ok(ip) = bare.parse::<IpAddr>() {
         return Err(format!("has no port; {} would do", SocketAddr::new(ip, PORT_DEFAULT)));
@@ -64,9 +71,6 @@ fn address(text: &str) -> Result<SocketAddr, String> {
     };
     let ip = host.trim_start_matches('[').trim_end_matches(']').parse::<IpAddr>();
     match (ip, port.parse::<u16>()) {
-        (Ok(ip @ IpAddr::V6(_)), Ok(port)) => {
-            Err(format!("needs brackets; {} would do", SocketAddr::new(ip, port)))
-        }
         (Ok(_), Err(_)) => {
             Err(format!("has no port from 0 to 65535 (0 is the kernel's choice); {examples} would do"))
         }

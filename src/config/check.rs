@@ -97,7 +97,10 @@ impl Check<'_> {
             return *value;
         }
         let names: Vec<&str> = choices.iter().map(|(name, _)| *name).collect();
-        self.wrong(format!("{flag}: {text:?} is none of its values; {} would do", names.join(" or ")));
+        self.wrong(format!(
+            "{flag}: {text:?} is none of its values; {} would do",
+            units::alternatives(&names)
+        ));
         choices[0].1
     }
 
@@ -119,7 +122,7 @@ impl Check<'_> {
         if name.is_empty() || name.len() > 15 || !name.bytes().all(|byte| byte.is_ascii_graphic()) {
             self.wrong(format!("--congestion: {name:?} is no name of a congestion control; cubic would do"));
         } else if let Some(names) = available.filter(|names| !names.contains(name)) {
-            let names = names.join(" or ");
+            let names = units::alternatives(names);
             self.wrong(format!("--congestion: {name} is not loaded in this kernel; {names} would do"));
         }
         Some(name.clone())

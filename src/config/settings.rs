@@ -1,7 +1,7 @@
 //! One row for each setting that is a quantity: its flag, its bounds, its default, and why they are so.
 //! The help text and the checks read the same rows.
 
-use crate::units;
+use crate::units::{self, Reason};
 use std::time::Duration;
 
 /// What kind of quantity a setting is; its numbers are counts, bytes or microseconds.
@@ -35,7 +35,9 @@ pub struct Setting {
 }
 
 const SECOND: u64 = 1_000_000;
-const DAY: u64 = 24 * 3600 * SECOND;
+const MINUTE: u64 = 60 * SECOND;
+const HOUR: u64 = 60 * MINUTE;
+const DAY: u64 = 24 * HOUR;
 
 const fn row(flag: &'static str, unit: Unit, least: u64, most: u64, reason: &'static str) -> Setting {
     Setting { flag, unit, least, most, off: false, default: None, reason }
@@ -90,7 +92,7 @@ pub const SETTINGS: &[Setting] = &[
         )
     },
     Setting {
-        // To be measured (issue 2, item 3).
+        // A buffer of the server by completion: what one receive brought is taken by one send.
         default: Some(64 << 10),
         ..row(
             "--unsent-limit",
@@ -101,13 +103,25 @@ pub const SETTINGS: &[Setting] = &[
         )
     },
     Setting {
-        // To be measured (issue 2, item 3).
+        // A buffer each for a thousand peers that are stuck at once.
         default: Some(64 << 20),
         ..row("--spill-limit", Unit::Bytes, 0, 1 << 40, "beyond it the longest stuck peers are closed")
     },
     row("--recv-buffer", Unit::Bytes, 2304, 1 << 30, "the kernel's own least; untyped it grows by itself"),
-    time("--keepalive", SECOND, 32_767 * SECOND, None, "whole seconds, as the kernel has it"),
-    time("--user-timeout", 1_000, 2_147_483_000, None, "milliseconds in an int, as the kernel has it"),
+    time(
+        "--keepalive",
+        SECOND,
+        9 * HOUR,
+        None,
+        "whole seconds, as the kernel has it, which takes up to 32767 of them",
+    ),
+    time(
+        "--user-timeout",
+        1_000,
+        35 * MINUTE,
+        None,
+        "milliseconds; the kernel itself gives a peer up after some 15 minutes",
+    ),
     time("--stats-every", 10_000, DAY, None, "more often than every 10ms measures the printing"),
 ];
 
@@ -136,7 +150,12 @@ impl Setting {
                 units::parse_time(text).map(|time| u64::try_from(time.as_micros()).unwrap_or(u64::MAX))
             }
         };
-        let amount = amount.map_err(|reason| format!("{}: {text:?} {reason}", self.flag))?;
+        let amount = amount.map_err(|reason| match reason {
+            Reason::TooLarge { .. } => {
+                format!("{}: {text} is too large; {} would do", self.flag, self.bounds())
+            }
+            reason => format!("{}: {text:?} {reason}", self.flag),
+        })?;
         if (self.least..=self.most).contains(&amount) {
             return Ok(Some(amount));
         }

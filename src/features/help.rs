@@ -2,6 +2,7 @@
 //! each came with, and what this kernel says.
 
 use super::answers::Answers;
+use super::resolve::default_size;
 use super::table::{self, Dimension, State, Value};
 
 /// For `--uring help`.
@@ -9,7 +10,9 @@ use super::table::{self, Dimension, State, Value};
 pub fn uring(answers: &Answers) -> String {
     let kernel = if answers.release.is_empty() { "n/a" } else { &answers.release };
     let says = match answers.unavailable() {
-        None => format!("This kernel ({kernel}) was asked for each of them.\n"),
+        None => {
+            format!("`yes` and `no` are this kernel's own answers ({kernel}); a blank needs nothing new.\n")
+        }
         Some(sentence) => format!("Not available here: {sentence}\n"),
     };
     page("--uring", table::URING, "recv=single,taskrun=coop", &says, answers)
@@ -29,21 +32,18 @@ fn page(flag: &str, table: &[Dimension], example: &str, says: &str, answers: &An
     for dimension in table {
         text.push_str(&format!("\n{} - {}\n", dimension.name, dimension.about));
         for (index, value) in dimension.values.iter().enumerate() {
-            text.push_str(&line(value, index == 0, answers));
+            let size = default_size(flag, dimension.name).filter(|_| index == 0);
+            text.push_str(&line(value, index == 0, size, answers));
         }
     }
     text
 }
 
-fn line(value: &Value, first: bool, answers: &Answers) -> String {
+fn line(value: &Value, first: bool, size: Option<String>, answers: &Answers) -> String {
     let mark = if first { '*' } else { ' ' };
     let since = value.since.map_or(String::new(), |since| format!("Linux {since}"));
-    let line = format!(
-        "  {mark} {:<15} {:<42} {since:<11} {}",
-        value.form.name(),
-        value.about,
-        says(value, answers)
-    );
+    let about = value.about.to_string() + &size.map_or(String::new(), |size| format!(" [default: {size}]"));
+    let line = format!("  {mark} {:<15} {about:<42} {since:<11} {}", value.form.name(), says(value, answers));
     format!("{}\n", line.trim_end())
 }
 
@@ -79,6 +79,12 @@ mod tests {
         assert!(line("coop").unwrap().ends_with("yes"));
         assert!(line("sqpoll").unwrap().ends_with("not built yet"));
         assert!(text.contains("6.0.1"));
+        for size in
+            ["a power of two [default: 128]", "[default: follows --max-connections]", "[default: 64Ki]"]
+        {
+            assert!(text.contains(size), "{size}");
+        }
+        assert!(epoll().contains("64 to 16Mi [default: 64Ki]"));
         assert!(epoll().contains("threads - who waits on what"));
     }
 }

@@ -4,11 +4,10 @@ use super::table::{self, CQ_MAX, Dimension, Form, State, Value};
 use super::{
     Accept, Answers, Capability, Epoll, Files, Problem, Read, Recv, Taskrun, Threads, Trigger, Typed, Uring,
 };
+use crate::units;
 
-/// The sizes nobody typed. To be measured (issue 2, item 3); each stands here and nowhere else.
 mod sizes {
-    //! Measured on two cores of Linux 6.18, `measure compare`, server CPU per message against epoll:
-    //! docs/buffers.md has the table.
+    //! The sizes nobody typed; each stands here and nowhere else. Measured: docs/figures.md.
 
     /// Entries of the submission queue: a batch is some tens long, and the entries stay in the first
     /// cache. 512 cost 1 to 2 % more.
@@ -24,6 +23,18 @@ mod sizes {
     pub(super) const BUFFER_SIZE: u32 = 64 * 1024;
     /// Bytes an epoll worker receives into: one buffer's, so that both ask the kernel alike.
     pub(super) const EPOLL_BUFFER_SIZE: u32 = BUFFER_SIZE;
+}
+
+/// The size in force where nobody typed one, as help names it; `None` for what is no size.
+pub(super) fn default_size(flag: &str, dimension: &str) -> Option<String> {
+    match (flag, dimension) {
+        ("--uring", "sq") => Some(units::print_count(sizes::SQ.into())),
+        ("--uring", "cq") => Some("follows --max-connections".into()),
+        ("--uring", "buffer-count") => Some(units::print_count(sizes::BUFFER_COUNT.into())),
+        ("--uring", "buffer-size") => Some(units::print_bytes(sizes::BUFFER_SIZE.into())),
+        ("--epoll", "buffer-size") => Some(units::print_bytes(sizes::EPOLL_BUFFER_SIZE.into())),
+        _ => None,
+    }
 }
 
 /// A backend's features, all decided.

@@ -3,7 +3,7 @@
 
 use super::table::{Dimension, Form, State, Value};
 use super::{Kind, Problem};
-use crate::units;
+use crate::units::{self, Reason};
 
 /// What somebody typed for one backend: checked against the table, not yet against a kernel.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -91,7 +91,7 @@ fn value_of(flag: &str, dimension: &'static Dimension, text: &str) -> Result<(&'
         }
     }
     let name = dimension.name;
-    let words = dimension.values.iter().map(|value| value.form.name());
+    let words = built(dimension).map(|value| value.form.name());
     let near = nearest(text, words).map_or(String::new(), |near| format!("; did you mean {near}?"));
     Err(Problem::usage(match refusal {
         Some(reason) => format!("{flag}: {name}={text}: {text:?} {reason}"),
@@ -106,28 +106,32 @@ fn read(form: Form, text: &str) -> Option<Result<u64, String>> {
     let number_like = text.starts_with(|letter: char| letter.is_ascii_digit() || letter == '-');
     match form {
         Form::Word(word) => (word == text).then_some(Ok(0)),
-        Form::Count(least, most, power) => Some(units::parse_count(text).and_then(|count| {
-            within(count, least, most, units::print_count)?;
-            if power { power_of_two(count) } else { Ok(count) }
-        })),
-        Form::Bytes(least, most) => Some(
-            units::parse_bytes(text)
-                .and_then(|bytes| within(bytes, least, most, units::print_bytes).map(|()| bytes)),
-        ),
-        Form::Time => number_like.then(|| units::parse_time(text).map(|time| time.as_micros() as u64)),
+        Form::Count(least, most, power) => {
+            let count = within(units::parse_count(text), least, most, units::print_count);
+            Some(count.and_then(|count| if power { power_of_two(count) } else { Ok(count) }))
+        }
+        Form::Bytes(least, most) => Some(within(units::parse_bytes(text), least, most, units::print_bytes)),
+        Form::Time => {
+            let time = || units::parse_time(text).map_err(|reason| reason.to_string());
+            number_like.then(|| time().map(|time| time.as_micros() as u64))
+        }
         Form::MinimumWait => {
             let rest = text.strip_prefix("min:")?;
             let (count, time) = rest.split_once(':')?;
-            Some(units::parse_count(count).and_then(|count| units::parse_time(time).map(|_| count)))
+            let both = units::parse_count(count).and_then(|count| units::parse_time(time).map(|_| count));
+            Some(both.map_err(|reason| reason.to_string()))
         }
     }
 }
 
-fn within(amount: u64, least: u64, most: u64, print: fn(u64) -> String) -> Result<(), String> {
-    if (least..=most).contains(&amount) {
-        return Ok(());
+fn within(read: Result<u64, Reason>, least: u64, most: u64, print: fn(u64) -> String) -> Result<u64, String> {
+    let bounds = || format!("{} to {} would do", print(least), print(most));
+    match read {
+        Ok(amount) if (least..=most).contains(&amount) => Ok(amount),
+        Ok(_) => Err(format!("is out of bounds; {}", bounds())),
+        Err(Reason::TooLarge { .. }) => Err(format!("is too large; {}", bounds())),
+        Err(reason) => Err(reason.to_string()),
     }
-    Err(format!("is out of bounds; {} to {} would do", print(least), print(most)))
 }
 
 fn power_of_two(count: u64) -> Result<u64, String> {
@@ -139,10 +143,13 @@ fn power_of_two(count: u64) -> Result<u64, String> {
     Err(format!("is not a power of two; {} and {above} are", above / 2))
 }
 
-fn choices(dimension: &Dimension) -> String {
-    let built = dimension.values.iter().filter(|value| value.state == State::Built);
-    let names: Vec<String> = built.map(|value| format!("{}={}", dimension.name, value.form.name())).collect();
-    names.join(" or ")
+fn choices(dimension: &'static Dimension) -> String {
+    let name = |value: &Value| format!("{}={}", dimension.name, value.form.name());
+    units::alternatives(&built(dimension).map(name).collect::<Vec<_>>())
+}
+
+fn built(dimension: &'static Dimension) -> impl Iterator<Item = &'static Value> {
+    dimension.values.iter().filter(|value| value.state == State::Built)
 }
 
 /// The candidate that differs in the fewest letters, where that is few enough to be a slip.
@@ -208,7 +215,7 @@ mod tests {
             ("sq=-1", "written like"),
             ("cq=131072", "1 to 65536 would do"),
             ("buffer-size=0", "64 to 16Mi would do"),
-            ("buffer-size=99999999999999999999", "too large"),
+            ("buffer-size=99999999999999999999", "is too large; 64 to 16Mi would do"),
             ("napi=5x", "written like"),
             ("recv=single,recv=single", "given twice"),
             ("trigger=edge", "there is no dimension"),
@@ -247,6 +254,14 @@ mod tests {
         }
         let epoll = Typed::parse("--epoll", EPOLL, &["busy-poll=50us".into()]).unwrap_err();
         assert_eq!(epoll[0].kind, Kind::Unavailable);
+    }
+
+    #[test]
+    fn what_is_not_built_yet_is_not_what_somebody_may_have_meant() {
+        for text in ["taskrun=sqpol", "recv=pol", "buffers=owne"] {
+            let problems = uring(text).expect_err(text);
+            assert!(!problems[0].text.contains("did you mean"), "{}", problems[0].text);
+        }
     }
 
     #[test]

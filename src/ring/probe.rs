@@ -72,7 +72,8 @@ fn flags_refused() -> Vec<(Capability, String)> {
 }
 
 /// Why there is no io_uring here, told from the errno and from what the host shows.
-fn barred(error: &io::Error) -> String {
+#[must_use]
+pub(crate) fn barred(error: &io::Error) -> String {
     let answer = describe(error);
     match Errno::from_raw(error.raw_os_error().unwrap_or(0)) {
         Errno::ENOSYS => format!(

@@ -4,8 +4,9 @@ use crate::counters::{Counters, Group};
 use crate::result::{Account, Named, Share, VERSION};
 use std::time::Duration;
 
-/// The sum over all workers.
-pub(super) fn account(workers: &[Counters], uptime: Duration, lines_dropped: u64) -> Account {
+/// The sum over all workers. Where one worker closes what another accepted (`shared`), a worker's own
+/// gauge of open connections means nothing and is left out.
+pub(super) fn account(workers: &[Counters], shared: bool, uptime: Duration, lines_dropped: u64) -> Account {
     let mut account = Account {
         version: VERSION,
         uptime_us: uptime.as_micros() as u64,
@@ -25,7 +26,8 @@ pub(super) fn account(workers: &[Counters], uptime: Duration, lines_dropped: u64
         }
         add_group(&mut account.closed, &worker.closed);
         add_group(&mut account.refused, &worker.refused);
-        account.workers.push(Share { accepted: worker.accepted.get(), open: worker.open.get() });
+        let open = (!shared).then(|| worker.open.get());
+        account.workers.push(Share { accepted: worker.accepted.get(), open });
     }
     account
 }
@@ -67,15 +69,25 @@ mod tests {
         }
         workers[0].open.add(2);
         workers[1].open.subtract(1);
-        let account = account(&workers, Duration::from_secs(1), 4);
+        let account = account(&workers, false, Duration::from_secs(1), 4);
         assert_eq!(account.counters.get("accepted"), Some(&6));
         assert_eq!(account.counters.get("enters"), Some(&10));
         assert_eq!(account.closed.get("peer_finished"), Some(&2));
         assert_eq!(account.gauges.get("open"), Some(&1));
-        assert_eq!(account.workers[0], Share { accepted: 3, open: 2 });
+        assert_eq!(account.workers[0], Share { accepted: 3, open: Some(2) });
         assert!(
             text(&account)
                 .starts_with("1.0s: 1 open, 0 bytes echoed; accepted=6 enters=10 peer_finished=2 open=1")
         );
+    }
+
+    #[test]
+    fn a_shared_instance_has_no_gauge_of_each_worker_that_could_fall_below_zero() {
+        let workers: Vec<Counters> = (0..2).map(|_| Counters::new(&[], &[], &[])).collect();
+        workers[0].open.add(2);
+        workers[1].open.subtract(1);
+        let account = account(&workers, true, Duration::from_secs(1), 0);
+        assert_eq!(account.gauges.get("open"), Some(&1));
+        assert!(!serde_json::to_string(&account.workers).unwrap().contains("open"));
     }
 }

@@ -6,6 +6,7 @@
 //! nobody else has the address. Only then the option is set and the others join.
 
 use crate::config::Config;
+use crate::units;
 use nix::errno::Errno;
 use socket2::{Domain, Protocol, Socket, TcpKeepalive, Type};
 use std::io;
@@ -131,7 +132,9 @@ fn remarks(config: &Config, address: SocketAddr, socket: &Socket) -> Vec<String>
         let granted = doubled / 2;
         if granted < asked as usize {
             notes.push(format!(
-                "receive buffers of {granted} bytes instead of {asked}: net.core.rmem_max is {granted}"
+                "receive buffers of {} instead of {}: net.core.rmem_max is {granted}",
+                units::print_bytes(granted as u64),
+                units::print_bytes(asked.into())
             ));
         }
     }
@@ -165,7 +168,7 @@ fn explain(address: SocketAddr, config: &Config, error: &io::Error) -> String {
              CAP_NET_BIND_SERVICE, and this is {port}; a higher port would do"
         ),
         Errno::EADDRNOTAVAIL => {
-            "is no address of this machine (ip address lists them); 127.0.0.1 would do".into()
+            format!("is no address of this machine (ip address lists them); 127.0.0.1:{port} would do")
         }
         Errno::EAFNOSUPPORT if address.is_ipv6() => {
             "is IPv6, which this kernel or container does not have; an IPv4 \
@@ -192,7 +195,10 @@ mod tests {
         for (errno, told) in [
             (Errno::EADDRINUSE, "in use"),
             (Errno::EACCES, "privilege"),
-            (Errno::EADDRNOTAVAIL, "no address of this machine"),
+            (
+                Errno::EADDRNOTAVAIL,
+                "no address of this machine (ip address lists them); 127.0.0.1:80 would do",
+            ),
             (Errno::EAFNOSUPPORT, "IPv6"),
             (Errno::EMFILE, "ulimit -n"),
             (Errno::ENOBUFS, "cannot be listened on"),

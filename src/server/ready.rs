@@ -3,6 +3,7 @@
 use crate::config::{Checked, Config, Facts};
 use crate::features::table::{self, State};
 use crate::result::{Limits, Named, Ready, VERSION};
+use crate::units;
 use crate::worker::Laid;
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -70,13 +71,16 @@ impl Plan<'_> {
     }
 }
 
-/// Sums over workers, and the sum of them.
+/// What is reserved for slow readers and not laid out.
+const SPILL: &str = "spill_bytes";
+
+/// Sums over workers, and the sum of what is laid out.
 fn memory(laid: &[Laid]) -> Named<u64> {
     let mut memory = Named::default();
     for (name, bytes) in laid.iter().flat_map(|laid| &laid.memory) {
         memory.add(&format!("{name}_bytes"), *bytes);
     }
-    let total = memory.0.iter().map(|(_, bytes)| bytes).sum();
+    let total = memory.0.iter().filter(|(name, _)| name != SPILL).map(|(_, bytes)| bytes).sum();
     memory.add("total_bytes", total);
     memory
 }
@@ -98,9 +102,10 @@ pub(super) fn text(ready: &Ready) -> String {
     let choices = ready.features.0.iter().filter(|(name, _)| is_choice(&ready.backend, name));
     let choices: Vec<String> = choices.map(|(name, value)| format!("{name}={value}")).collect();
     let limits = &ready.limits;
-    let memory = ready.memory.get("total_bytes").copied().unwrap_or(0);
+    let total = ready.memory.get("total_bytes").copied().unwrap_or(0);
     format!(
-        "c10k {} on {}, {} worker{}, {}, at most {} connections, backlog {}, {} MiB laid out",
+        "c10k {} on {}, {} worker{}, {}, at most {} connections, backlog {}, {} MiB laid out, up to {} more for \
+         slow readers",
         ready.backend,
         ready.listen.join(" "),
         ready.workers,
@@ -108,8 +113,23 @@ pub(super) fn text(ready: &Ready) -> String {
         choices.join(" "),
         limits.max_connections,
         limits.backlog,
-        memory.div_ceil(1 << 20)
+        total.div_ceil(1 << 20),
+        units::approximate_bytes(limits.spill_limit_bytes)
     )
+}
+
+/// One line for whoever wants to hear more: what was laid out for what, and the sizes.
+pub(super) fn laid_out(ready: &Ready) -> String {
+    let parts = ready.memory.0.iter().filter(|(name, _)| name != "total_bytes").map(|(name, bytes)| {
+        let up_to = if name == SPILL { "up to " } else { "" };
+        format!("{} {up_to}{}", name.trim_end_matches("_bytes"), units::approximate_bytes(*bytes))
+    });
+    let mut text = format!("laid out: {}", parts.collect::<Vec<_>>().join(", "));
+    let sizes: Vec<String> = ready.sizes.0.iter().map(|(name, size)| format!("{name}={size}")).collect();
+    if !sizes.is_empty() {
+        text.push_str(&format!("; {}", sizes.join(" ")));
+    }
+    text
 }
 
 /// Whether there is anything to choose in this release: a size, or more than one value.
@@ -127,11 +147,15 @@ mod tests {
 
     #[test]
     fn memory_is_summed_over_workers_and_a_size_is_the_least_of_them() {
-        let laid =
-            |cq| Laid { memory: vec![("ring", 5), ("table", 7)], sizes: vec![("cq", cq)], ..Laid::default() };
+        let laid = |cq| Laid {
+            memory: vec![("ring", 5), ("table", 7), ("spill", 9)],
+            sizes: vec![("cq", cq)],
+            ..Laid::default()
+        };
         let laid = [laid(64), laid(32)];
         let memory = memory(&laid);
         assert_eq!(memory.get("ring_bytes"), Some(&10));
+        assert_eq!(memory.get("spill_bytes"), Some(&18));
         assert_eq!(memory.get("total_bytes"), Some(&24));
         assert_eq!(sizes(&laid).get("cq"), Some(&32));
     }

@@ -6,11 +6,11 @@
 
 use super::account::{account, text as account_text};
 use super::print::Printer;
-use super::ready::{Plan, text as ready_text};
-use super::{Exit, exit_of};
+use super::ready::{Plan, laid_out, text as ready_text};
+use super::{Exit, exit_of, shares_listeners};
 use crate::config::Format;
 use crate::counters::Counters;
-use crate::result::{Event, Summary};
+use crate::result::{Account, Event, Summary};
 use crate::stop::{Phase, Stop};
 use crate::worker::{Ending, Failure, Laid};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
@@ -80,8 +80,9 @@ pub(super) struct Watch<'a> {
     next_stats: Option<Instant>,
     /// When the drain is cut from here.
     drain_until: Option<Instant>,
+    /// When the end began.
+    stop_at: Option<Instant>,
     cut_at: Option<Instant>,
-    connections_cut: bool,
     failure: Option<(Exit, String)>,
 }
 
@@ -105,8 +106,8 @@ impl<'a> Watch<'a> {
             ready_at: None,
             next_stats: None,
             drain_until: None,
+            stop_at: None,
             cut_at: None,
-            connections_cut: false,
             failure: None,
         }
     }
@@ -165,10 +166,9 @@ impl<'a> Watch<'a> {
             }
             Said::Ended(worker, ending) => {
                 self.running -= 1;
-                match ending {
-                    Ok(Ending::Drained) => {}
-                    Ok(Ending::Cut) => self.connections_cut = true,
-                    Err(failure) => self.on_failure(exit_of(&failure), worker, failure.to_string()),
+                // Whether anything was cut is in the account: a worker may be told to when it has nothing left.
+                if let Err(failure) = ending {
+                    self.on_failure(exit_of(&failure), worker, failure.to_string());
                 }
             }
             Said::Warning(worker, sentence) => {
@@ -195,7 +195,7 @@ impl<'a> Watch<'a> {
     /// Every worker accepts.
     fn on_ready(&mut self) {
         let ready = self.plan.ready(&self.laid);
-        self.tell(1, || format!("laid out: {:?} {:?}", ready.memory.0, ready.sizes.0));
+        self.tell(1, || laid_out(&ready));
         ready.notes.iter().for_each(|note| self.tell(0, || format!("note: {note}")));
         let now = Instant::now();
         self.ready_at = Some(now);
@@ -222,16 +222,18 @@ impl<'a> Watch<'a> {
     }
 
     fn drain(&mut self) {
+        self.stop_at.get_or_insert_with(Instant::now);
         self.tell(0, || {
             let open: u64 = self.counters.iter().fold(0, |sum, worker| sum.wrapping_add(worker.open.get()));
-            format!("stopping: {open} connections open; a second signal cuts them")
+            format!("stopping: {open} open; a second signal cuts them")
         });
         self.drain_until = Instant::now().checked_add(self.plan.config().drain_timeout + DRAIN_GRACE);
         self.stop.advance(Phase::Draining);
     }
 
     fn cut(&mut self) {
-        self.cut_at.get_or_insert_with(Instant::now);
+        let now = *self.cut_at.get_or_insert_with(Instant::now);
+        self.stop_at.get_or_insert(now);
         self.stop.advance(Phase::Cut);
     }
 
@@ -241,11 +243,16 @@ impl<'a> Watch<'a> {
 
     fn print_stats(&self) {
         let Some(ready_at) = self.ready_at else { return };
-        let account = account(self.counters, ready_at.elapsed(), self.output.dropped());
+        let account = self.account(ready_at);
         self.output.line(match self.plan.config().format {
             Format::Text => account_text(&account),
             Format::Json => json(&Event::Stats(account)),
         });
+    }
+
+    fn account(&self, ready_at: Instant) -> Account {
+        let shared = shares_listeners(self.plan.config());
+        account(self.counters, shared, ready_at.elapsed(), self.output.dropped())
     }
 
     /// Says something about the program, when somebody wants to hear as much.
@@ -263,13 +270,13 @@ impl<'a> Watch<'a> {
                 format!("{} workers did not come back in time and were left behind", self.running)
             });
         }
-        let cut = self.connections_cut || left_behind;
+        let account = self.account(self.ready_at.unwrap_or_else(Instant::now));
         let exit = match &self.failure {
             Some((exit, _)) => *exit,
-            None if cut => Exit::Cut,
+            None if lost_any(&account, left_behind) => Exit::Cut,
             None => Exit::Done,
         };
-        let summary = self.ready_at.map(|ready_at| self.summary(ready_at, exit));
+        let summary = self.ready_at.map(|_| self.summary(account, exit));
         let soon = Instant::now() + OUTPUT_GRACE;
         let until = self.cut_at.map_or(soon, |moment| soon.min(moment + CUT_END));
         self.output.finish(summary, until);
@@ -277,21 +284,48 @@ impl<'a> Watch<'a> {
         exit
     }
 
-    fn summary(&self, ready_at: Instant, exit: Exit) -> String {
-        let account = account(self.counters, ready_at.elapsed(), self.output.dropped());
-        let ended = match exit {
-            Exit::Done => "drained",
-            Exit::Cut => "cut",
-            _ => "failed",
+    fn summary(&self, account: Account, exit: Exit) -> String {
+        let stop = self.stop_at.map(|moment| moment.elapsed());
+        let seconds = stop.unwrap_or_default().as_secs_f64();
+        let (ended, how) = match exit {
+            Exit::Done => ("drained", "drained in"),
+            Exit::Cut => ("cut", "cut after"),
+            _ => ("failed", "failed, stopped in"),
         };
         let failure = self.failure.as_ref().map(|(_, sentence)| sentence.clone());
+        let stop_us = stop.map(|stop| stop.as_micros() as u64);
         match self.plan.config().format {
-            Format::Text => format!("{ended} after {}", account_text(&account)),
-            Format::Json => json(&Event::Summary(Summary { ended: ended.into(), failure, account })),
+            Format::Text => format!("{how} {seconds:.2}s, served {}", account_text(&account)),
+            Format::Json => json(&Event::Summary(Summary { ended: ended.into(), stop_us, failure, account })),
         }
     }
 }
 
+/// Whether a connection did not get what it was owed: it was cut, or left behind with its worker.
+fn lost_any(account: &Account, workers_left_behind: bool) -> bool {
+    let some = |value: Option<&u64>| value.is_some_and(|&count| count > 0);
+    some(account.closed.get("cut")) || workers_left_behind && some(account.gauges.get("open"))
+}
+
 fn json(event: &Event) -> String {
     serde_json::to_string(event).expect("names and numbers are always JSON")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::worker;
+
+    #[test]
+    fn only_a_connection_that_was_cut_or_left_behind_counts_as_cut() {
+        let workers = [worker::counters(&[]), worker::counters(&[])];
+        let lost = |left_behind| lost_any(&account(&workers, false, Duration::ZERO, 0), left_behind);
+        assert!(!lost(false) && !lost(true));
+        workers[0].open.add(1);
+        assert!(!lost(false) && lost(true));
+        workers[0].open.subtract(1);
+        let cut = workers[1].closed.iter().position(|(name, _)| name == "cut").unwrap();
+        workers[1].closed.at(cut).add(1);
+        assert!(lost(false) && lost(true));
+    }
 }

@@ -135,7 +135,8 @@ impl<R: Ring> EventLoop<'_, R> {
     pub(super) fn admit(&mut self, socket: Socket) {
         let cutting = matches!(self.stopping, Stopping::Cutting { .. });
         if cutting || !self.worker.admission.try_enter() {
-            self.refused(if cutting { Refusal::Stopping } else { Refusal::Full });
+            let stopping = self.stopping != Stopping::No;
+            self.refused(if stopping { Refusal::Stopping } else { Refusal::Full });
             self.in_flight_other += 1;
             let token = token::of_listener(Kind::CloseRefused, 0);
             self.ring.push(Operation::Close { socket }, token);
@@ -212,9 +213,15 @@ impl<R: Ring> EventLoop<'_, R> {
     }
 
     /// At the stop: takes what the listener still has queued, so that completed handshakes are not
-    /// reset, and closes it.
+    /// reset, and closes it. While there is no room and somebody may still leave, the queue waits: it
+    /// is asked for again every turn.
     pub(super) fn close_out(&mut self, index: usize) {
+        let draining = matches!(self.stopping, Stopping::Draining { .. });
         for _ in 0..QUEUED_MAX {
+            let somebody_leaves = draining && !self.connections.is_empty();
+            if somebody_leaves && self.worker.admission.is_full() {
+                return;
+            }
             match self.ring.accept_queued(index) {
                 Ok(Some(socket)) => self.admit(socket),
                 Ok(None) => break,
@@ -222,6 +229,9 @@ impl<R: Ring> EventLoop<'_, R> {
                     self.worker.counters.accept_errors.add(1);
                     let shortage = [Errno::EMFILE, Errno::ENFILE, Errno::ENOMEM, Errno::ENOBUFS];
                     if shortage.iter().any(|errno| error.raw_os_error() == Some(*errno as i32)) {
+                        if somebody_leaves {
+                            return;
+                        }
                         break;
                     }
                     self.refused(Refusal::Aborted);

@@ -22,6 +22,8 @@ pub struct ConnectionAudit {
     pub receive_armed: bool,
     /// Whether a send is in flight.
     pub sending: bool,
+    /// Whether its socket is full, and the kernel watches for room.
+    pub awaits_room: bool,
     /// Whether it waits for a buffer.
     pub starved: bool,
     /// Whether it waits for room in the spill area.
@@ -44,6 +46,7 @@ impl<R: Ring> EventLoop<'_, R> {
                 in_flight: connection.in_flight,
                 receive_armed: connection.receiving != Asked::Idle,
                 sending: connection.sending,
+                awaits_room: connection.full && connection.room != Asked::Idle,
                 starved: self.starved.contains(slot),
                 unspilled: self.unspilled.contains(slot),
                 credit: connection.machine.credit(&self.limits),

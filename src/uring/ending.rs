@@ -169,6 +169,9 @@ impl<R: Ring> EventLoop<'_, R> {
         {
             self.stopping = Stopping::Cutting { next: 0, deadline: self.now + CUT_MAX };
         }
+        if self.stopping != Stopping::No {
+            self.close_out_idle();
+        }
         self.visit_some();
         self.finish()
     }
@@ -178,6 +181,9 @@ impl<R: Ring> EventLoop<'_, R> {
         self.stopping = Stopping::Draining { next: 0, deadline: self.now + timeout };
         self.accepting.retry_at_never();
         self.cancel_accepts();
+    }
+
+    fn close_out_idle(&mut self) {
         for index in 0..self.accepting.listeners.len() {
             if self.accepting.listeners[index] == Listener::Idle {
                 self.close_out(index);
@@ -240,7 +246,11 @@ impl<R: Ring> EventLoop<'_, R> {
         let (ending, overdue) = match self.stopping {
             Stopping::No => return None,
             Stopping::Draining { .. } => (Ending::Drained, false),
-            Stopping::Cutting { deadline, .. } => (Ending::Cut, deadline <= self.now),
+            Stopping::Cutting { deadline, .. } => {
+                let overdue = deadline <= self.now;
+                let cut = self.worker.counters.closed.at(CloseReason::Cut as usize).get() > 0;
+                (if cut || overdue { Ending::Cut } else { Ending::Drained }, overdue)
+            }
             Stopping::Finishing { ending } => return (self.in_flight_other == 0).then_some(ending),
         };
         if overdue {

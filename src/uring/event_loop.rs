@@ -185,8 +185,10 @@ impl<'w, R: Ring> EventLoop<'w, R> {
     /// Bytes reserved for the tables of `capacity` connections.
     #[must_use]
     pub const fn table_bytes(capacity: u32) -> u64 {
-        // The deadline wheel's entry and the links of three queues, beside the table itself.
-        Table::<Connection>::bytes(capacity) + capacity as u64 * (16 + 3 * 8)
+        // The deadline wheel's entry, the links of three queues, and the lists of who is to be looked
+        // at and of silent sends, beside the table itself.
+        let lists = size_of::<ConnId>() + 2 * size_of::<Silent>();
+        Table::<Connection>::bytes(capacity) + capacity as u64 * (16 + 3 * 8 + lists as u64)
     }
 
     /// Serves until stopped.
@@ -218,7 +220,9 @@ impl<'w, R: Ring> EventLoop<'w, R> {
         // Before anything is armed: a full submission queue is submitted in the middle of a batch.
         self.ring.publish();
         self.rearm_starved();
-        self.expire(asked, entered && completions == 0);
+        // When the server stops nobody waits for quiet: those who linger would never let it come.
+        let quiet = (entered && completions == 0) || self.stopping != Stopping::No;
+        self.expire(asked, quiet);
         self.resume_accepting();
         let ending = self.obey_stop();
         self.ring.publish();
@@ -344,7 +348,7 @@ impl<'w, R: Ring> EventLoop<'w, R> {
         }
         connection.machine.received(bytes, self.now, &self.limits);
         self.buffers.append(&mut connection.queue, lease);
-        if connection.machine.is_stuck() {
+        if connection.full {
             self.spill(id);
         }
         None

@@ -5,6 +5,7 @@
 use super::buffers::{Arena, Buffers};
 use super::event_loop::EventLoop;
 use crate::features::{Files, Uring};
+use crate::ring::probe::barred;
 use crate::ring::real::RealRing;
 use crate::ring::{setup, stride};
 use crate::worker::{Ending, Failure, Laid, Worker};
@@ -36,7 +37,7 @@ pub fn run(mut worker: Worker<'_>) -> Result<Ending, Failure> {
     let ring =
         RealRing::new(&mut io_uring, &features, arena.memory(), listeners, stop.waker(index), &wake_others)
             .map_err(|error| refused("the buffer ring or the registered ring descriptor", &error))?;
-    describe(&mut laid, &features, &worker);
+    describe(&mut laid, &features, &worker, &arena);
     let mut event_loop = EventLoop::new(ring, Buffers::new(&arena), &worker, count);
     (worker.ready)(laid);
     let ending = event_loop.run();
@@ -72,7 +73,12 @@ fn make_ring(wanted: &Uring, laid: &mut Laid) -> Result<(IoUring, Uring), Failur
             {
                 features.cq /= 2;
             }
-            Err(error) => return Err(refused("the ring", &error)),
+            Err(error) if error.raw_os_error() == Some(libc::EINVAL) => {
+                return Err(refused("the ring", &error));
+            }
+            Err(error) => {
+                return Err(Failure::Unavailable(format!("{} --backend epoll would do", barred(&error))));
+            }
         }
     }
 }
@@ -88,11 +94,11 @@ fn register_slots(ring: &IoUring, features: &Uring, worker: &Worker<'_>) -> Resu
         .map_err(|error| refused(&format!("a table of {slots} direct descriptors"), &error))
 }
 
-fn describe(laid: &mut Laid, features: &Uring, worker: &Worker<'_>) {
+fn describe(laid: &mut Laid, features: &Uring, worker: &Worker<'_>, arena: &Arena) {
     let connections = worker.admission.limit();
     let pool = u64::from(features.buffer_count) * stride(features.buffer_size);
     laid.memory = vec![
-        ("buffers", pool + u64::from(features.buffer_count) * 16),
+        ("buffers", pool + u64::from(features.buffer_count) * 16 + Buffers::bytes(arena)),
         // 64 and 16 bytes an entry: struct io_uring_sqe and struct io_uring_cqe.
         ("queues", u64::from(features.sq) * 64 + u64::from(features.cq) * 16),
         ("tables", EventLoop::<RealRing<'_>>::table_bytes(connections)),
@@ -101,13 +107,9 @@ fn describe(laid: &mut Laid, features: &Uring, worker: &Worker<'_>) {
     laid.sizes = vec![("sq", u64::from(features.sq)), ("cq", u64::from(features.cq))];
 }
 
+/// The sentence for what the kernel refuses of a ring where it has io_uring and allows it.
 fn refused(what: &str, error: &io::Error) -> Failure {
     let remedy = match error.raw_os_error() {
-        Some(libc::EPERM | libc::EACCES) => {
-            "io_uring is not allowed here (the sysctl kernel.io_uring_disabled, or the seccomp filter of a \
-             container); allow it, or use --backend epoll"
-        }
-        Some(libc::ENOSYS) => "this kernel, or a seccomp filter, has no io_uring; use --backend epoll",
         Some(libc::ENOMEM) => {
             "no more memory may be locked by this user; raise `ulimit -l`, choose a smaller cq= or \
              buffer-count=, or use --backend epoll"

@@ -28,10 +28,7 @@ impl<R: Ring> EventLoop<'_, R> {
         if connection.sending || connection.full {
             return;
         }
-        let Some((span, spilled)) = self.buffers.front(&connection.queue) else { return };
-        if connection.machine.is_stuck() && !spilled {
-            return; // It waits for room in the spill area: shared buffers are for those who read.
-        }
+        let Some(span) = self.buffers.front(&connection.queue) else { return };
         connection.offered = span.length;
         connection.sending = true;
         connection.in_flight += 1;
@@ -168,6 +165,11 @@ impl<R: Ring> EventLoop<'_, R> {
         while let Some(slot) = self.unspilled.front() {
             let id = self.connections.id_at(slot).expect("who waits for spill is in the table");
             let connection = self.connections.get_mut(id).expect("just looked up");
+            if !connection.full {
+                // It is sending again, perhaps from the very buffer: that is not to be moved.
+                self.unspilled.remove(slot);
+                continue;
+            }
             if !self.buffers.spill(&mut connection.queue, &mut self.ring) {
                 self.close_longest_stuck();
                 // Its chunks come back when the kernel has answered its send.

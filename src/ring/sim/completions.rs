@@ -29,9 +29,7 @@ impl Kernel {
         let more = more && !full;
         let completion = Completion { token: op.token, result, more, buffer };
         let skipped = match op.operation {
-            Operation::Send { span, wait: false, .. } => {
-                self.setup.skips_sent && result == span.length as i32
-            }
+            Operation::Send { span, .. } => self.setup.skips_sent && result == span.length as i32,
             _ => false,
         };
         let posted = Posted { completion, operation: op.operation, connection: op.connection };
@@ -128,6 +126,7 @@ impl Kernel {
                     self.facts.sent += u64::from(bytes);
                 }
             }
+            Operation::AwaitRoom { .. } => connection.full = false,
             Operation::Shutdown { .. } => connection.error_taken |= failed,
             _ => {}
         }

@@ -32,8 +32,10 @@ pub(super) struct InFlight {
     pub(super) received: u32,
     /// It was cancelled: its next completion is its last.
     pub(super) doomed: bool,
-    /// It has waited for room or bytes.
+    /// It has waited for bytes.
     pub(super) waited: bool,
+    /// A watch for room has said what there was to say.
+    pub(super) told: bool,
     /// It ends in the enter that submitted it.
     pub(super) at_once: bool,
 }
@@ -198,7 +200,9 @@ impl Kernel {
                 self.buffers.check_sendable(span)?;
                 socket
             }
-            Operation::Shutdown { socket } | Operation::Close { socket } => socket,
+            Operation::Shutdown { socket }
+            | Operation::Close { socket }
+            | Operation::AwaitRoom { socket } => socket,
             Operation::Accept { listener } if self.network.listeners[listener].closed => {
                 return Err("an accept on a closed listener".into());
             }
@@ -227,7 +231,7 @@ impl Kernel {
             Operation::Send { .. } if connection.shut_at.is_some() => {
                 return Err(format!("{operation:?} after the FIN"));
             }
-            Operation::Send { wait: false, .. } if connection.full => {
+            Operation::Send { .. } if connection.full => {
                 return Err(format!("{operation:?} spins: the socket was full, and nobody waits for it"));
             }
             Operation::Send { span, .. } => {
@@ -431,14 +435,14 @@ impl Kernel {
                 Operation::Receive { socket, .. }
                 | Operation::ReceiveNow { socket, .. }
                 | Operation::Send { socket, .. }
+                | Operation::AwaitRoom { socket }
                 | Operation::Shutdown { socket }
                 | Operation::Close { socket } => self.network.find(socket.0),
                 Operation::Accept { .. } | Operation::Cancel { .. } | Operation::Wakeups => None,
             };
             let id = self.next_id;
             self.next_id += 1;
-            let at_once =
-                matches!(operation, Operation::ReceiveNow { .. } | Operation::Send { wait: false, .. });
+            let at_once = matches!(operation, Operation::ReceiveNow { .. } | Operation::Send { .. });
             if operation == Operation::Wakeups && self.ever_woken {
                 // The eventfd is never read, so it is ready whenever somebody begins to look.
                 self.wakes = self.wakes.max(1);
@@ -451,6 +455,7 @@ impl Kernel {
                 received: 0,
                 doomed: false,
                 waited: false,
+                told: false,
                 at_once,
             });
             self.arm(id);
@@ -469,8 +474,7 @@ impl Kernel {
             let op = self.flying[index];
             if op.at_once || (self.can_go_on(&op) && happens(&mut self.random, self.odds.eager)) {
                 ids.push(op.id);
-            } else if self.may_be_interrupted(&op) {
-                self.flying[index].waited = true;
+            } else if self.may_be_spurious(&op) {
                 ids.push(op.id);
             }
         }

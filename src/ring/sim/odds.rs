@@ -20,6 +20,8 @@ pub(super) struct Odds {
     pub send_short: u32,
     /// That a send is refused with `EAGAIN` though there is room.
     pub send_full: u32,
+    /// That a watch for room reports without reason, in an enter.
+    pub room_spurious: u32,
     /// That a send ends with `EINTR` or `ECANCELED`.
     pub send_interrupted: u32,
     /// That an accept fails for the network's reasons or for want of memory.
@@ -56,6 +58,7 @@ impl Odds {
             limit_passed: rare(500),
             send_short: rare(800),
             send_full: rare(300),
+            room_spurious: rare(60),
             send_interrupted: rare(150),
             accept_error: rare(200),
             cancel_late: rare(900),
@@ -79,6 +82,7 @@ impl Odds {
             limit_passed: 0,
             send_short: 0,
             send_full: 0,
+            room_spurious: 0,
             send_interrupted: 0,
             accept_error: 0,
             cancel_late: self.cancel_late,

@@ -20,18 +20,18 @@ impl Kernel {
             || match op.operation {
                 Operation::Accept { listener } => !self.network.listeners[listener].queue.is_empty(),
                 Operation::Receive { .. } => connection().readable(),
-                Operation::Send { wait: true, .. } => {
-                    connection().room_to_echo() > 0 || connection().broken.is_some()
+                Operation::AwaitRoom { .. } => {
+                    !op.told && (connection().room_to_echo() > 0 || connection().broken.is_some())
                 }
                 Operation::Wakeups => self.wakes > 0,
                 _ => true,
             }
     }
 
-    /// Whether an operation that waits may be ended by a signal now.
-    pub(super) fn may_be_interrupted(&mut self, op: &InFlight) -> bool {
-        matches!(op.operation, Operation::Send { wait: true, .. })
-            && happens(&mut self.random, self.odds.send_interrupted / 10)
+    /// Whether a watch reports without reason now, as it does at the peer's FIN.
+    pub(super) fn may_be_spurious(&mut self, op: &InFlight) -> bool {
+        matches!(op.operation, Operation::AwaitRoom { .. })
+            && happens(&mut self.random, self.odds.room_spurious)
     }
 
     /// What an operation answers in the moment it is submitted.
@@ -62,7 +62,8 @@ impl Kernel {
             Operation::Accept { listener } => self.run_accept(&op, listener),
             Operation::Receive { limit, .. } => self.run_receive(&op, limit),
             Operation::ReceiveNow { limit, .. } => self.run_receive_now(&op, limit),
-            Operation::Send { span, wait, .. } => self.run_send(&op, span, wait),
+            Operation::Send { span, .. } => self.run_send(&op, span),
+            Operation::AwaitRoom { .. } => self.run_room(&op),
             Operation::Cancel { target } => self.run_cancel(&op, target),
             Operation::Shutdown { .. } => self.run_shutdown(&op),
             Operation::Close { socket } => self.run_close(&op, socket.0),
@@ -338,17 +339,43 @@ impl Kernel {
         }
     }
 
-    fn run_send(&mut self, op: &InFlight, span: Span, wait: bool) {
+    /// News of room, or of nothing. It is told once until a send finds the socket full again.
+    fn run_room(&mut self, op: &InFlight) {
+        if op.doomed {
+            self.coverage.note(Outcome::RoomCancelled);
+            self.post(op.id, failure(Errno::ECANCELED), false, None);
+            return;
+        }
+        let connection = &self.network.connections[op.connection.expect("a watch names a socket")];
+        let reason = connection.room_to_echo() > 0 || connection.broken.is_some();
+        let ends = happens(&mut self.random, self.odds.ends);
+        self.coverage.note(match (reason, ends) {
+            (false, _) => Outcome::RoomSpurious,
+            (true, true) => Outcome::RoomEnds,
+            (true, false) => Outcome::RoomMore,
+        });
+        if let Some(index) = self.position(op.id) {
+            self.flying[index].told |= reason;
+        }
+        self.post(op.id, 1, !ends, None);
+    }
+
+    /// Every watch for room in this socket has news again when there is some.
+    fn found_full(&mut self, number: usize) {
+        for op in self.flying.iter_mut().filter(|op| op.connection == Some(number)) {
+            op.told = false;
+        }
+    }
+
+    fn run_send(&mut self, op: &InFlight, span: Span) {
         let number = op.connection.expect("a send names a socket");
         let connection = &self.network.connections[number];
         let (room, broken) = (connection.room_to_echo(), connection.broken.is_some());
-        let late = op.doomed && happens(&mut self.random, self.odds.cancel_late);
-        let refused = !wait && (room == 0 || happens(&mut self.random, self.odds.send_full));
+        let refused = room == 0 || happens(&mut self.random, self.odds.send_full);
         let (outcome, errno) = match () {
             () if broken && self.random.bool() => (Outcome::SendBroken, Errno::EPIPE),
             () if broken => (Outcome::SendReset, Errno::ECONNRESET),
-            () if op.doomed && !(late && room > 0) => (Outcome::SendCancelled, Errno::ECANCELED),
-            () if happens(&mut self.random, self.odds.send_interrupted) || (wait && room == 0) => {
+            () if happens(&mut self.random, self.odds.send_interrupted) => {
                 if self.random.bool() {
                     (Outcome::SendInterrupted, Errno::EINTR)
                 } else {
@@ -356,24 +383,23 @@ impl Kernel {
                 }
             }
             () if refused => (Outcome::SendFull, Errno::EAGAIN),
-            () => return self.send_bytes(op, number, span, wait),
+            () => return self.send_bytes(op, number, span),
         };
+        self.found_full(number);
         self.coverage.note(outcome);
         self.post(op.id, failure(errno), false, None);
     }
 
-    fn send_bytes(&mut self, op: &InFlight, number: usize, span: Span, wait: bool) {
+    fn send_bytes(&mut self, op: &InFlight, number: usize, span: Span) {
         let room = self.network.connections[number].room_to_echo();
         let most = room.min(u64::from(span.length)) as u32;
         let short = most > 1 && happens(&mut self.random, self.odds.send_short);
         let bytes = if short { self.random.u32(1..most) } else { most };
-        self.coverage.note(match () {
-            () if op.doomed => Outcome::SendCancelledTaken,
-            () if wait && op.waited => Outcome::SendWaited,
-            () if bytes == span.length => Outcome::SendWhole,
-            () if wait => Outcome::SendShortWaiting,
-            () => Outcome::SendShort,
-        });
+        let whole = bytes == span.length;
+        self.coverage.note(if whole { Outcome::SendWhole } else { Outcome::SendShort });
+        if !whole {
+            self.found_full(number);
+        }
         self.look_at(number, span, bytes);
         let connection = &mut self.network.connections[number];
         connection.echoed += u64::from(bytes);

@@ -68,16 +68,17 @@ outcomes! {
 
     SendWhole = "send: whole",
     SendSkipped = "send: all of it, and no completion",
-    SendShort = "send: short, without waiting",
-    SendShortWaiting = "send: short, though it might wait",
-    SendWaited = "send: after waiting for room",
+    SendShort = "send: short",
     SendFull = "send: EAGAIN",
     SendInterrupted = "send: EINTR",
     SendCancelledUnasked = "send: ECANCELED, which nobody asked for",
-    SendCancelled = "send: ECANCELED",
-    SendCancelledTaken = "send: cancelled, and bytes taken all the same",
     SendBroken = "send: EPIPE",
     SendReset = "send: ECONNRESET",
+
+    RoomMore = "room: there is some, more news may follow",
+    RoomEnds = "room: there is some, and this was the last news",
+    RoomSpurious = "room: news of nothing",
+    RoomCancelled = "room: ECANCELED",
 
     CancelDoneBefore = "cancel: 0 before the target's last",
     CancelDoneAfter = "cancel: 0 after the target's last",

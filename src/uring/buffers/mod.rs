@@ -91,6 +91,13 @@ impl<'a> Buffers<'a> {
         }
     }
 
+    /// Bytes of the lists for `arena`, beside its own memory.
+    #[must_use]
+    pub fn bytes(arena: &Arena) -> u64 {
+        let total = u64::from(arena.buffers() + arena.chunks());
+        total * (size_of::<Holder>() + size_of::<u32>()) as u64
+    }
+
     /// Gives the kernel every buffer, once, at the start.
     pub fn provide_all(&self, ring: &mut impl Ring) {
         (0..self.arena.buffers()).for_each(|buffer| ring.provide(buffer as u16));
@@ -164,15 +171,15 @@ impl<'a> Buffers<'a> {
         queue.tail = number;
     }
 
-    /// The bytes to send next, and whether they are in the spill area.
+    /// The bytes to send next.
     #[must_use]
-    pub fn front(&self, queue: &LeaseQueue) -> Option<(Span, bool)> {
+    pub fn front(&self, queue: &LeaseQueue) -> Option<Span> {
         if queue.is_empty() {
             return None;
         }
         let holder = self.holders[queue.head as usize];
         let offset = self.arena.offset(queue.head) + u64::from(holder.start);
-        Some((Span { offset, length: holder.length }, queue.head >= self.arena.buffers()))
+        Some(Span { offset, length: holder.length })
     }
 
     /// The kernel took `bytes` from the front of `queue`; what is empty goes back.

@@ -21,7 +21,10 @@ const MESSAGES: u64 = 1_000_000;
 #[derive(Clone, Copy)]
 struct Peer {
     receive: Option<(Token, u32)>,
-    send: Option<(Token, Span, bool)>,
+    send: Option<(Token, Span)>,
+    room: Option<Token>,
+    /// True from a refused send until room is reported.
+    full: bool,
     owed: u32,
 }
 
@@ -43,7 +46,8 @@ struct Still {
 impl Still {
     fn new(silent: bool) -> Self {
         Self {
-            peers: [Peer { receive: None, send: None, owed: 0 }; CONNECTIONS as usize],
+            peers: [Peer { receive: None, send: None, room: None, full: false, owed: 0 };
+                CONNECTIONS as usize],
             accept: None,
             accepted: 0,
             free: VecDeque::with_capacity(BUFFERS as usize),
@@ -68,12 +72,17 @@ impl Still {
     }
 
     fn send(&mut self, number: usize) {
-        let Some((token, span, wait)) = self.peers[number].send.take() else { return };
-        if !wait && self.now_and_then(97) {
+        if let Some(token) = self.peers[number].room.filter(|_| self.peers[number].full) {
+            self.peers[number].full = false;
+            self.answer(token, 1, true, None);
+        }
+        let Some((token, span)) = self.peers[number].send.take() else { return };
+        if self.now_and_then(97) {
+            self.peers[number].full = true;
             return self.answer(token, -(Errno::EAGAIN as i32), false, None);
         }
         self.peers[number].owed -= span.length;
-        if wait || !self.silent {
+        if !self.silent {
             self.answer(token, span.length as i32, false, None);
         }
     }
@@ -108,9 +117,8 @@ impl Ring for Still {
             Operation::Receive { socket, limit } => {
                 self.peers[number(socket)].receive = Some((token, limit));
             }
-            Operation::Send { socket, span, wait } => {
-                self.peers[number(socket)].send = Some((token, span, wait));
-            }
+            Operation::Send { socket, span } => self.peers[number(socket)].send = Some((token, span)),
+            Operation::AwaitRoom { socket } => self.peers[number(socket)].room = Some(token),
             Operation::Wakeups => {}
             other => panic!("a healthy peer needs no {other:?}"),
         }

@@ -7,7 +7,7 @@ use crate::ring::Ring;
 use crate::ring::sim::Sim;
 use crate::stop;
 use crate::uring::audit::ConnectionAudit;
-use crate::uring::event_loop::{EventLoop, Own, Receiving};
+use crate::uring::event_loop::{Asked, EventLoop, Own};
 use crate::worker::Ending;
 
 /// Compares what was counted on both sides.
@@ -146,7 +146,7 @@ fn look_at(one: &ConnectionAudit, sim: &Sim, scenario: &Scenario, obeys_limit: b
     if obeys_limit && one.owed > most {
         return Err(format!("I5: more than {most} bytes are owed"));
     }
-    if one.owed > 0 && !one.sending && !one.unspilled {
+    if one.owed > 0 && !one.sending && !one.unspilled && !one.awaits_room {
         return Err("I16: it is owed bytes, and nothing is being sent".into());
     }
     if one.credit > 0 && !one.receive_armed && !one.starved {
@@ -165,7 +165,7 @@ fn look_inside<R: Ring>(
     quiet: bool,
 ) -> Result<(), String> {
     let connection = event_loop.connections.get(one.id).expect("it was just seen");
-    let armed = connection.receiving == Receiving::Armed;
+    let armed = connection.receiving == Asked::Armed;
     if armed && one.credit == 0 && !event_loop.ring.obeys_limit() {
         return Err("I5: it may receive no more, and the kernel was not told".into());
     }
