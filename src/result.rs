@@ -1,10 +1,23 @@
 //! The versioned types of every line the program prints as JSON. A field is never given another
 //! meaning under the same version.
 
+use crate::units;
 use serde::de::{Deserialize, Deserializer, MapAccess, Visitor};
 use serde::ser::{Serialize, Serializer};
 use std::fmt;
 use std::marker::PhantomData;
+
+/// Bytes as a person types them, exact: `4Ki`, `1000`.
+#[must_use]
+pub fn bytes_exactly(bytes: u64) -> String {
+    units::print_bytes(bytes)
+}
+
+/// Bytes as a person reads them, rounded down to a tenth: `17.4 MiB`.
+#[must_use]
+pub fn bytes_roughly(bytes: u64) -> String {
+    units::approximate_bytes(bytes)
+}
 
 /// The version of the lines below.
 pub const VERSION: u32 = 1;

@@ -6,7 +6,7 @@
 //! nobody else has the address. Only then the option is set and the others join.
 
 use crate::config::Config;
-use crate::units;
+use crate::result;
 use nix::errno::Errno;
 use socket2::{Domain, Protocol, Socket, TcpKeepalive, Type};
 use std::io;
@@ -133,8 +133,8 @@ fn remarks(config: &Config, address: SocketAddr, socket: &Socket) -> Vec<String>
         if granted < asked as usize {
             notes.push(format!(
                 "receive buffers of {} instead of {}: net.core.rmem_max is {granted}",
-                units::print_bytes(granted as u64),
-                units::print_bytes(asked.into())
+                result::bytes_exactly(granted as u64),
+                result::bytes_exactly(asked.into())
             ));
         }
     }

@@ -2,8 +2,7 @@
 
 use crate::config::{Checked, Config, Facts};
 use crate::features::table::{self, State};
-use crate::result::{Limits, Named, Ready, VERSION};
-use crate::units;
+use crate::result::{self, Limits, Named, Ready, VERSION};
 use crate::worker::Laid;
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -114,7 +113,7 @@ pub(super) fn text(ready: &Ready) -> String {
         limits.max_connections,
         limits.backlog,
         total.div_ceil(1 << 20),
-        units::approximate_bytes(limits.spill_limit_bytes)
+        result::bytes_roughly(limits.spill_limit_bytes)
     )
 }
 
@@ -122,7 +121,7 @@ pub(super) fn text(ready: &Ready) -> String {
 pub(super) fn laid_out(ready: &Ready) -> String {
     let parts = ready.memory.0.iter().filter(|(name, _)| name != "total_bytes").map(|(name, bytes)| {
         let up_to = if name == SPILL { "up to " } else { "" };
-        format!("{} {up_to}{}", name.trim_end_matches("_bytes"), units::approximate_bytes(*bytes))
+        format!("{} {up_to}{}", name.trim_end_matches("_bytes"), result::bytes_roughly(*bytes))
     });
     let mut text = format!("laid out: {}", parts.collect::<Vec<_>>().join(", "));
     let sizes: Vec<String> = ready.sizes.0.iter().map(|(name, size)| format!("{name}={size}")).collect();

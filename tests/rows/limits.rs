@@ -90,7 +90,10 @@ fn never_more_than_the_limit_are_served_at_once(case: &mut Case) {
     assert_eq!(served.len(), 100, "more are served at once than may be");
     let account = server.stats();
     assert_eq!((account.get("open"), account.get("accepted")), (100, 100));
-    assert_eq!(account.0["workers"].as_array().expect("workers").iter().map(open_of).sum::<u64>(), 100);
+    // With one table for all threads a thread has no connections of its own.
+    let workers = account.0["workers"].as_array().expect("workers");
+    let open: Vec<u64> = workers.iter().filter_map(|worker| worker["open"].as_u64()).collect();
+    assert!(open.is_empty() || open.iter().sum::<u64>() == 100, "{open:?}");
     exchange(&mut served, 1000, 100);
     let leaving: Vec<Peer> = served.drain(..50).collect();
     finish_cleanly(leaving);
@@ -105,10 +108,6 @@ fn never_more_than_the_limit_are_served_at_once(case: &mut Case) {
     server.wait_until("150 were served", |account| account.get("accepted") == 150);
     drop(waiting);
     finish_cleanly(served);
-}
-
-fn open_of(worker: &serde_json::Value) -> u64 {
-    worker["open"].as_u64().expect("a gauge of the worker")
 }
 
 /// F29 at its smallest.
