@@ -19,7 +19,7 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
     ("counters", &[]),
     ("stop", &[]),
     ("sys", &[]),
-    ("result", &[]),
+    ("result", &["units"]),
     ("features", &["units"]),
     ("host", &["units"]),
     ("config", &["units", "features"]),

@@ -472,9 +472,8 @@ impl Kernel {
         let mut ids: Vec<u64> = Vec::with_capacity(self.flying.len());
         for index in 0..self.flying.len() {
             let op = self.flying[index];
-            if op.at_once || (self.can_go_on(&op) && happens(&mut self.random, self.odds.eager)) {
-                ids.push(op.id);
-            } else if self.may_be_spurious(&op) {
+            let acts = op.at_once || (self.can_go_on(&op) && happens(&mut self.random, self.odds.eager));
+            if acts || self.may_be_spurious(&op) {
                 ids.push(op.id);
             }
         }
