@@ -134,6 +134,7 @@ impl<Socket> Connection<Socket> {
         self.to_the_end |= ready.intersects(READ_TO_THE_END);
         let progress = ready.intersects(MAY_WRITE) && self.on_writable(tools);
         self.on_readable(tools, &mut budget);
+        self.look_for_the_rest(tools);
         if self.machine.step() == Step::FinishWriting {
             self.finish_writing(tools);
             self.on_readable(tools, &mut budget);
@@ -183,6 +184,18 @@ impl<Socket> Connection<Socket> {
                 Err(Errno::EINTR) => {}
                 Err(error) => self.fail(error),
             }
+        }
+    }
+
+    /// A stop counts bytes that may not come (an urgent one is skipped), and nothing reports that
+    /// there are none.
+    fn look_for_the_rest<S>(&mut self, tools: &Tools<'_, S>)
+    where
+        S: Sockets<Socket = Socket>,
+    {
+        let awaits = self.machine.reads_only_what_arrived() && self.machine.credit(&tools.limits) > 0;
+        if awaits && tools.call().arrived(&self.socket) == 0 {
+            self.machine.would_block();
         }
     }
 

@@ -134,6 +134,8 @@ pub(super) struct Facts {
     pub(super) discarded: u64,
     pub(super) accepted: u64,
     pub(super) closed: u64,
+    /// Events made up for connections that are gone.
+    pub(super) stale: u64,
 }
 
 pub(super) struct World {
@@ -276,7 +278,10 @@ impl World {
             } else {
                 late(one.active_at.max(one.progress_at), limits.idle_timeout)
             };
-            !one.closed && one.watch.is_some() && (could_act || overdue)
+            // It was told of the stop, everything that had arrived is echoed: our FIN is due.
+            let finished =
+                one.promised.is_some_and(|promised| one.taken >= promised) && one.owed() == 0 && !one.our_fin;
+            !one.closed && one.watch.is_some() && (could_act || overdue || finished)
         };
         self.connections
             .iter()
@@ -392,7 +397,7 @@ impl Sockets for Sim {
         let mut world = self.world_mut();
         let Some(serial) = world.connection(socket, "arrived") else { return 0 };
         let one = &mut world.connections[serial];
-        one.promised = Some(one.arrived);
+        one.promised.get_or_insert(one.arrived);
         let unread = one.unread() as u32;
         // It counts bytes of the sequence: an urgent one is skipped by a receive.
         if unread > 0 && world.odds.meanwhile > 0 && world.random.bool() {

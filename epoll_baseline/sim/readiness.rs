@@ -145,6 +145,7 @@ impl World {
             && let Some(&token) = self.gone.get(self.random.usize(0..self.gone.len().max(1)))
             && events.push(token, EpollFlags::EPOLLIN | EpollFlags::EPOLLOUT)
         {
+            self.facts.stale += 1;
             self.note(Outcome::StaleEvent);
         }
         if self.connections.is_empty() || !self.happens(self.odds.spurious) {

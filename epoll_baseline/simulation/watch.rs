@@ -188,6 +188,9 @@ impl<'a> Watch<'a> {
         same("I10", "descriptors open", 0, world.descriptors_open() as u64)?;
         same("I10", "sockets", world.facts().accepted, world.facts().closed)?;
         same("I10", "permits", u64::from(self.run.admission.open()), u64::from(self.rivals))?;
+        if self.sum(|one| &one.stale_events) < world.facts().stale {
+            return Err("I15: an event of one that is gone was taken for its successor's".into());
+        }
         let cut = self.sum(|one| one.closed.at(CloseReason::Cut as usize));
         match endings[0] {
             Ending::Drained if cut > 0 => Err(format!("drained, but {cut} were cut")),
