@@ -69,6 +69,8 @@ fn an_address_that_becomes_free_in_time_is_taken(case: &mut Case) {
         std::thread::sleep(Duration::from_millis(5));
     }
     drop(holder);
+    let ready = process.next_line().expect("the ready line");
+    assert!(ready.contains(&address), "{ready}");
     let address = address.parse().expect("an address");
     connect_when_there(address).finish_cleanly();
     process.signal(Signal::SIGTERM);
