@@ -7,6 +7,7 @@ use crate::server::{Ended, Launch};
 use crate::skip::Need;
 use nix::sys::signal::Signal;
 use std::ffi::OsString;
+use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::os::unix::ffi::OsStringExt;
 use std::time::Duration;
@@ -85,14 +86,21 @@ fn own(case: &Case, address: &str) -> Launch {
     Launch::new(words)
 }
 
+fn is_served(peer: &Peer) -> bool {
+    let mut byte = [7];
+    (&peer.stream).write_all(&byte).and_then(|()| (&peer.stream).read_exact(&mut byte)).is_ok()
+}
+
 fn connect_when_there(address: SocketAddr) -> Peer {
     let from = std::time::Instant::now();
     loop {
         match Peer::try_connect(address, Default::default()) {
-            Ok(mut peer) => {
+            // Before the ready line a connection may still be reset: then it is not there yet.
+            Ok(mut peer) if is_served(&peer) => {
                 peer.exchange(1000, 1000);
                 return peer;
             }
+            Ok(_) => assert!(from.elapsed() < crate::server::GUARD, "{address}: reset again and again"),
             Err(error) => assert!(from.elapsed() < crate::server::GUARD, "{address}: {error}"),
         }
         std::thread::sleep(Duration::from_millis(5));
