@@ -182,7 +182,7 @@ impl<Socket> Connection<Socket> {
                     self.machine.would_block();
                 }
                 Err(Errno::EINTR) => {}
-                Err(error) => self.fail(error),
+                Err(error) => self.machine.close(CloseReason::of(error)),
             }
         }
     }
@@ -269,7 +269,7 @@ impl<Socket> Connection<Socket> {
                 // Not an answer: only after one that means "not now" does the kernel report room.
                 Err(Errno::EINTR) => {}
                 Err(error) => {
-                    self.fail(error);
+                    self.machine.close(CloseReason::of(error));
                     return 0;
                 }
             }
@@ -283,26 +283,8 @@ impl<Socket> Connection<Socket> {
     {
         match tools.call().shutdown_write(&self.socket) {
             Ok(()) => self.machine.finished_writing(tools.now),
-            Err(error) => self.fail(error),
+            Err(error) => self.machine.close(CloseReason::of(error)),
         }
-    }
-
-    /// The peer's end or the network's, unless it is an error nobody foresaw.
-    fn fail(&mut self, error: Errno) {
-        self.machine.close(match error {
-            Errno::ECONNRESET
-            | Errno::EPIPE
-            | Errno::ENOTCONN
-            | Errno::ECONNABORTED
-            | Errno::ECONNREFUSED
-            | Errno::ETIMEDOUT
-            | Errno::EHOSTUNREACH
-            | Errno::EHOSTDOWN
-            | Errno::ENETUNREACH
-            | Errno::ENETDOWN
-            | Errno::ENETRESET => CloseReason::PeerReset,
-            _ => CloseReason::Failed,
-        });
     }
 
     /// Whether there may be something to read that no event will announce again.

@@ -32,8 +32,6 @@ pub(super) struct InFlight {
     pub(super) received: u32,
     /// It was cancelled: its next completion is its last.
     pub(super) doomed: bool,
-    /// It has waited for bytes.
-    pub(super) waited: bool,
     /// A watch for room has said what there was to say.
     pub(super) told: bool,
     /// It ends in the enter that submitted it.
@@ -454,7 +452,6 @@ impl Kernel {
                 connection,
                 received: 0,
                 doomed: false,
-                waited: false,
                 told: false,
                 at_once,
             });
@@ -486,9 +483,6 @@ impl Kernel {
             {
                 self.run(id);
             }
-        }
-        for op in &mut self.flying {
-            op.waited = true;
         }
         assert!(self.flying.iter().all(|op| !op.at_once));
     }
