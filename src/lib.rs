@@ -24,10 +24,12 @@ pub mod conn;
 pub mod counters;
 pub mod features;
 pub mod host;
+pub mod load;
 pub mod result;
 #[allow(unsafe_code)] // The kernel interface: one of the rooms of `unsafe`.
 pub mod ring;
 pub mod server;
+pub mod statistics;
 pub mod stop;
 pub mod units;
 pub mod uring;

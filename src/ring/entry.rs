@@ -77,6 +77,7 @@ impl Builder {
             Operation::Cancel { target } => {
                 opcode::AsyncCancel2::new(CancelBuilder::user_data(target.0)).build()
             }
+            Operation::Connect { .. } => unreachable!("this ring was not set up to dial"),
             Operation::Shutdown { socket } => {
                 with_name!(socket, |name| opcode::Shutdown::new(name, libc::SHUT_WR).build())
             }

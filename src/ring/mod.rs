@@ -19,6 +19,7 @@ pub use pages::Pages;
 
 use nix::errno::Errno;
 use std::io;
+use std::net::IpAddr;
 use std::ptr::NonNull;
 use std::time::Duration;
 
@@ -113,6 +114,13 @@ pub enum Operation {
     Cancel {
         /// The operation to end.
         target: Token,
+    },
+    /// Connect a socket of [`Dialing::open`]. The result is 0 when the connection stands.
+    Connect {
+        /// The socket.
+        socket: Socket,
+        /// Where to: the index of the target the kernel was set up with.
+        target: usize,
     },
     /// Send our FIN.
     Shutdown {
@@ -235,4 +243,19 @@ pub trait Ring {
 
     /// Entries into the kernel so far.
     fn enters(&self) -> u64;
+}
+
+/// A kernel as a client sees it: it makes sockets that are to be connected, and accepts none.
+pub trait Dialing: Ring {
+    /// Makes a socket to be connected to `target`, with TCP_NODELAY, and bound to `source` where one is
+    /// given; the port is chosen at the connect (IP_BIND_ADDRESS_NO_PORT, Linux 4.2), so that one source
+    /// port can serve several targets.
+    ///
+    /// # Errors
+    /// `EMFILE` and `ENFILE` when descriptors or slots are out, `EADDRNOTAVAIL` when `source` is not an
+    /// address of this machine, `ENOBUFS` and `ENOMEM`.
+    fn open(&mut self, target: usize, source: Option<IpAddr>) -> io::Result<Socket>;
+
+    /// The socket's close has been answered: what named it may be used again.
+    fn closed(&mut self, socket: Socket);
 }

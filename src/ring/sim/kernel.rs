@@ -199,6 +199,7 @@ impl Kernel {
                 socket
             }
             Operation::Shutdown { socket }
+            | Operation::Connect { socket, .. }
             | Operation::Close { socket }
             | Operation::AwaitRoom { socket } => socket,
             Operation::Accept { listener } if self.network.listeners[listener].closed => {
@@ -434,6 +435,7 @@ impl Kernel {
                 | Operation::ReceiveNow { socket, .. }
                 | Operation::Send { socket, .. }
                 | Operation::AwaitRoom { socket }
+                | Operation::Connect { socket, .. }
                 | Operation::Shutdown { socket }
                 | Operation::Close { socket } => self.network.find(socket.0),
                 Operation::Accept { .. } | Operation::Cancel { .. } | Operation::Wakeups => None,

@@ -67,6 +67,7 @@ impl Kernel {
             Operation::Cancel { target } => self.run_cancel(&op, target),
             Operation::Shutdown { .. } => self.run_shutdown(&op),
             Operation::Close { socket } => self.run_close(&op, socket.0),
+            Operation::Connect { .. } => unreachable!("the fake kernel does not dial yet"),
             Operation::Wakeups => self.run_wakeups(&op),
         }
     }
