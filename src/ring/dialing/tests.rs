@@ -1,6 +1,7 @@
 //! A client over the kernel's own ring and over epoll, against servers of loopback that do what they
 //! are told: every test runs on all kinds there are.
 
+use super::super::readiness::Readiness;
 use super::super::trial::{Client, End, Task, memory_needed};
 use super::super::{Dialing, Operation, Pages, Token};
 use super::*;
@@ -15,9 +16,10 @@ use std::time::Duration;
 enum Kind {
     Ring,
     Direct,
+    Readiness,
 }
 
-const KINDS: [Kind; 2] = [Kind::Ring, Kind::Direct];
+const KINDS: [Kind; 3] = [Kind::Ring, Kind::Direct, Kind::Readiness];
 
 /// A kernel of one kind, for one test.
 struct Bench {
@@ -45,7 +47,10 @@ impl Bench {
             buffer_size: self.buffer_size,
             origin: Instant::now(),
         };
-        {
+        if self.kind == Kind::Readiness {
+            let mut readiness = Readiness::new(&setup, pages.memory(), self.waker.as_fd()).unwrap();
+            test(&mut readiness, pages.memory());
+        } else {
             let Ok(offered) = offered() else { return };
             let mut dialer = Dialer::new(&offered, &setup).unwrap();
             let mut ring = dialer.ring(pages.memory(), self.waker.as_fd()).unwrap();
