@@ -78,7 +78,8 @@ fn task(connections: u32, messages: u32, size: u32) -> Task {
         size,
         targets: 1,
         source: None,
-        limited: false,
+        limit: None,
+        shuts: false,
         until: Duration::from_secs(20),
     }
 }
@@ -158,7 +159,7 @@ fn buffers_that_run_out_are_told_of_and_nothing_is_lost() {
 fn a_receive_ends_by_itself_at_its_limit_where_that_is_obeyed() {
     for kind in KINDS {
         let bench = Bench::new(kind, &[serving(local(), echo)]);
-        let task = Task { limited: true, rounds: 4, ..task(5, 1, 1000) };
+        let task = Task { limit: Some(u32::MAX), rounds: 4, ..task(5, 1, 1000) };
         bench.with(&task, |ring, memory| {
             let obeys = ring.obeys_limit();
             let mut client = Client::new(ring, memory, bench.buffers, bench.buffer_size, task.clone());
@@ -167,6 +168,15 @@ fn a_receive_ends_by_itself_at_its_limit_where_that_is_obeyed() {
                 assert_eq!(client.limits_reached, 20, "{kind:?}");
             }
         });
+    }
+}
+
+#[test]
+fn our_fin_is_answered_after_everything_that_is_owed() {
+    for kind in KINDS {
+        let bench = Bench::new(kind, &[serving(local(), echo)]);
+        let task = Task { shuts: true, ..task(4, 3, 1000) };
+        assert_eq!(bench.ends(&task), [End::Done; 4], "{kind:?}");
     }
 }
 
