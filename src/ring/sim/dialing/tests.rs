@@ -94,7 +94,7 @@ fn every_byte_comes_back_from_honest_servers_and_every_lie_shows() {
     let count = seeds.end - seeds.start;
     for seed in seeds {
         // The honest ones have most to say.
-        let honest = (seed % 3 == 0).then(|| honest(seed));
+        let honest = seed.is_multiple_of(3).then(|| honest(seed));
         let rough = (0..4).map(|more| rough(seed * 4 + more));
         for ran in honest.into_iter().chain(rough).chain([lied_to(seed)]) {
             coverage.merge(&ran.coverage);
@@ -121,10 +121,10 @@ fn honest(seed: u64) -> Ran {
 fn rough(seed: u64) -> Ran {
     let task = task(seed);
     // Sometimes fewer sockets than the client would have.
-    let fewer = u32::from(seed % 3 == 0);
+    let fewer = u32::from(seed.is_multiple_of(3));
     let client = Client::draw(seed, task.connections.saturating_sub(fewer)).rough();
     let ran = run(task, client, |sim| {
-        if seed % 2 == 0 {
+        if seed.is_multiple_of(2) {
             sim.at(seed * 20, || External::Heal);
         }
     });
