@@ -311,8 +311,7 @@ fn a_typed_queue_does_not_shrink() {
 
 #[test]
 fn no_command_line_makes_the_parser_panic() {
-    let seed = std::env::var("C10K_SEED").ok().and_then(|seed| seed.parse().ok()).unwrap_or(3);
-    let mut random = fastrand::Rng::with_seed(seed);
+    let mut random = fastrand::Rng::with_seed(crate::seeds::one(3));
     let flags: Vec<&str> = "--backend --listen --workers --cpus --max-connections --idle-timeout --write-timeout \
         --drain-timeout --backlog --unsent-limit --spill-limit --recv-buffer --keepalive --user-timeout --congestion \
         --stats-every --format --uring --epoll -v -q serve --nothing --"
