@@ -187,6 +187,7 @@ fn explain(address: SocketAddr, config: &Config, error: &io::Error) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::io::Read as _;
 
     #[test]
     fn each_errno_of_a_listener_has_a_sentence_with_a_remedy() {
@@ -221,6 +222,24 @@ mod tests {
         let refused = listen(&again, 3, &|line| said.borrow_mut().push(line)).err().unwrap();
         assert!(refused.contains("is in use by another program"), "{refused}");
         assert_eq!(said.borrow().len(), 1);
+    }
+
+    #[test]
+    fn whoever_connects_before_all_have_joined_stays_queued() {
+        let config = super::super::tests::config(&["--listen", "127.0.0.1:0"]);
+        let mut sockets = vec![exclusive(&config, config.listen[0], &|_| {}).unwrap()];
+        let address = local_address(&sockets[0]).unwrap();
+        let mut peers = Vec::new();
+        for _ in 0..8 {
+            peers.extend((0..20).map(|_| std::net::TcpStream::connect(address).unwrap()));
+            sockets.push(join(&config, address).unwrap());
+        }
+        let accepted: Vec<_> =
+            sockets.iter().flat_map(|socket| std::iter::from_fn(|| socket.accept().ok())).collect();
+        assert_eq!(accepted.len(), peers.len());
+        drop(accepted);
+        // A FIN from who accepted it, not a reset from a queue that was dropped.
+        assert!(peers.iter_mut().all(|peer| peer.read(&mut [0]).is_ok_and(|bytes| bytes == 0)));
     }
 
     #[test]
