@@ -19,6 +19,8 @@ pub enum Need {
     Root,
     /// util-linux: prlimit(1).
     Prlimit,
+    /// iproute2: ip(8).
+    IpCommand,
 }
 
 impl Need {
@@ -31,6 +33,7 @@ impl Need {
                 .map(|error| format!("no IPv6 loopback address ({error})")),
             Need::Root => root(),
             Need::Prlimit => (!runs(&["prlimit", "--version"])).then(|| "prlimit(1) is not installed".into()),
+            Need::IpCommand => (!runs(&["ip", "-V"])).then(|| "ip(8) is not installed".into()),
         }
     }
 }

@@ -10,7 +10,7 @@ use crate::result;
 use nix::errno::Errno;
 use socket2::{Domain, Protocol, Socket, TcpKeepalive, Type};
 use std::io;
-use std::net::{SocketAddr, TcpListener};
+use std::net::{Ipv4Addr, SocketAddr, TcpListener};
 use std::time::{Duration, Instant};
 
 /// Everything the server listens on.
@@ -168,7 +168,8 @@ fn explain(address: SocketAddr, config: &Config, error: &io::Error) -> String {
              CAP_NET_BIND_SERVICE, and this is {port}; a higher port would do"
         ),
         Errno::EADDRNOTAVAIL => {
-            format!("is no address of this machine (ip address lists them); 127.0.0.1:{port} would do")
+            let loopback = if address.ip() == Ipv4Addr::LOCALHOST { "[::1]" } else { "127.0.0.1" };
+            format!("is no address of this machine (ip address lists them); {loopback}:{port} would do")
         }
         Errno::EAFNOSUPPORT if address.is_ipv6() => {
             "is IPv6, which this kernel or container does not have; an IPv4 \
