@@ -12,6 +12,7 @@ mod rooms;
 mod rows;
 mod server;
 mod skip;
+mod times;
 
 use libtest_mimic::Arguments;
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
@@ -36,12 +37,17 @@ fn main() -> ExitCode {
     let mut arguments = Arguments::from_args();
     // The rows wait for timeouts and for each other's processes more than they compute.
     let cores = std::thread::available_parallelism().map_or(1, usize::from);
-    arguments.test_threads.get_or_insert(2 * cores);
+    let have_descriptors = usize::try_from(hard / rows::descriptors_of_a_row()).unwrap_or(usize::MAX);
+    arguments.test_threads.get_or_insert((2 * cores).min(have_descriptors).max(1));
     let conclusion = libtest_mimic::run(&arguments, trials);
-    if !arguments.list {
-        for (reason, names) in skipped {
-            println!("{} tests {reason}\n    {}\n", names.len(), names.join("\n    "));
-        }
+    if arguments.list {
+        return conclusion.exit_code();
+    }
+    for (reason, names) in skipped {
+        println!("{} tests {reason}\n    {}\n", names.len(), names.join("\n    "));
+    }
+    if rows::is_long() {
+        times::print();
     }
     conclusion.exit_code()
 }

@@ -301,7 +301,7 @@ fn what_is_unknown_is_a_usage_error(_: &mut Case) {
 fn after_a_mass_close_the_same_port_binds_again(case: &mut Case) {
     case.adopt(own(case, &format!("{}:0", own_address())).start());
     let address = case.server().address().to_string();
-    let peers = served(case.server(), scaled(500, 8_000));
+    let peers = served(case.server(), scaled(500, 4_000));
     let ended = case.end(Signal::SIGTERM);
     assert_eq!(ended.code, Some(0));
     for mut peer in peers {
