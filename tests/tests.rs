@@ -7,6 +7,7 @@
 
 mod client;
 mod differential;
+mod kernel_log;
 mod liar;
 mod rooms;
 mod rows;
@@ -14,6 +15,7 @@ mod server;
 mod skip;
 mod times;
 
+use kernel_log::KernelLog;
 use libtest_mimic::Arguments;
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use std::collections::BTreeMap;
@@ -28,6 +30,7 @@ fn main() -> ExitCode {
 
     let mut trials = rooms::trials();
     trials.extend(liar::trials());
+    trials.extend(kernel_log::trials());
     trials.extend(rows::trials());
     trials.extend(differential::trials());
     let mut skipped: BTreeMap<String, Vec<String>> = BTreeMap::new();
@@ -39,6 +42,7 @@ fn main() -> ExitCode {
     let cores = std::thread::available_parallelism().map_or(1, usize::from);
     let have_descriptors = usize::try_from(hard / rows::descriptors_of_a_row()).unwrap_or(usize::MAX);
     arguments.test_threads.get_or_insert((2 * cores).min(have_descriptors).max(1));
+    let log = KernelLog::from_now_on();
     let conclusion = libtest_mimic::run(&arguments, trials);
     if arguments.list {
         return conclusion.exit_code();
@@ -49,5 +53,20 @@ fn main() -> ExitCode {
     if rows::is_long() {
         times::print();
     }
-    conclusion.exit_code()
+    if is_alarmed(log) { ExitCode::FAILURE } else { conclusion.exit_code() }
+}
+
+/// Whether the kernel found a fault of its own meanwhile; says so, or why it is not known.
+fn is_alarmed(log: KernelLog) -> bool {
+    let alarms = match log.alarms() {
+        Ok(alarms) => alarms,
+        Err(reason) => {
+            println!("skipped: the kernel's own warnings: {reason}\n");
+            return false;
+        }
+    };
+    if !alarms.is_empty() {
+        println!("FAILED: the kernel warned while the tests ran:\n    {}\n", alarms.join("\n    "));
+    }
+    !alarms.is_empty()
 }
