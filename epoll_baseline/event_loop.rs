@@ -392,11 +392,12 @@ impl<'a, S: Sockets> EventLoop<'a, S> {
         }
         while let Some(slot) = self.deadlines.pop(self.asked) {
             let id = self.table.id_at(slot).expect("who is closed leaves the wheel");
-            let machine = &self.table.get(id).expect("just found").machine;
-            match machine.expired(self.asked, &self.tools.limits) {
-                Some(reason) => self.close(id, reason),
-                None => self.schedule(id),
+            let connection = self.table.get_mut(id).expect("just found");
+            if connection.machine.expired(self.asked, &self.tools.limits).is_some() {
+                let served = connection.on_overdue(self.asked, &mut self.tools);
+                self.settle(id, &served);
             }
+            self.schedule(id);
         }
         counter(self.tools.counters, Own::DeadlineSteps).set(self.deadlines.steps());
     }

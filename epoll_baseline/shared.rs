@@ -473,23 +473,16 @@ impl<'a, S: Sockets> Thread<'a, S> {
         popped
     }
 
-    /// Looks at one whose time may have come. Its last bytes may be in the kernel still, or its event
-    /// in another thread's hands: before it is closed it has one more chance.
+    /// Looks at one whose time may have come.
     fn expire(&mut self, slot: u32) {
         let mut taken = self.take(slot);
         let Some(connection) = &mut taken.connection else { return };
         if connection.machine.expired(self.tools.now, &self.tools.limits).is_none() {
             return self.schedule(slot, &mut taken);
         }
-        let served = connection.on_ready(EpollFlags::EPOLLIN | EpollFlags::EPOLLOUT, &mut self.tools);
-        let expired = connection.machine.expired(self.tools.now, &self.tools.limits);
-        match (served.step, expired) {
-            (Step::Close(_), _) | (_, None) => {
-                self.schedule(slot, &mut taken);
-                self.settle(slot, taken, &served);
-            }
-            (_, Some(reason)) => self.settle(slot, taken, &Served { step: Step::Close(reason), ..served }),
-        }
+        let served = connection.on_overdue(self.tools.now, &mut self.tools);
+        self.schedule(slot, &mut taken);
+        self.settle(slot, taken, &served);
     }
 
     /// Ends a connection and its socket. The slot is free once nobody has it in hand.

@@ -477,7 +477,8 @@ impl<'w, R: Ring> EventLoop<'w, R> {
         for _ in 0..self.buffers.free().min(self.starved.len()) {
             let slot = self.starved.pop_front().expect("counted above");
             let id = self.connections.id_at(slot).expect("who is starved is in the table");
-            let connection = self.connections.get(id).expect("just looked up");
+            let connection = self.connections.get_mut(id).expect("just looked up");
+            connection.machine.kept_waiting(self.now);
             if connection.machine.credit(&self.limits) > 0 {
                 self.count(Own::ReceivesRearmedAfterEmptyPool, 1);
                 self.arm_receive(id);
@@ -494,6 +495,9 @@ impl<'w, R: Ring> EventLoop<'w, R> {
             self.count(Own::DeadlineSteps, 1);
             let Some(id) = self.connections.id_at(slot) else { continue };
             let connection = self.connections.get_mut(id).expect("just looked up");
+            if self.starved.contains(slot) {
+                connection.machine.kept_waiting(self.now);
+            }
             if let Some(reason) = connection.machine.expired(asked, &self.limits) {
                 connection.machine.close(reason);
                 self.advance(id);

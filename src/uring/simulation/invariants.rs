@@ -96,6 +96,9 @@ impl Watch {
             let now = Before { generation: one.id.generation, waited: one.starved, receives };
             let before = std::mem::replace(&mut self.before[slot], now);
             let before = if before.generation == now.generation { before } else { Before::default() };
+            if before.waited && one.phase == Phase::Closing(CloseReason::IdleTimeout) {
+                return Err(format!("I14: it waited for a buffer, and was idled out: {one:?}"));
+            }
             if !before.waited && receives > before.receives {
                 pushed_in = Some(one.id);
             }
