@@ -526,3 +526,59 @@ impl<'a, S: Sockets> EventLoop<'a, S> {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::COUNTERS;
+    use super::*;
+    use crate::conn::Limits;
+    use crate::features::{Read, Trigger};
+    use std::io::{Read as _, Write as _};
+    use std::net::{TcpListener, TcpStream};
+
+    #[test]
+    fn bytes_that_no_event_has_told_of_keep_a_connection_from_being_idled_out() {
+        let limits = Limits {
+            window: 1000,
+            window_at_first: 1000,
+            trust_after: 0,
+            idle_timeout: 50,
+            write_timeout: 0,
+            linger: 50,
+        };
+        let setting = Setting {
+            trigger: Trigger::Edge,
+            read: Read::Once,
+            buffer_size: 64,
+            max_connections: 2,
+            limits,
+            spill_limit: 0,
+            drain_timeout: Duration::from_secs(1),
+            backlog: 2,
+        };
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        listener.set_nonblocking(true).unwrap();
+        let mut peer = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+        let (admission, stop) = (Admission::new(2), Stop::new(1).unwrap());
+        let counters = Counters::new(CloseReason::NAMES, Refusal::NAMES, COUNTERS);
+        let kernel = Kernel::of_worker(&stop, 0).unwrap();
+        let mut event_loop =
+            EventLoop::new(&kernel, vec![listener], &setting, &admission, &counters, &stop).unwrap();
+        event_loop.accept_all();
+        assert_eq!(counters.accepted.get(), 1);
+
+        // Its time has come, and the batch that would tell of its bytes has not been fetched.
+        peer.write_all(b"late").unwrap();
+        let mut overdue = |event_loop: &mut EventLoop<'_, _>| {
+            event_loop.tools.now += 1000;
+            (event_loop.asked, event_loop.quiet) = (event_loop.tools.now, true);
+            event_loop.expire();
+            counters.closed.at(CloseReason::IdleTimeout as usize).get()
+        };
+        assert_eq!(overdue(&mut event_loop), 0);
+        let mut echo = [0; 4];
+        peer.read_exact(&mut echo).unwrap();
+        assert_eq!(&echo, b"late");
+        assert_eq!(overdue(&mut event_loop), 1, "now it is silent");
+    }
+}

@@ -49,6 +49,7 @@ fn config(trigger: Trigger, read: Read) -> Config {
             buffer_count: 64,
             buffer_size: 4096,
             receive_limit: false,
+            counts_arrived: false,
         },
         epoll: Epoll { trigger, read, threads: Threads::PerCore, buffer_size: 16 * 1024 },
     }

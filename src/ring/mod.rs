@@ -114,6 +114,12 @@ pub enum Operation {
         /// The operation to end.
         target: Token,
     },
+    /// Count the bytes that have arrived and were not received (SIOCINQ), without waiting. The result is
+    /// their number. For who is told by [`Ring::counts_arrived`] that it is offered.
+    CountArrived {
+        /// In which socket.
+        socket: Socket,
+    },
     /// Send our FIN.
     Shutdown {
         /// Of which socket.
@@ -204,8 +210,14 @@ pub trait Ring {
     /// Closes the listener. No accept may be armed.
     fn close_listener(&mut self, listener: usize);
 
-    /// Bytes in the socket's receive queue (SIOCINQ); `None` where it cannot be asked.
+    /// Bytes in the socket's receive queue (SIOCINQ), asked outside the ring; `None` where it cannot be
+    /// asked so: a slot of the ring's table is no descriptor.
     fn arrived(&mut self, socket: Socket) -> Option<u32>;
+
+    /// Whether [`Operation::CountArrived`] is offered.
+    fn counts_arrived(&self) -> bool {
+        false
+    }
 
     /// Whether the kernel obeys the limit of [`Operation::Receive`].
     fn obeys_limit(&self) -> bool;

@@ -244,6 +244,10 @@ impl Ring for RealRing<'_> {
         rustix::io::ioctl_fionread(borrowed).ok().map(|bytes| bytes.min(u64::from(u32::MAX)) as u32)
     }
 
+    fn counts_arrived(&self) -> bool {
+        self.builder.counts_arrived
+    }
+
     fn obeys_limit(&self) -> bool {
         self.builder.receive_limit || !self.builder.receive_multishot
     }

@@ -5,7 +5,7 @@
 //! answered, and the worker is done when nothing at all is in flight.
 
 use super::accepting::Listener;
-use super::event_loop::{Asked, EventLoop};
+use super::event_loop::{Asked, EventLoop, Receiving};
 use super::token::{self, Kind};
 use crate::conn::machine::{CloseReason, Phase};
 use crate::conn::{ConnId, Tick};
@@ -19,9 +19,9 @@ const VISITS: u32 = 256;
 /// How long closing everything may take once the server is told to cut, milliseconds. The kernel
 /// closes the rest with the process.
 const CUT_MAX: Tick = 100;
-/// What is taken to have arrived where the kernel cannot be asked (a direct descriptor has no
-/// SIOCINQ): the default maximum of a receive buffer (net.ipv4.tcp_rmem). Reading ends earlier, at
-/// would-block.
+/// What is taken to have arrived where the kernel cannot be asked (before Linux 6.7 a direct descriptor
+/// has no SIOCINQ): the default maximum of a receive buffer (net.ipv4.tcp_rmem). Reading ends earlier,
+/// at would-block.
 const ARRIVED_MAX: u32 = 6 * 1024 * 1024;
 
 /// How far the stop of this worker has come.
@@ -113,7 +113,7 @@ impl<R: Ring> EventLoop<'_, R> {
             let target = token::of(Kind::Room, id);
             self.ring.push(Operation::Cancel { target }, token::of(Kind::Cancel, id));
         }
-        if connection.receiving == Asked::Armed {
+        if connection.receiving == Receiving::Armed {
             self.cancel_receive(id);
         }
     }
@@ -227,14 +227,38 @@ impl<R: Ring> EventLoop<'_, R> {
             return;
         }
         match connection.receiving {
-            Asked::Armed => self.cancel_receive(id),
-            Asked::Cancelling => {}
-            Asked::Idle => {
-                let arrived = self.ring.arrived(connection.socket).unwrap_or(ARRIVED_MAX);
-                connection.machine.stop(arrived, self.now);
+            Receiving::Armed => self.cancel_receive(id),
+            Receiving::Cancelling | Receiving::Counting => {}
+            Receiving::Idle => {
                 self.starved.remove(id.slot);
+                self.count_arrived(id);
             }
         }
+    }
+
+    /// Asks how much has arrived: at once where the socket is a descriptor, else through the ring.
+    fn count_arrived(&mut self, id: ConnId) {
+        let connection = self.connections.get_mut(id).expect("the caller looked it up");
+        let socket = connection.socket;
+        match self.ring.arrived(socket) {
+            None if self.ring.counts_arrived() => {
+                connection.receiving = Receiving::Counting;
+                connection.in_flight += 1;
+                self.in_flight += 1;
+                self.ring.push(Operation::CountArrived { socket }, token::of(Kind::Count, id));
+            }
+            arrived => connection.machine.stop(arrived.unwrap_or(ARRIVED_MAX), self.now),
+        }
+    }
+
+    /// The kernel has counted what had arrived, or cannot.
+    pub(super) fn on_counted(&mut self, id: ConnId, done: Completion) {
+        let Some(connection) = self.connections.get_mut(id) else { return self.on_stale(done) };
+        connection.receiving = Receiving::Idle;
+        connection.in_flight -= 1;
+        self.in_flight -= 1;
+        connection.machine.stop(done.outcome().unwrap_or(ARRIVED_MAX), self.now);
+        self.advance(id);
     }
 
     pub(super) const fn finishing(&self) -> bool {

@@ -66,6 +66,19 @@ pub(super) enum Asked {
     Cancelling,
 }
 
+/// What the kernel has been asked of what a connection receives.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Receiving {
+    /// Nothing.
+    Idle,
+    /// A receive is armed.
+    Armed,
+    /// A receive is armed and its cancel is under way.
+    Cancelling,
+    /// To count what has arrived by the stop; nothing is received meanwhile.
+    Counting,
+}
+
 /// One connection: the policy's part, and what only a completion server has to know.
 #[derive(Debug)]
 pub(super) struct Connection {
@@ -77,7 +90,7 @@ pub(super) struct Connection {
     /// Operations the kernel has not finished answering. The slot is free again only after the
     /// close has been answered, and the close is asked for only at 0.
     pub(super) in_flight: u8,
-    pub(super) receiving: Asked,
+    pub(super) receiving: Receiving,
     /// The watch for room in the socket, from the first time it was full.
     pub(super) room: Asked,
     /// True from the moment a send is submitted until it is over.
@@ -104,7 +117,7 @@ impl Connection {
             queue: LeaseQueue::EMPTY,
             offered: 0,
             in_flight: 0,
-            receiving: Asked::Idle,
+            receiving: Receiving::Idle,
             room: Asked::Idle,
             sending: false,
             full: false,
@@ -287,6 +300,7 @@ impl<'w, R: Ring> EventLoop<'w, R> {
             Kind::Accept => self.on_accepted(id.slot as usize, done),
             Kind::Close => self.on_closed(id, done),
             Kind::Cancel => self.on_cancelled(id, done),
+            Kind::Count => self.on_counted(id, done),
             Kind::Shutdown => self.on_shut_down(id, done),
             Kind::CloseRefused | Kind::CancelOther => self.in_flight_other -= 1,
             Kind::Wakeups => self.on_woken(done),
@@ -310,7 +324,7 @@ impl<'w, R: Ring> EventLoop<'w, R> {
         let lease = done.buffer.map(|buffer| self.buffers.lease(buffer, done.result.max(0) as u32));
         let connection = self.connections.get_mut(id).expect("looked up above");
         if !done.more {
-            connection.receiving = Asked::Idle;
+            connection.receiving = Receiving::Idle;
             connection.in_flight -= 1;
             self.in_flight -= 1;
         }
@@ -413,7 +427,7 @@ impl<'w, R: Ring> EventLoop<'w, R> {
     /// else to wait for than the end of that send.
     fn note_hurry(&mut self, id: ConnId) {
         let connection = self.connections.get(id).expect("the caller looked it up");
-        let goes_on_by_itself = connection.receiving == Asked::Armed && !connection.queue.has_several();
+        let goes_on_by_itself = connection.receiving == Receiving::Armed && !connection.queue.has_several();
         self.hurry |= connection.sending && self.ring.skips_sent() && !goes_on_by_itself;
     }
 
@@ -421,7 +435,7 @@ impl<'w, R: Ring> EventLoop<'w, R> {
         let connection = self.connections.get_mut(id).expect("the caller looked it up");
         let credit = connection.machine.credit(&self.limits);
         match connection.receiving {
-            Asked::Idle if credit > 0 && !self.starved.contains(id.slot) => {
+            Receiving::Idle if credit > 0 && !self.starved.contains(id.slot) => {
                 if self.buffers.free() == 0 || !self.starved.is_empty() {
                     self.starve(id);
                 } else {
@@ -429,7 +443,7 @@ impl<'w, R: Ring> EventLoop<'w, R> {
                 }
             }
             // Without a limit the kernel would go on: it has to be told.
-            Asked::Armed if credit == 0 && !self.ring.obeys_limit() => self.cancel_receive(id),
+            Receiving::Armed if credit == 0 && !self.ring.obeys_limit() => self.cancel_receive(id),
             _ => {}
         }
     }
@@ -442,7 +456,7 @@ impl<'w, R: Ring> EventLoop<'w, R> {
         } else {
             Operation::Receive { socket, limit }
         };
-        connection.receiving = Asked::Armed;
+        connection.receiving = Receiving::Armed;
         connection.in_flight += 1;
         self.in_flight += 1;
         self.count(Own::ReceivesRearmed, 1);
@@ -451,8 +465,8 @@ impl<'w, R: Ring> EventLoop<'w, R> {
 
     pub(super) fn cancel_receive(&mut self, id: ConnId) {
         let connection = self.connections.get_mut(id).expect("the caller looked it up");
-        assert_eq!(connection.receiving, Asked::Armed);
-        connection.receiving = Asked::Cancelling;
+        assert_eq!(connection.receiving, Receiving::Armed);
+        connection.receiving = Receiving::Cancelling;
         connection.in_flight += 1;
         self.in_flight += 1;
         self.count(Own::ReceivesCancelled, 1);

@@ -53,8 +53,10 @@ pub struct Setup {
     pub obeys_limit: bool,
     /// Whether a send that does not wait has no completion when all of it is taken.
     pub skips_sent: bool,
-    /// Whether the bytes that have arrived can be asked for.
+    /// Whether the bytes that have arrived at a descriptor can be asked for outside the ring.
     pub arrived_known: bool,
+    /// Whether they can be asked for through the ring.
+    pub counts_arrived: bool,
     /// Whether a receive wants a buffer when it is armed, not only when bytes come.
     pub buffers_at_arming: bool,
     /// Listeners.
@@ -273,6 +275,10 @@ impl Ring for Sim {
         let number = kernel.network.find(socket.0)?;
         let unread = kernel.network.connections[number].unread();
         (kernel.setup.arrived_known && matches!(socket.0, Name::Descriptor(_))).then_some(unread as u32)
+    }
+
+    fn counts_arrived(&self) -> bool {
+        self.kernel.borrow().setup.counts_arrived
     }
 
     fn obeys_limit(&self) -> bool {

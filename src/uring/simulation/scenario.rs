@@ -32,6 +32,7 @@ pub(super) struct Scenario {
     pub(super) obeys_limit: bool,
     pub(super) skips_sent: bool,
     pub(super) arrived_known: bool,
+    pub(super) counts_arrived: bool,
     pub(super) buffers_at_arming: bool,
     pub(super) listeners: usize,
     pub(super) peers: usize,
@@ -80,6 +81,7 @@ impl Scenario {
             obeys_limit: random.bool(),
             skips_sent: random.bool(),
             arrived_known: !direct,
+            counts_arrived: random.u8(0..3) > 0,
             buffers_at_arming: random.u8(0..8) > 0,
             listeners: random.usize(1..=2),
             peers,
@@ -109,6 +111,7 @@ impl Scenario {
             obeys_limit: self.obeys_limit,
             skips_sent: self.skips_sent,
             arrived_known: self.arrived_known,
+            counts_arrived: self.counts_arrived,
             buffers_at_arming: self.buffers_at_arming,
             listeners: self.listeners,
             peers: self.peers,
@@ -216,6 +219,7 @@ impl Scenario {
             buffer_count: self.buffers,
             buffer_size: self.buffer_size,
             receive_limit: self.obeys_limit,
+            counts_arrived: self.counts_arrived,
         }
     }
 }
