@@ -10,16 +10,16 @@
 //! Absent on purpose: system calls and the clock (they are behind [`Sockets`]), and any choice that
 //! is policy.
 
-use super::accepting::{ACCEPTS_PER_TURN, Accepting, Answer};
 use super::connection::{Connection, Served, Tools};
 use super::setting::Setting;
 use super::sockets::{EpollFlags, Events, Kernel, Sockets, Token};
 use super::{Own, counter};
+use crate::conn::accepting::Answer;
 use crate::conn::machine::Refusal;
-use crate::conn::{Admission, CloseReason, ConnId, Deadlines, Queue, Step, Table, Tick};
+use crate::conn::{Accepting, Admission, CloseReason, ConnId, Deadlines, Queue, Step, Table, Tick};
 use crate::counters::Counters;
 use crate::stop::{Phase, Stop};
-use crate::worker::{Ending, Failure, Worker};
+use crate::worker::{self, Ending, Failure, Worker};
 use nix::errno::Errno;
 use std::time::Duration;
 
@@ -28,6 +28,8 @@ use std::time::Duration;
 const EVENTS_PER_WAIT: usize = 256;
 /// Connections visited per turn when the server stops, so that new events are not kept waiting.
 const VISITS_PER_TURN: u32 = 256;
+/// Connections taken per listener and turn, so that a burst of new peers does not hold up the old.
+pub(super) const ACCEPTS_PER_TURN: u32 = 64;
 
 /// Registered once and never modified. OUT has an edge only after the kernel refused bytes.
 const EDGE: EpollFlags = EpollFlags::EPOLLIN
@@ -64,6 +66,8 @@ struct Listening<L> {
     listener: L,
     /// True from the kernel's report until nobody was queued.
     acceptable: bool,
+    /// How many may still be taken at the stop.
+    queued: u32,
 }
 
 /// The stop, once it has begun.
@@ -72,8 +76,6 @@ struct Stopping {
     cursor: u32,
     /// When what is left is cut.
     deadline: Duration,
-    /// Connections that may still be taken from the queue.
-    accepts: u32,
 }
 
 /// The loop of one worker.
@@ -81,7 +83,6 @@ pub(super) struct EventLoop<'a, S: Sockets> {
     tools: Tools<'a, S>,
     edge: bool,
     drain_timeout: Duration,
-    backlog: u32,
     spill_limit: u64,
     admission: &'a Admission,
     stop: &'a Stop,
@@ -124,7 +125,6 @@ impl<'a, S: Sockets> EventLoop<'a, S> {
         Ok(Self {
             edge: setting.is_edge(),
             drain_timeout: setting.drain_timeout,
-            backlog: setting.backlog,
             spill_limit: setting.spill_limit,
             admission,
             stop,
@@ -135,9 +135,9 @@ impl<'a, S: Sockets> EventLoop<'a, S> {
             deadlines: Deadlines::new(capacity, tools.now),
             listeners: listeners
                 .into_iter()
-                .map(|listener| Listening { listener, acceptable: true })
+                .map(|listener| Listening { listener, acceptable: true, queued: setting.queued_max })
                 .collect(),
-            accepting: Accepting::Open,
+            accepting: Accepting::new(),
             stopping: None,
             events: Events::new(EVENTS_PER_WAIT),
             quiet: false,
@@ -171,7 +171,7 @@ impl<'a, S: Sockets> EventLoop<'a, S> {
 
     /// Until when there is nothing to do but what the kernel reports; zero when there is something.
     pub(super) fn until(&self) -> Option<Duration> {
-        let acceptable = self.accepting == Accepting::Open && self.listeners.iter().any(|one| one.acceptable);
+        let acceptable = !self.accepting.is_paused() && self.listeners.iter().any(|one| one.acceptable);
         let visiting = self
             .stopping
             .as_ref()
@@ -292,58 +292,39 @@ impl<'a, S: Sockets> EventLoop<'a, S> {
 
     /// Takes whoever is queued, unless accepting pauses.
     fn accept_all(&mut self) {
-        if self.stopping.is_some()
-            || (self.accepting != Accepting::Open
-                && !self.accepting.may_resume(self.tools.now, self.admission))
-        {
-            return;
-        }
-        for index in 0..self.listeners.len() {
-            if !self.accept_some(index) {
-                return;
-            }
+        if self.stopping.is_none() && self.accepting.resume(self.tools.now, self.admission) {
+            (0..self.listeners.len()).for_each(|index| self.accept_some(index));
         }
     }
 
-    /// Takes some of those who are queued on one listener; false when accepting pauses.
-    fn accept_some(&mut self, index: usize) -> bool {
-        let mut failed = 0;
+    /// Takes some of those who are queued on one listener, until accepting pauses.
+    fn accept_some(&mut self, index: usize) {
         for _ in 0..ACCEPTS_PER_TURN {
-            if !self.listeners[index].acceptable {
-                return true;
+            if self.accepting.is_paused() || !self.listeners[index].acceptable {
+                return;
             }
             if !self.admission.try_enter() {
-                return self.pause(Accepting::Full);
+                return self.on_full();
             }
             match self.accept(index) {
-                Ok(socket) => {
-                    if self.admit(socket).is_none() {
-                        return self.starve();
-                    }
-                    self.accepting = Accepting::Open;
-                }
+                Ok(socket) => match self.admit(socket) {
+                    Some(_) => self.accepting.went_well(),
+                    None => self.on_no_room(),
+                },
                 Err(answer) => {
                     self.leave();
-                    match answer {
-                        Answer::Nobody => {
-                            self.listeners[index].acceptable = false;
-                            self.accepting = Accepting::Open;
-                        }
-                        Answer::Next(_) => failed += 1,
-                        Answer::Starved(_) => return self.starve(),
-                    }
+                    self.listeners[index].acceptable = answer != Answer::Nobody;
+                    self.on_accept_failed(answer);
                 }
             }
         }
-        // A network that fails every connection shall not keep us busy.
-        failed < ACCEPTS_PER_TURN || self.starve()
     }
 
     /// One accept, and the account of its errors.
     fn accept(&self, index: usize) -> Result<S::Socket, Answer> {
         let counters = self.tools.counters;
         let listener = &self.listeners[index].listener;
-        self.tools.call().accept(listener).map_err(|error| Answer::counted(error, counters))
+        self.tools.call().accept(listener).map_err(|error| worker::accept_failed(error, counters))
     }
 
     /// A connection that has its permit gets its slot and its watch; `None` when the kernel has no
@@ -366,21 +347,24 @@ impl<'a, S: Sockets> EventLoop<'a, S> {
         Some(id)
     }
 
-    fn starve(&mut self) -> bool {
-        self.pause(self.accepting.starved(self.tools.now, self.admission))
+    fn on_full(&mut self) {
+        let paused = self.accepting.full(self.tools.now, self.admission);
+        self.count_pause(paused);
     }
 
-    /// Accepts no more until [`Accepting::may_resume`]. Always false.
-    fn pause(&mut self, accepting: Accepting) -> bool {
-        if self.accepting == Accepting::Open {
-            self.tools.count(Own::AcceptPauses);
-        }
-        self.accepting = accepting;
-        // Who left since the attempt did not know that somebody waits: look again.
-        if accepting.may_resume(self.tools.now, self.admission) {
-            self.accepting = Accepting::Open;
-        }
-        false
+    /// The kernel has no room for another watch.
+    fn on_no_room(&mut self) {
+        let paused = self.accepting.starved(self.tools.now, self.admission);
+        self.count_pause(paused);
+    }
+
+    fn on_accept_failed(&mut self, answer: Answer) {
+        let paused = self.accepting.failed(answer, self.tools.now, self.admission);
+        self.count_pause(paused);
+    }
+
+    fn count_pause(&self, paused: bool) {
+        counter(self.tools.counters, Own::AcceptPauses).add(u64::from(paused));
     }
 
     /// Closes whoever's time has come.
@@ -414,11 +398,10 @@ impl<'a, S: Sockets> EventLoop<'a, S> {
     /// One turn of the stop: visit some, take who is queued, look whether all are gone.
     fn drain(&mut self) -> Option<Ending> {
         let now = self.tools.sockets.now();
-        let (drain_timeout, accepts) = (self.drain_timeout, self.backlog);
-        let begin = || Stopping { cursor: 0, deadline: now + drain_timeout, accepts };
+        let drain_timeout = self.drain_timeout;
+        let begin = || Stopping { cursor: 0, deadline: now + drain_timeout };
         let deadline = self.stopping.get_or_insert_with(begin).deadline;
-        // A pause is over, too: its end would be waited for in vain.
-        self.accepting = Accepting::Open;
+        self.accepting.stop();
         let visited = self.visit_some();
         for index in (0..self.listeners.len()).rev() {
             if self.empty_queue(index, visited) {
@@ -456,14 +439,14 @@ impl<'a, S: Sockets> EventLoop<'a, S> {
     /// closed: nobody is queued any more, or, when `visited`, nothing that they lack will come free.
     fn empty_queue(&mut self, index: usize, visited: bool) -> bool {
         for _ in 0..VISITS_PER_TURN {
-            let Some(stopping) = self.stopping.as_mut().filter(|stopping| stopping.accepts > 0) else {
+            if self.listeners[index].queued == 0 {
                 return true;
-            };
-            stopping.accepts -= 1;
+            }
             let permit = self.admission.try_enter();
             if !permit && !visited {
                 return false;
             }
+            self.listeners[index].queued -= 1;
             match self.accept(index) {
                 Ok(socket) if permit => {
                     if let Some(id) = self.admit(socket) {
@@ -536,49 +519,78 @@ mod tests {
     use std::io::{Read as _, Write as _};
     use std::net::{TcpListener, TcpStream};
 
-    #[test]
-    fn bytes_that_no_event_has_told_of_keep_a_connection_from_being_idled_out() {
-        let limits = Limits {
+    const SETTING: Setting = Setting {
+        trigger: Trigger::Edge,
+        read: Read::Once,
+        buffer_size: 64,
+        max_connections: 8,
+        limits: Limits {
             window: 1000,
             window_at_first: 1000,
             trust_after: 0,
             idle_timeout: 50,
             write_timeout: 0,
             linger: 50,
-        };
-        let setting = Setting {
-            trigger: Trigger::Edge,
-            read: Read::Once,
-            buffer_size: 64,
-            max_connections: 2,
-            limits,
-            spill_limit: 0,
-            drain_timeout: Duration::from_secs(1),
-            backlog: 2,
-        };
+        },
+        spill_limit: 0,
+        drain_timeout: Duration::from_secs(1),
+        queued_max: 2,
+    };
+
+    fn listener() -> TcpListener {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         listener.set_nonblocking(true).unwrap();
-        let mut peer = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
-        let (admission, stop) = (Admission::new(2), Stop::new(1).unwrap());
-        let counters = Counters::new(CloseReason::NAMES, Refusal::NAMES, COUNTERS);
-        let kernel = Kernel::of_worker(&stop, 0).unwrap();
-        let mut event_loop =
-            EventLoop::new(&kernel, vec![listener], &setting, &admission, &counters, &stop).unwrap();
-        event_loop.accept_all();
-        assert_eq!(counters.accepted.get(), 1);
+        listener
+    }
 
-        // Its time has come, and the batch that would tell of its bytes has not been fetched.
-        peer.write_all(b"late").unwrap();
-        let mut overdue = |event_loop: &mut EventLoop<'_, _>| {
-            event_loop.tools.now += 1000;
-            (event_loop.asked, event_loop.quiet) = (event_loop.tools.now, true);
-            event_loop.expire();
-            counters.closed.at(CloseReason::IdleTimeout as usize).get()
-        };
-        assert_eq!(overdue(&mut event_loop), 0);
-        let mut echo = [0; 4];
-        peer.read_exact(&mut echo).unwrap();
-        assert_eq!(&echo, b"late");
-        assert_eq!(overdue(&mut event_loop), 1, "now it is silent");
+    fn connect(listener: &TcpListener) -> TcpStream {
+        TcpStream::connect(listener.local_addr().unwrap()).unwrap()
+    }
+
+    fn with_loop(
+        listeners: Vec<TcpListener>,
+        test: impl FnOnce(EventLoop<'_, Kernel<'_>>, &Counters, &Stop),
+    ) {
+        let admission = Admission::new(SETTING.max_connections);
+        let counters = Counters::new(CloseReason::NAMES, Refusal::NAMES, COUNTERS);
+        let stop = Stop::new(1).unwrap();
+        let kernel = Kernel::of_worker(&stop, 0).unwrap();
+        let event_loop = EventLoop::new(&kernel, listeners, &SETTING, &admission, &counters, &stop).unwrap();
+        test(event_loop, &counters, &stop);
+    }
+
+    #[test]
+    fn bytes_that_no_event_has_told_of_keep_a_connection_from_being_idled_out() {
+        let listener = listener();
+        let mut peer = connect(&listener);
+        with_loop(vec![listener], |mut event_loop, counters, _| {
+            event_loop.accept_all();
+            assert_eq!(counters.accepted.get(), 1);
+            // Its time has come, and the batch that would tell of its bytes has not been fetched.
+            peer.write_all(b"late").unwrap();
+            let mut overdue = || {
+                event_loop.tools.now += 1000;
+                (event_loop.asked, event_loop.quiet) = (event_loop.tools.now, true);
+                event_loop.expire();
+                counters.closed.at(CloseReason::IdleTimeout as usize).get()
+            };
+            assert_eq!(overdue(), 0);
+            let mut echo = [0; 4];
+            peer.read_exact(&mut echo).unwrap();
+            assert_eq!(&echo, b"late");
+            assert_eq!(overdue(), 1, "now it is silent");
+        });
+    }
+
+    #[test]
+    fn at_the_stop_each_listener_has_a_queue_of_its_own_to_empty() {
+        let listeners = [listener(), listener()];
+        let peers: Vec<_> = listeners.iter().flat_map(|one| [connect(one), connect(one)]).collect();
+        with_loop(listeners.into(), |mut event_loop, counters, stop| {
+            stop.advance(Phase::Draining);
+            let _ = event_loop.turn();
+            assert_eq!(counters.accepted.get(), peers.len() as u64);
+            assert!(event_loop.listeners.is_empty());
+        });
     }
 }

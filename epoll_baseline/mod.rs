@@ -9,7 +9,6 @@
 //! Absent on purpose: the ring; buffers that outlive an event, but for the private copies of stuck
 //! peers (`unsent`).
 
-mod accepting;
 mod connection;
 mod event_loop;
 #[cfg(test)]

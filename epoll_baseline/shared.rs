@@ -181,7 +181,7 @@ impl<Listener, Socket> State<Listener, Socket> {
             next_due: AtomicU64::new(NEVER),
             watched: AtomicU64::new(NEVER),
             sweeping: AtomicBool::new(false),
-            entrance: Mutex::new(Entrance::new(sockets, listeners)?),
+            entrance: Mutex::new(Entrance::new(sockets, listeners, setting.queued_max)?),
             retry: AtomicU64::new(NEVER),
             stopping: Stopping::new(),
             setting,

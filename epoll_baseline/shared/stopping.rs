@@ -1,10 +1,10 @@
 //! The stop, where all threads share the connections. Whoever hears of it first begins it and empties
 //! the listeners' queues; all who are awake visit connections, some slots at a time.
 
-use super::super::accepting::Answer;
 use super::super::sockets::Sockets;
 use super::entrance::Entrance;
 use super::{NEVER, Thread, lock};
+use crate::conn::accepting::Answer;
 use crate::conn::machine::Refusal;
 use crate::conn::{CloseReason, Tick};
 use crate::stop::Phase;
@@ -27,8 +27,6 @@ pub(super) struct Stopping {
     cursor: AtomicU32,
     end: AtomicU32,
     visited: AtomicU32,
-    /// Connections that may still be taken from the queues.
-    accepts: AtomicU32,
     listeners_closed: AtomicBool,
     /// True from the moment one thread closes everything.
     cutting: AtomicBool,
@@ -45,7 +43,6 @@ impl Stopping {
             cursor: AtomicU32::new(0),
             end: AtomicU32::new(0),
             visited: AtomicU32::new(0),
-            accepts: AtomicU32::new(0),
             listeners_closed: AtomicBool::new(false),
             cutting: AtomicBool::new(false),
             ending: OnceLock::new(),
@@ -124,7 +121,6 @@ impl<S: Sockets> Thread<'_, S> {
         let timeout = state.setting.drain_timeout.as_millis() as Tick;
         stopping.deadline.store(self.tools.now + timeout, SeqCst);
         stopping.end.store(state.high_water.load(SeqCst), SeqCst);
-        stopping.accepts.store(state.setting.backlog, SeqCst);
         // A pause is over, too: its end would be waited for in vain.
         state.retry.store(NEVER, SeqCst);
         stopping.doorman.store(self.index, SeqCst);
@@ -170,16 +166,16 @@ impl<S: Sockets> Thread<'_, S> {
 
     /// True when the listener may be closed: nobody is queued any more, or, when all are `visited`,
     /// nothing that they lack will come free.
-    fn empty_queue(&mut self, entrance: &Entrance<S::Listener>, index: usize, visited: bool) -> bool {
+    fn empty_queue(&mut self, entrance: &mut Entrance<S::Listener>, index: usize, visited: bool) -> bool {
         for _ in 0..VISITS_PER_TURN {
-            let accepts = &self.state.stopping.accepts;
-            if accepts.fetch_update(SeqCst, SeqCst, |left| left.checked_sub(1)).is_err() {
+            if entrance.queued[index] == 0 {
                 return true;
             }
             let permit = self.admission.try_enter();
             if !permit && !visited {
                 return false;
             }
+            entrance.queued[index] -= 1;
             match self.accept(entrance, index) {
                 Ok(socket) if permit => {
                     if let Some(slot) = self.admit(socket) {

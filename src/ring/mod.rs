@@ -18,7 +18,6 @@ pub mod sim;
 pub use pages::Pages;
 
 use nix::errno::Errno;
-use std::io;
 use std::ptr::NonNull;
 use std::time::Duration;
 
@@ -204,8 +203,8 @@ pub trait Ring {
     /// the stop only, when no accept is armed.
     ///
     /// # Errors
-    /// As accept(2); the connection, if there was one, is lost.
-    fn accept_queued(&mut self, listener: usize) -> io::Result<Option<Socket>>;
+    /// `EAGAIN` when none is; else as accept(2).
+    fn accept_queued(&mut self, listener: usize) -> Result<Socket, Errno>;
 
     /// Closes the listener. No accept may be armed.
     fn close_listener(&mut self, listener: usize);

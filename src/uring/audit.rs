@@ -64,7 +64,7 @@ impl<R: Ring> EventLoop<'_, R> {
 
     /// Whether accepting is paused.
     pub fn accepting_paused(&self) -> bool {
-        self.accepting.paused
+        self.entrance.accepting.is_paused()
     }
 
     /// The ring, to step the fake kernel behind it.

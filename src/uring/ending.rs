@@ -13,9 +13,9 @@ use crate::ring::{Completion, Operation, Ring};
 use crate::stop;
 use crate::worker::Ending;
 
-/// Connections visited per turn when the server stops, so that their completions are taken in
+/// Connections visited, or taken from a queue, per turn when the server stops, so that their completions are taken in
 /// between and the completion queue does not fill up.
-const VISITS: u32 = 256;
+pub(super) const VISITS: u32 = 256;
 /// How long closing everything may take once the server is told to cut, milliseconds. The kernel
 /// closes the rest with the process.
 const CUT_MAX: Tick = 100;
@@ -124,7 +124,7 @@ impl<R: Ring> EventLoop<'_, R> {
         let Phase::Closing(reason) = connection.machine.phase() else { panic!("closed without a reason") };
         self.in_flight -= 1;
         self.worker.counters.closed.at(reason as usize).add(1);
-        self.accepting.room_heard_of = true;
+        self.entrance.room_heard_of = true;
         if self.worker.admission.leave() {
             self.ring.wake_others();
         }
@@ -179,13 +179,13 @@ impl<R: Ring> EventLoop<'_, R> {
     fn start_draining(&mut self) {
         let timeout = self.worker.config.drain_timeout.as_millis() as Tick;
         self.stopping = Stopping::Draining { next: 0, deadline: self.now + timeout };
-        self.accepting.retry_at_never();
+        self.entrance.accepting.stop();
         self.cancel_accepts();
     }
 
     fn close_out_idle(&mut self) {
-        for index in 0..self.accepting.listeners.len() {
-            if self.accepting.listeners[index] == Listener::Idle {
+        for index in 0..self.entrance.listeners.len() {
+            if self.entrance.listeners[index] == Listener::Idle {
                 self.close_out(index);
             }
         }
@@ -281,7 +281,7 @@ impl<R: Ring> EventLoop<'_, R> {
             return Some(ending);
         }
         let only_wakeups = self.in_flight_other == 1;
-        if self.accepting.all_closed() && self.connections.is_empty() && only_wakeups {
+        if self.entrance.all_closed() && self.connections.is_empty() && only_wakeups {
             self.stopping = Stopping::Finishing { ending };
             self.in_flight_other += 1;
             let target = token::of(Kind::Wakeups, ConnId { slot: 0, generation: 0 });

@@ -5,7 +5,7 @@
 //! feature is named. Whether a receive or an accept is multishot, for example, shows only in
 //! [`Completion::more`]. Accepting is in `accepting`, sending in `sending`, the end in `ending`.
 
-use super::accepting::Accepting;
+use super::accepting::Entrance;
 use super::buffers::{Buffers, Lease, LeaseQueue};
 use super::ending::Stopping;
 use super::sending::{SILENCE_MAX, Silent};
@@ -13,7 +13,7 @@ use super::token::{self, Kind};
 use crate::conn::machine::CloseReason;
 use crate::conn::{ConnId, Deadlines, Limits, Machine, Queue, Step, Table, Tick};
 use crate::ring::{Completion, Entered, Operation, Ring, Socket};
-use crate::worker::{Ending, Failure, Worker};
+use crate::worker::{Ending, Failure, Worker, queued_max};
 use nix::errno::Errno;
 use std::collections::VecDeque;
 use std::time::Duration;
@@ -24,9 +24,9 @@ pub const COUNTERS: &[&str] = &[
     "completions",
     "overflows",
     "empty_pool",
-    "receives_rearmed",
+    "receives_armed",
     "receives_rearmed_after_empty_pool",
-    "accepts_rearmed",
+    "accepts_armed",
     "receives_cancelled",
     "enters_interrupted",
     "enters_busy",
@@ -43,9 +43,9 @@ pub(super) enum Own {
     Completions,
     Overflows,
     EmptyPool,
-    ReceivesRearmed,
+    ReceivesArmed,
     ReceivesRearmedAfterEmptyPool,
-    AcceptsRearmed,
+    AcceptsArmed,
     ReceivesCancelled,
     EntersInterrupted,
     EntersBusy,
@@ -151,7 +151,7 @@ pub struct EventLoop<'w, R> {
     hurry: bool,
     /// Sends not yet known to be over, in the order of their numbers.
     pub(super) silent: VecDeque<Silent>,
-    pub(super) accepting: Accepting,
+    pub(super) entrance: Entrance,
     pub(super) stopping: Stopping,
     /// How many are ending while a send from the spill area is still in flight.
     pub(super) chunks_awaited: u32,
@@ -183,7 +183,7 @@ impl<'w, R: Ring> EventLoop<'w, R> {
             hurry: false,
             // One at most for each connection, and one that failed and was not yet passed.
             silent: VecDeque::with_capacity(2 * capacity as usize),
-            accepting: Accepting::new(listeners),
+            entrance: Entrance::new(listeners, queued_max(worker.config)),
             stopping: Stopping::No,
             chunks_awaited: 0,
             in_flight: 0,
@@ -251,6 +251,7 @@ impl<'w, R: Ring> EventLoop<'w, R> {
             || self.somebody_can_be_rearmed()
             || (!self.silent.is_empty() && !self.starved.is_empty())
             || self.stopping.has_more_to_visit()
+            || std::mem::take(&mut self.entrance.has_more)
             || until.is_some_and(|until| until <= self.now);
         let entered = self.ring.enter(u32::from(!busy), until.map(Duration::from_millis));
         match entered {
@@ -278,7 +279,8 @@ impl<'w, R: Ring> EventLoop<'w, R> {
     /// When to wake even if nothing happens.
     fn wake_at(&self) -> Option<Tick> {
         let silence = (!self.silent.is_empty()).then_some(self.now + SILENCE_MAX);
-        let times = [self.deadlines.next(), self.accepting.retry_at(), self.stopping.deadline(), silence];
+        let times =
+            [self.deadlines.next(), self.entrance.accepting.retry(), self.stopping.deadline(), silence];
         times.into_iter().flatten().min()
     }
 
@@ -459,7 +461,7 @@ impl<'w, R: Ring> EventLoop<'w, R> {
         connection.receiving = Receiving::Armed;
         connection.in_flight += 1;
         self.in_flight += 1;
-        self.count(Own::ReceivesRearmed, 1);
+        self.count(Own::ReceivesArmed, 1);
         self.ring.push(operation, token::of(Kind::Receive, id));
     }
 

@@ -21,8 +21,8 @@ pub use outcome::{Coverage, Outcome};
 
 use super::{Completion, Entered, Memory, Name, Operation, Ring, Socket, Token};
 use kernel::{Kernel, Planned};
+use nix::errno::Errno;
 use std::cell::RefCell;
-use std::io;
 use std::rc::Rc;
 use std::time::Duration;
 
@@ -262,8 +262,8 @@ impl Ring for Sim {
         Socket(if direct { Name::Slot(result) } else { Name::Descriptor(result as i32) })
     }
 
-    fn accept_queued(&mut self, listener: usize) -> io::Result<Option<Socket>> {
-        Ok(self.kernel.borrow_mut().accept_queued(listener)?.map(Socket))
+    fn accept_queued(&mut self, listener: usize) -> Result<Socket, Errno> {
+        self.kernel.borrow_mut().accept_queued(listener).map(Socket)
     }
 
     fn close_listener(&mut self, listener: usize) {

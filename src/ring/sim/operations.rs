@@ -6,7 +6,6 @@ use super::network::{Ending, payload};
 use super::odds::happens;
 use super::outcome::Outcome;
 use nix::errno::Errno;
-use std::io;
 
 fn failure(errno: Errno) -> i32 {
     -(errno as i32)
@@ -177,23 +176,25 @@ impl Kernel {
     }
 
     /// Takes a queued connection outside of the ring.
-    pub(super) fn accept_queued(&mut self, listener: usize) -> io::Result<Option<Name>> {
+    pub(super) fn accept_queued(&mut self, listener: usize) -> Result<Name, Errno> {
         self.call();
         if self.accept_is_out(listener) {
             self.violation("a queued connection was taken beside an armed accept");
         }
         if self.network.descriptors.is_full() {
             self.network.listeners[listener].starved = true;
-            return Err(Errno::EMFILE.into());
+            return Err(Errno::EMFILE);
         }
-        let Some(number) = self.network.listeners[listener].queue.pop_front() else { return Ok(None) };
+        let Some(number) = self.network.listeners[listener].queue.pop_front() else {
+            return Err(Errno::EAGAIN);
+        };
         if happens(&mut self.random, self.odds.accept_error) {
             self.drop_queued(number);
-            return Err(Errno::ECONNABORTED.into());
+            return Err(Errno::ECONNABORTED);
         }
         self.network.connections[number].active_at = self.now;
         self.facts.accepted += 1;
-        Ok(self.name(number, false))
+        Ok(self.name(number, false).expect("a number was seen to be free"))
     }
 
     pub(super) fn close_listener(&mut self, listener: usize) {

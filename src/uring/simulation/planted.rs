@@ -7,7 +7,6 @@ use crate::ring::sim::Sim;
 use crate::ring::{Completion, Entered, Operation, Ring, Socket, Token};
 use nix::errno::Errno;
 use std::collections::{HashMap, HashSet, VecDeque};
-use std::io;
 use std::time::Duration;
 
 /// What is wrong.
@@ -220,7 +219,7 @@ impl Ring for Planted {
         if self.bug == Bug::AnsweredEarly { self.ring.pushed() } else { self.ring.answered() }
     }
 
-    fn accept_queued(&mut self, listener: usize) -> io::Result<Option<Socket>> {
+    fn accept_queued(&mut self, listener: usize) -> Result<Socket, Errno> {
         self.ring.accept_queued(listener)
     }
 

@@ -2,18 +2,18 @@
 //! what is over before a random run looks at it. It keeps no rules; `sim` does.
 
 use super::scenario::Scenario;
+use crate::config::Config;
 use crate::conn::machine::{CloseReason, Phase};
 use crate::conn::{Admission, Limits};
 use crate::counters::Counters;
 use crate::ring::{Completion, Entered, Operation, Ring, Socket, Token, sim};
-use crate::stop::Stop;
+use crate::stop::{self, Stop};
 use crate::uring::buffers::{Arena, Buffers, CHUNK};
 use crate::uring::event_loop::EventLoop;
 use crate::worker::Worker;
 use nix::errno::Errno;
 use std::cell::RefCell;
 use std::collections::VecDeque;
-use std::io;
 use std::rc::Rc;
 use std::time::Duration;
 
@@ -25,8 +25,13 @@ struct State {
     answers: VecDeque<Completion>,
     /// Milliseconds.
     now: u64,
-    /// Until when the loop last meant to sleep.
+    /// Until when the loop last meant to sleep, and for how many completions.
     until: Option<u64>,
+    wait_for: u32,
+    /// Connections in the listener's queue, and those taken from there; whether it is closed.
+    queued: u32,
+    taken: u32,
+    listener_closed: bool,
 }
 
 /// A handle; clones are the same kernel.
@@ -78,8 +83,9 @@ impl Ring for Scripted {
         self.0.borrow_mut().asked.push((operation, token));
     }
 
-    fn enter(&mut self, _: u32, until: Option<Duration>) -> Entered {
+    fn enter(&mut self, wait_for: u32, until: Option<Duration>) -> Entered {
         self.0.borrow_mut().until = until.map(|until| until.as_millis() as u64);
+        self.0.borrow_mut().wait_for = wait_for;
         Entered::Done
     }
 
@@ -99,11 +105,16 @@ impl Ring for Scripted {
         sim::slot(result)
     }
 
-    fn accept_queued(&mut self, _: usize) -> io::Result<Option<Socket>> {
-        Ok(None)
+    fn accept_queued(&mut self, _: usize) -> Result<Socket, Errno> {
+        let state = &mut *self.0.borrow_mut();
+        state.queued = state.queued.checked_sub(1).ok_or(Errno::EAGAIN)?;
+        state.taken += 1;
+        Ok(sim::slot(1000 + state.taken))
     }
 
-    fn close_listener(&mut self, _: usize) {}
+    fn close_listener(&mut self, _: usize) {
+        self.0.borrow_mut().listener_closed = true;
+    }
 
     fn arrived(&mut self, _: Socket) -> Option<u32> {
         None
@@ -129,6 +140,7 @@ struct Stage<'w> {
     kernel: Scripted,
     event_loop: EventLoop<'w, Scripted>,
     counters: &'w Counters,
+    stop: &'w Stop,
 }
 
 impl Stage<'_> {
@@ -155,9 +167,10 @@ impl Stage<'_> {
 
 /// Two buffers, and limits of the test's own.
 fn on_stage(idle_timeout: u64, write_timeout: u64, play: impl FnOnce(&mut Stage<'_>)) {
-    let scenario = Scenario { max_connections: 8, ..Scenario::draw(0) };
+    let scenario = Scenario { max_connections: 1000, ..Scenario::draw(0) };
     let arena = Arena::new(2, 64, 16 * u64::from(CHUNK)).unwrap();
-    let (config, counters) = (scenario.config(), scenario.counters());
+    let config = Config { backlog: BACKLOG, ..scenario.config() };
+    let counters = scenario.counters();
     let (admission, stop): (Rc<Admission>, Stop) = (scenario.admission(), scenario.stop());
     let worker = Worker {
         index: 0,
@@ -178,10 +191,13 @@ fn on_stage(idle_timeout: u64, write_timeout: u64, play: impl FnOnce(&mut Stage<
         write_timeout,
         linger: 1_000,
     };
-    play(&mut Stage { kernel, event_loop, counters: &counters });
+    play(&mut Stage { kernel, event_loop, counters: &counters, stop: &stop });
 }
 
+/// More than is taken from a queue in one turn.
+const BACKLOG: u32 = 300;
 const FULL: i32 = -(Errno::EAGAIN as i32);
+const CANCELLED: i32 = -(Errno::ECANCELED as i32);
 const NO_BUFFERS: i32 = -(Errno::ENOBUFS as i32);
 
 #[test]
@@ -232,5 +248,54 @@ fn who_waits_for_a_buffer_is_not_idled_out_meanwhile() {
         assert!(!stage.ends(2, CloseReason::IdleTimeout));
         stage.at(540);
         assert!(stage.ends(2, CloseReason::IdleTimeout), "from here on it was silent itself");
+    });
+}
+
+#[test]
+fn a_queue_that_never_ends_is_left_after_as_many_as_could_have_been_in_it_at_the_stop() {
+    on_stage(0, 0, |stage| {
+        stage.turn();
+        stage.kernel.0.borrow_mut().queued = u32::MAX;
+        stage.stop.advance(stop::Phase::Draining);
+        stage.turn();
+        stage.kernel.answer(|one| matches!(one, Operation::Accept { .. }), CANCELLED, false, None);
+        stage.turn();
+        let taken = stage.kernel.0.borrow().taken;
+        assert!((1..=BACKLOG).contains(&taken), "{taken} taken at once keep everybody waiting");
+        stage.turn();
+        assert_eq!(stage.kernel.0.borrow().wait_for, 0, "somebody is queued, and it sleeps");
+        assert_eq!(stage.kernel.0.borrow().taken, BACKLOG + 1);
+        assert!(stage.kernel.0.borrow().listener_closed);
+    });
+}
+
+#[test]
+fn a_shortage_pauses_longer_each_time_and_who_leaves_ends_it() {
+    on_stage(0, 0, |stage| {
+        stage.turn();
+        let is_accept = |one: &Operation| matches!(one, Operation::Accept { .. });
+        let mut now = 0;
+        for (error, pause) in [(Errno::EMFILE, 1000), (Errno::ENFILE, 2000), (Errno::ENOMEM, 4000)] {
+            stage.kernel.answer(is_accept, -(error as i32), false, None);
+            (0..2).for_each(|_| stage.turn());
+            now += pause;
+            assert_eq!(stage.sleeps_until(), Some(now), "{error}");
+            assert!(!stage.kernel.is_asked(is_accept));
+            stage.at(now);
+            assert!(stage.kernel.is_asked(is_accept), "{error}");
+        }
+        let refused = |name| stage.counters.refused.iter().find(|one| one.0 == name).expect("a cause").1;
+        assert_eq!((refused("refused_descriptors"), refused("refused_memory")), (2, 1));
+        // Somebody is served, and a descriptor comes free when that one leaves.
+        stage.kernel.accept(0);
+        stage.turn();
+        stage.kernel.answer(is_accept, -(Errno::EMFILE as i32), false, None);
+        stage.turn();
+        assert!(!stage.kernel.is_asked(is_accept));
+        stage.kernel.receive(0, 0, None);
+        stage.turn();
+        stage.kernel.answer(|one| matches!(one, Operation::Close { .. }), 0, false, None);
+        stage.turn();
+        assert!(stage.kernel.is_asked(is_accept), "it waits for what is there");
     });
 }
