@@ -18,7 +18,7 @@ use nix::errno::Errno;
 use std::collections::VecDeque;
 use std::time::Duration;
 
-/// What only this backend counts. The order is that of `Own`.
+/// What only this backend counts.
 pub const COUNTERS: &[&str] = &[
     "enters",
     "completions",
@@ -36,22 +36,36 @@ pub const COUNTERS: &[&str] = &[
     "accept_pauses",
 ];
 
-/// Indices into [`COUNTERS`].
-#[derive(Clone, Copy)]
+/// The index of a name in [`COUNTERS`].
+#[derive(Clone, Copy, Debug)]
 pub(super) enum Own {
+    /// Times the ring was entered.
     Enters,
+    /// Completions taken.
     Completions,
+    /// Times there were more completions than the queue could hold.
     Overflows,
+    /// Receives that were answered by an empty pool.
     EmptyPool,
+    /// Receives armed, for the first time or again.
     ReceivesArmed,
+    /// Of these, for connections that had waited for a buffer.
     ReceivesRearmedAfterEmptyPool,
+    /// Accepts armed, for the first time or again.
     AcceptsArmed,
+    /// Receives that were told to end.
     ReceivesCancelled,
+    /// Enters that a signal or a passing shortage cut short.
     EntersInterrupted,
+    /// Enters that were refused because the completion queue was full.
     EntersBusy,
+    /// Bytes copied to the spill area.
     BytesSpilled,
+    /// Times a stuck connection found no room there.
     WaitsForSpill,
+    /// Connections looked at for their deadline.
     DeadlineSteps,
+    /// Times accepting paused, for want of permits, descriptors or memory.
     AcceptPauses,
 }
 
@@ -538,5 +552,29 @@ impl<'w, R: Ring> EventLoop<'w, R> {
         counters.in_flight.set(self.in_flight);
         counters.waiting.set(u64::from(self.starved.len()));
         counters.spilled.set(self.buffers.spilled());
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_counter_has_its_name() {
+        let names = |own: &[Own]| own.iter().map(|&own| COUNTERS[own as usize]).collect::<Vec<_>>();
+        let receives = [Own::EmptyPool, Own::ReceivesArmed, Own::ReceivesRearmedAfterEmptyPool];
+        let told = ["empty_pool", "receives_armed", "receives_rearmed_after_empty_pool"];
+        assert_eq!(names(&receives), told);
+        assert_eq!(
+            names(&[Own::Enters, Own::Completions, Own::Overflows]),
+            ["enters", "completions", "overflows"]
+        );
+        let cancelled = [Own::AcceptsArmed, Own::ReceivesCancelled, Own::EntersInterrupted, Own::EntersBusy];
+        let told = ["accepts_armed", "receives_cancelled", "enters_interrupted", "enters_busy"];
+        assert_eq!(names(&cancelled), told);
+        let last = [Own::BytesSpilled, Own::WaitsForSpill, Own::DeadlineSteps, Own::AcceptPauses];
+        let told = ["bytes_spilled", "waits_for_spill", "deadline_steps", "accept_pauses"];
+        assert_eq!(names(&last), told);
+        assert_eq!(COUNTERS.len(), Own::AcceptPauses as usize + 1);
     }
 }
