@@ -196,6 +196,9 @@ impl<R: Ring> EventLoop<'_, R> {
         false
     }
 
+    /// Nobody reads what the wake-ups write, so a watch that is armed after the first of them reports at
+    /// once. That does not spin: a watch ends only when there is no place for its report, and what took
+    /// the place was news of something that happened; one report alone fits into every queue.
     pub(super) fn watch_wakeups(&mut self) {
         self.in_flight_other += 1;
         let token = token::of(Kind::Wakeups, ConnId { slot: 0, generation: 0 });

@@ -68,7 +68,7 @@ impl Scenario {
             buffers: 2 << random.u32(0..7).saturating_sub(1),
             buffer_size: [16, 17, 32, 64, 100, 256][random.usize(0..6)],
             sq: [1, 2, 4, 8, 64, 256][random.usize(0..6)],
-            cq: [2, 3, 4, 8, 16, 64, 512][random.usize(0..7)],
+            cq: [1, 2, 3, 4, 8, 16, 64, 512][random.usize(0..8)],
             max_connections,
             descriptors: if random.u8(0..3) == 0 {
                 random.u32(1..=max_connections + 1)
