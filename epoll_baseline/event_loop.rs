@@ -588,7 +588,7 @@ mod tests {
         let peers: Vec<_> = listeners.iter().flat_map(|one| [connect(one), connect(one)]).collect();
         with_loop(listeners.into(), |mut event_loop, counters, stop| {
             stop.advance(Phase::Draining);
-            let _ = event_loop.turn();
+            let _ = event_loop.obey_stop();
             assert_eq!(counters.accepted.get(), peers.len() as u64);
             assert!(event_loop.listeners.is_empty());
         });
