@@ -8,40 +8,24 @@
 //! old generation and is counted.
 //!
 //! Absent on purpose: system calls and the clock (they are behind [`Sockets`]), and any choice that
-//! is policy.
+//! is policy. Accepting is in `accepting`, receiving and sending in `connection`, the end in `ending`.
 
+use super::accepting::{LISTENER, Listening};
 use super::connection::{Connection, Served, Tools};
+use super::ending::Stopping;
 use super::setting::Setting;
 use super::sockets::{EpollFlags, Events, Kernel, Sockets, Token};
 use super::{Own, counter};
-use crate::conn::accepting::Answer;
-use crate::conn::machine::Refusal;
 use crate::conn::{Accepting, Admission, CloseReason, ConnId, Deadlines, Queue, Step, Table, Tick};
 use crate::counters::Counters;
-use crate::stop::{Phase, Stop};
-use crate::worker::{self, Ending, Failure, Worker};
+use crate::stop::Stop;
+use crate::worker::{Ending, Failure, Worker};
 use nix::errno::Errno;
 use std::time::Duration;
 
 /// Events taken from the kernel at once. More would make batches longer than the first-level cache
 /// remembers; fewer would make more waits.
 const EVENTS_PER_WAIT: usize = 256;
-/// Connections visited per turn when the server stops, so that new events are not kept waiting.
-const VISITS_PER_TURN: u32 = 256;
-/// Connections taken per listener and turn, so that a burst of new peers does not hold up the old.
-pub(super) const ACCEPTS_PER_TURN: u32 = 64;
-
-/// Registered once and never modified. OUT has an edge only after the kernel refused bytes.
-const EDGE: EpollFlags = EpollFlags::EPOLLIN
-    .union(EpollFlags::EPOLLOUT)
-    .union(EpollFlags::EPOLLRDHUP)
-    .union(EpollFlags::EPOLLPRI)
-    .union(EpollFlags::EPOLLET);
-/// What a healthy connection is watched for. Anything else is asked for only while it is stuck.
-const LEVEL: EpollFlags = EpollFlags::EPOLLIN.union(EpollFlags::EPOLLRDHUP);
-/// A listener is edge-triggered in both modes: while accepting pauses, a level would have to be
-/// switched off and on again, and an edge is simply remembered.
-const LISTENER: EpollFlags = EpollFlags::EPOLLIN.union(EpollFlags::EPOLLET);
 
 /// Serves until told to stop.
 ///
@@ -62,46 +46,30 @@ pub fn run(worker: Worker<'_>) -> Result<Ending, Failure> {
     }
 }
 
-struct Listening<L> {
-    listener: L,
-    /// True from the kernel's report until nobody was queued.
-    acceptable: bool,
-    /// How many may still be taken at the stop.
-    queued: u32,
-}
-
-/// The stop, once it has begun.
-struct Stopping {
-    /// The next slot to visit.
-    cursor: u32,
-    /// When what is left is cut.
-    deadline: Duration,
-}
-
 /// The loop of one worker.
 pub(super) struct EventLoop<'a, S: Sockets> {
-    tools: Tools<'a, S>,
-    edge: bool,
-    drain_timeout: Duration,
-    spill_limit: u64,
-    admission: &'a Admission,
-    stop: &'a Stop,
-    table: Table<Connection<S::Socket>>,
+    pub(super) tools: Tools<'a, S>,
+    pub(super) edge: bool,
+    pub(super) drain_timeout: Duration,
+    pub(super) spill_limit: u64,
+    pub(super) admission: &'a Admission,
+    pub(super) stop: &'a Stop,
+    pub(super) connections: Table<Connection<S::Socket>>,
     /// Who has more to read than an event may cost.
-    ready: Queue,
+    pub(super) ready: Queue,
     /// Who is stuck, the longest without progress first.
-    stuck: Queue,
-    spilled: u64,
-    deadlines: Deadlines,
-    listeners: Vec<Listening<S::Listener>>,
-    accepting: Accepting,
-    stopping: Option<Stopping>,
-    events: Events,
+    pub(super) stuck: Queue,
+    pub(super) spilled: u64,
+    pub(super) deadlines: Deadlines,
+    pub(super) listeners: Vec<Listening<S::Listener>>,
+    pub(super) accepting: Accepting,
+    pub(super) stopping: Option<Stopping>,
+    pub(super) events: Events,
     /// Whether the kernel had nothing to report.
-    quiet: bool,
+    pub(super) quiet: bool,
     /// When the last wait began. Only what was due then may expire: the process may have been stopped
     /// between the kernel's answer and the clock, while bytes arrived.
-    asked: Tick,
+    pub(super) asked: Tick,
 }
 
 impl<'a, S: Sockets> EventLoop<'a, S> {
@@ -128,7 +96,7 @@ impl<'a, S: Sockets> EventLoop<'a, S> {
             spill_limit: setting.spill_limit,
             admission,
             stop,
-            table: Table::new(capacity),
+            connections: Table::new(capacity),
             ready: Queue::new(capacity),
             stuck: Queue::new(capacity),
             spilled: 0,
@@ -159,7 +127,7 @@ impl<'a, S: Sockets> EventLoop<'a, S> {
 
     /// The only place that blocks.
     fn wait(&mut self) {
-        let until = self.until();
+        let until = self.wake_at();
         self.asked = self.tools.now;
         counter(self.tools.counters, Own::Waits).add(1);
         let waited = self.tools.call().wait(&mut self.events, until);
@@ -169,13 +137,12 @@ impl<'a, S: Sockets> EventLoop<'a, S> {
         self.tools.now = self.tools.sockets.now().as_millis() as Tick;
     }
 
-    /// Until when there is nothing to do but what the kernel reports; zero when there is something.
-    pub(super) fn until(&self) -> Option<Duration> {
+    /// When to wake even if nothing happens; at once when something is to be done.
+    pub(super) fn wake_at(&self) -> Option<Duration> {
         let acceptable = !self.accepting.is_paused() && self.listeners.iter().any(|one| one.acceptable);
-        let visiting = self
-            .stopping
-            .as_ref()
-            .is_some_and(|stopping| stopping.cursor < self.table.high_water() || !self.listeners.is_empty());
+        let visiting = self.stopping.as_ref().is_some_and(|stopping| {
+            stopping.next < self.connections.high_water() || !self.listeners.is_empty()
+        });
         if acceptable || visiting || !self.ready.is_empty() {
             return Some(Duration::ZERO);
         }
@@ -196,16 +163,9 @@ impl<'a, S: Sockets> EventLoop<'a, S> {
         }
     }
 
-    /// Remembered, and done after the batch: those who are here come first.
-    fn on_acceptable(&mut self, index: usize) {
-        if let Some(listening) = self.listeners.get_mut(index) {
-            listening.acceptable = true;
-        }
-    }
-
     /// Something may be done for this connection, unless it is gone.
     fn on_ready(&mut self, id: ConnId, ready: EpollFlags) {
-        let Some(connection) = self.table.get_mut(id) else {
+        let Some(connection) = self.connections.get_mut(id) else {
             self.tools.counters.stale_events.add(1);
             return;
         };
@@ -217,14 +177,14 @@ impl<'a, S: Sockets> EventLoop<'a, S> {
     fn serve_ready(&mut self) {
         for _ in 0..self.ready.len() {
             let Some(slot) = self.ready.pop_front() else { return };
-            let id = self.table.id_at(slot).expect("who is closed leaves the ready list");
+            let id = self.connections.id_at(slot).expect("who is closed leaves the ready list");
             self.tools.count(Own::ReadyList);
             self.on_ready(id, EpollFlags::empty());
         }
     }
 
     /// Keeps the books after a connection was served. A healthy one touches none of them.
-    fn settle(&mut self, id: ConnId, served: &Served) {
+    pub(super) fn settle(&mut self, id: ConnId, served: &Served) {
         if served.unsent_before != served.unsent {
             self.spilled = self.spilled - served.unsent_before as u64 + served.unsent as u64;
             self.tools.counters.spilled.set(self.spilled);
@@ -239,7 +199,7 @@ impl<'a, S: Sockets> EventLoop<'a, S> {
         if self.stopping.is_some() {
             self.schedule(id);
         }
-        let Some(connection) = self.table.get_mut(id) else { return };
+        let Some(connection) = self.connections.get_mut(id) else { return };
         if !self.edge {
             // The kernel reports again what is still there.
             connection.forget_readable();
@@ -263,14 +223,14 @@ impl<'a, S: Sockets> EventLoop<'a, S> {
         self.schedule(id);
         while self.spilled > self.spill_limit {
             let slot = self.stuck.front().expect("spilled bytes belong to the stuck");
-            let longest = self.table.id_at(slot).expect("who is closed leaves the stuck");
+            let longest = self.connections.id_at(slot).expect("who is closed leaves the stuck");
             self.close(longest, CloseReason::SpillFull);
         }
     }
 
     /// By level, the kernel is told when something else is worth a report. Only the stuck are.
     fn follow_interest(&mut self, id: ConnId) {
-        let Some(connection) = self.table.get_mut(id) else { return };
+        let Some(connection) = self.connections.get_mut(id) else { return };
         let wanted = connection.wanted(&self.tools.limits);
         if wanted == connection.interest {
             return;
@@ -282,91 +242,6 @@ impl<'a, S: Sockets> EventLoop<'a, S> {
         }
     }
 
-    /// Has the deadline looked at, if there is one.
-    fn schedule(&mut self, id: ConnId) {
-        let Some(connection) = self.table.get(id) else { return };
-        if let Some(due) = connection.machine.deadline(&self.tools.limits) {
-            self.deadlines.schedule(id.slot, due);
-        }
-    }
-
-    /// Takes whoever is queued, unless accepting pauses.
-    fn accept_all(&mut self) {
-        if self.stopping.is_none() && self.accepting.resume(self.tools.now, self.admission) {
-            (0..self.listeners.len()).for_each(|index| self.accept_some(index));
-        }
-    }
-
-    /// Takes some of those who are queued on one listener, until accepting pauses.
-    fn accept_some(&mut self, index: usize) {
-        for _ in 0..ACCEPTS_PER_TURN {
-            if self.accepting.is_paused() || !self.listeners[index].acceptable {
-                return;
-            }
-            if !self.admission.try_enter() {
-                return self.on_full();
-            }
-            match self.accept(index) {
-                Ok(socket) => match self.admit(socket) {
-                    Some(_) => self.accepting.went_well(),
-                    None => self.on_no_room(),
-                },
-                Err(answer) => {
-                    self.leave();
-                    self.listeners[index].acceptable = answer != Answer::Nobody;
-                    self.on_accept_failed(answer);
-                }
-            }
-        }
-    }
-
-    /// One accept, and the account of its errors.
-    fn accept(&self, index: usize) -> Result<S::Socket, Answer> {
-        let counters = self.tools.counters;
-        let listener = &self.listeners[index].listener;
-        self.tools.call().accept(listener).map_err(|error| worker::accept_failed(error, counters))
-    }
-
-    /// A connection that has its permit gets its slot and its watch; `None` when the kernel has no
-    /// room for the watch, and the connection is closed.
-    fn admit(&mut self, socket: S::Socket) -> Option<ConnId> {
-        let interest = if self.edge { EDGE } else { LEVEL };
-        let connection = Connection::new(socket, interest, self.tools.now);
-        let id = self.table.insert(connection).ok().expect("a permit without a slot");
-        let socket = &self.table.get(id).expect("just put in").socket;
-        if self.tools.call().watch(socket, Token::Connection(id), interest).is_err() {
-            let connection = self.table.remove(id).expect("just put in");
-            self.tools.call().close(connection.socket);
-            self.tools.counters.refused.at(Refusal::Memory as usize).add(1);
-            self.leave();
-            return None;
-        }
-        self.tools.counters.accepted.add(1);
-        self.tools.counters.open.add(1);
-        self.schedule(id);
-        Some(id)
-    }
-
-    fn on_full(&mut self) {
-        let paused = self.accepting.full(self.tools.now, self.admission);
-        self.count_pause(paused);
-    }
-
-    /// The kernel has no room for another watch.
-    fn on_no_room(&mut self) {
-        let paused = self.accepting.starved(self.tools.now, self.admission);
-        self.count_pause(paused);
-    }
-
-    fn on_accept_failed(&mut self, answer: Answer) {
-        let paused = self.accepting.failed(answer, self.tools.now, self.admission);
-        self.count_pause(paused);
-    }
-
-    fn count_pause(&self, paused: bool) {
-        counter(self.tools.counters, Own::AcceptPauses).add(u64::from(paused));
-    }
-
     /// Closes whoever's time has come.
     fn expire(&mut self) {
         // When the server stops, nobody waits for quiet: those who linger would never let it come.
@@ -375,8 +250,8 @@ impl<'a, S: Sockets> EventLoop<'a, S> {
             return;
         }
         while let Some(slot) = self.deadlines.pop(self.asked) {
-            let id = self.table.id_at(slot).expect("who is closed leaves the wheel");
-            let connection = self.table.get_mut(id).expect("just found");
+            let id = self.connections.id_at(slot).expect("who is closed leaves the wheel");
+            let connection = self.connections.get_mut(id).expect("just found");
             if connection.machine.expired(self.asked, &self.tools.limits).is_some() {
                 let served = connection.on_overdue(self.asked, &mut self.tools);
                 self.settle(id, &served);
@@ -386,126 +261,11 @@ impl<'a, S: Sockets> EventLoop<'a, S> {
         counter(self.tools.counters, Own::DeadlineSteps).set(self.deadlines.steps());
     }
 
-    /// Stops as far as it was told to. `Some` when it is over.
-    fn obey_stop(&mut self) -> Option<Ending> {
-        match self.stop.phase() {
-            Phase::Running => None,
-            Phase::Cut => Some(self.cut()),
-            Phase::Draining => self.drain(),
-        }
-    }
-
-    /// One turn of the stop: visit some, take who is queued, look whether all are gone.
-    fn drain(&mut self) -> Option<Ending> {
-        let now = self.tools.sockets.now();
-        let drain_timeout = self.drain_timeout;
-        let begin = || Stopping { cursor: 0, deadline: now + drain_timeout };
-        let deadline = self.stopping.get_or_insert_with(begin).deadline;
-        self.accepting.stop();
-        let visited = self.visit_some();
-        for index in (0..self.listeners.len()).rev() {
-            if self.empty_queue(index, visited) {
-                let listening = self.listeners.swap_remove(index);
-                self.tools.call().close_listener(listening.listener);
-            }
-        }
-        if visited && self.table.is_empty() && self.listeners.is_empty() {
-            return Some(Ending::Drained);
-        }
-        (now >= deadline).then(|| self.cut())
-    }
-
-    /// Tells the next connections of the stop; true when all know.
-    fn visit_some(&mut self) -> bool {
-        let Some(stopping) = &mut self.stopping else { return false };
-        let first = stopping.cursor;
-        stopping.cursor = self.table.high_water().min(first + VISITS_PER_TURN);
-        let end = stopping.cursor;
-        for slot in first..end {
-            if let Some(id) = self.table.id_at(slot) {
-                self.visit(id);
-            }
-        }
-        end == self.table.high_water()
-    }
-
-    fn visit(&mut self, id: ConnId) {
-        let Some(connection) = self.table.get_mut(id) else { return };
-        let served = connection.on_stop(&mut self.tools);
-        self.settle(id, &served);
-    }
-
-    /// Takes who is queued, so that no finished handshake is reset. True when the listener may be
-    /// closed: nobody is queued any more, or, when `visited`, nothing that they lack will come free.
-    fn empty_queue(&mut self, index: usize, visited: bool) -> bool {
-        for _ in 0..VISITS_PER_TURN {
-            if self.listeners[index].queued == 0 {
-                return true;
-            }
-            let permit = self.admission.try_enter();
-            if !permit && !visited {
-                return false;
-            }
-            self.listeners[index].queued -= 1;
-            match self.accept(index) {
-                Ok(socket) if permit => {
-                    if let Some(id) = self.admit(socket) {
-                        self.visit(id);
-                    }
-                }
-                Ok(socket) => {
-                    self.tools.call().close(socket);
-                    self.tools.counters.refused.at(Refusal::Stopping as usize).add(1);
-                }
-                Err(answer) => {
-                    if permit {
-                        self.leave();
-                    }
-                    match answer {
-                        Answer::Nobody => return true,
-                        Answer::Next(_) => {}
-                        Answer::Starved(_) => return visited,
-                    }
-                }
-            }
-        }
-        false
-    }
-
-    /// Closes everything at once.
-    fn cut(&mut self) -> Ending {
-        for slot in 0..self.table.high_water() {
-            if let Some(id) = self.table.id_at(slot) {
-                self.close(id, CloseReason::Cut);
-            }
-        }
-        for listening in std::mem::take(&mut self.listeners) {
-            self.tools.call().close_listener(listening.listener);
-        }
-        Ending::Cut
-    }
-
-    /// Ends a connection, its socket and its place everywhere. The slot is free at once: what is still
-    /// in the batch for it carries the old generation.
-    fn close(&mut self, id: ConnId, reason: CloseReason) {
-        let connection = self.table.remove(id).expect("a connection is closed once");
-        self.ready.remove(id.slot);
-        self.stuck.remove(id.slot);
-        self.deadlines.remove(id.slot);
-        self.spilled -= connection.unsent_len() as u64;
-        let counters = self.tools.counters;
-        counters.spilled.set(self.spilled);
-        counters.closed.at(reason as usize).add(1);
-        counters.open.subtract(1);
-        let socket = connection.end(&mut self.tools.spares);
-        self.tools.call().close(socket);
-        self.leave();
-    }
-
-    /// Gives a permit back, and says so to those who wait for one.
-    fn leave(&self) {
-        if self.admission.leave() {
-            self.tools.call().wake_others();
+    /// Has the deadline looked at, if there is one.
+    pub(super) fn schedule(&mut self, id: ConnId) {
+        let Some(connection) = self.connections.get(id) else { return };
+        if let Some(due) = connection.machine.deadline(&self.tools.limits) {
+            self.deadlines.schedule(id.slot, due);
         }
     }
 }
@@ -515,7 +275,9 @@ mod tests {
     use super::super::COUNTERS;
     use super::*;
     use crate::conn::Limits;
+    use crate::conn::machine::Refusal;
     use crate::features::{Read, Trigger};
+    use crate::stop::Phase;
     use std::io::{Read as _, Write as _};
     use std::net::{TcpListener, TcpStream};
 

@@ -9,7 +9,9 @@
 //! Absent on purpose: the ring; buffers that outlive an event, but for the private copies of stuck
 //! peers (`unsent`).
 
+mod accepting;
 mod connection;
+mod ending;
 mod event_loop;
 #[cfg(test)]
 mod over_loopback;

@@ -271,14 +271,14 @@ impl<'a, S: Sockets> Thread<'a, S> {
 
     /// One turn: wait, dispatch, look after what has no event. `Some` when it is over.
     pub(super) fn turn(&mut self) -> Option<Ending> {
-        let until = self.until();
+        let until = self.wake_at();
         self.wait(until);
         while self.dispatch() {}
         self.look_after()
     }
 
-    /// Until when this thread waits: to the next deadline, if nobody else wakes in time for it.
-    pub(super) fn until(&mut self) -> Option<Duration> {
+    /// When to wake even if nothing happens: at the next deadline, if nobody else wakes in time for it.
+    pub(super) fn wake_at(&mut self) -> Option<Duration> {
         if self.has_to_stop_more() {
             return Some(Duration::ZERO);
         }

@@ -2,8 +2,8 @@
 //! one thread at a time accepts, and a pause is a listener that is not armed again.
 
 use super::super::Own;
+use super::super::accepting::ACCEPTS_PER_TURN;
 use super::super::connection::Connection;
-use super::super::event_loop::ACCEPTS_PER_TURN;
 use super::super::sockets::{EpollFlags, Sockets, Token};
 use super::{NEVER, Thread, lock};
 use crate::conn::accepting::Answer;

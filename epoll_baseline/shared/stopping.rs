@@ -1,6 +1,7 @@
 //! The stop, where all threads share the connections. Whoever hears of it first begins it and empties
 //! the listeners' queues; all who are awake visit connections, some slots at a time.
 
+use super::super::ending::VISITS;
 use super::super::sockets::Sockets;
 use super::entrance::Entrance;
 use super::{NEVER, Thread, lock};
@@ -12,9 +13,6 @@ use crate::worker::Ending;
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, AtomicUsize, Ordering::SeqCst};
 
-/// Slots visited per turn, so that new events are not kept waiting.
-const VISITS_PER_TURN: u32 = 256;
-
 /// How far the stop has come.
 pub(super) struct Stopping {
     /// Set under the entrance's lock: whoever accepts afterwards knows of the stop.
@@ -24,7 +22,7 @@ pub(super) struct Stopping {
     /// When what is left is cut.
     pub(super) deadline: AtomicU64,
     /// The next slot to visit, the slot to end before, and how many have been visited.
-    cursor: AtomicU32,
+    next: AtomicU32,
     end: AtomicU32,
     visited: AtomicU32,
     listeners_closed: AtomicBool,
@@ -40,7 +38,7 @@ impl Stopping {
             begun: AtomicBool::new(false),
             doorman: AtomicUsize::new(usize::MAX),
             deadline: AtomicU64::new(NEVER),
-            cursor: AtomicU32::new(0),
+            next: AtomicU32::new(0),
             end: AtomicU32::new(0),
             visited: AtomicU32::new(0),
             listeners_closed: AtomicBool::new(false),
@@ -66,7 +64,7 @@ impl<S: Sockets> Thread<'_, S> {
             return false;
         }
         let is_doorman = stopping.doorman.load(SeqCst) == self.index;
-        stopping.cursor.load(SeqCst) < stopping.end.load(SeqCst)
+        stopping.next.load(SeqCst) < stopping.end.load(SeqCst)
             || (is_doorman && !stopping.listeners_closed.load(SeqCst))
     }
 
@@ -131,9 +129,9 @@ impl<S: Sockets> Thread<'_, S> {
     fn visit_some(&mut self) {
         let stopping = &self.state.stopping;
         let end = stopping.end.load(SeqCst);
-        let advance = |cursor| (cursor < end).then(|| end.min(cursor + VISITS_PER_TURN));
-        let Ok(first) = stopping.cursor.fetch_update(SeqCst, SeqCst, advance) else { return };
-        let slots = first..end.min(first + VISITS_PER_TURN);
+        let advance = |next| (next < end).then(|| end.min(next + VISITS));
+        let Ok(first) = stopping.next.fetch_update(SeqCst, SeqCst, advance) else { return };
+        let slots = first..end.min(first + VISITS);
         let count = slots.len() as u32;
         slots.for_each(|slot| self.visit(slot));
         stopping.visited.fetch_add(count, SeqCst);
@@ -167,7 +165,7 @@ impl<S: Sockets> Thread<'_, S> {
     /// True when the listener may be closed: nobody is queued any more, or, when all are `visited`,
     /// nothing that they lack will come free.
     fn empty_queue(&mut self, entrance: &mut Entrance<S::Listener>, index: usize, visited: bool) -> bool {
-        for _ in 0..VISITS_PER_TURN {
+        for _ in 0..VISITS {
             if entrance.queued[index] == 0 {
                 return true;
             }

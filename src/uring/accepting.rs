@@ -113,10 +113,7 @@ impl<R: Ring> EventLoop<'_, R> {
         self.worker.counters.accepted.add(1);
         let inserted = self.connections.insert(Connection::new(socket, self.now));
         let id = inserted.expect("the table has room for every permit");
-        let connection = self.connections.get(id).expect("just inserted");
-        if let Some(deadline) = connection.machine.deadline(&self.limits) {
-            self.deadlines.schedule(id.slot, deadline);
-        }
+        self.schedule(id);
         self.begin_drain(id);
         self.advance(id);
         if self.worker.admission.is_full() {

@@ -1,6 +1,6 @@
 //! What the invariants of the simulation need to see of the loop, and production code does not.
 
-use super::event_loop::{Asked, EventLoop, Receiving};
+use super::event_loop::{EventLoop, Receiving, Watching};
 use crate::conn::ConnId;
 use crate::conn::machine::Phase;
 use crate::ring::{Ring, Socket};
@@ -49,7 +49,7 @@ impl<R: Ring> EventLoop<'_, R> {
                 receive_armed: matches!(connection.receiving, Receiving::Armed | Receiving::Cancelling),
                 counting: connection.receiving == Receiving::Counting,
                 sending: connection.sending,
-                awaits_room: connection.full && connection.room != Asked::Idle,
+                awaits_room: connection.full && connection.room != Watching::Idle,
                 starved: self.starved.contains(slot),
                 unspilled: self.unspilled.contains(slot),
                 credit: connection.machine.credit(&self.limits),

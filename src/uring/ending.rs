@@ -5,7 +5,7 @@
 //! answered, and the worker is done when nothing at all is in flight.
 
 use super::accepting::Listener;
-use super::event_loop::{Asked, EventLoop, Receiving};
+use super::event_loop::{EventLoop, Receiving, Stage, Watching};
 use super::token::{self, Kind};
 use crate::conn::machine::{CloseReason, Phase};
 use crate::conn::{ConnId, Tick};
@@ -71,14 +71,14 @@ impl<R: Ring> EventLoop<'_, R> {
     pub(super) fn end(&mut self, id: ConnId, reason: CloseReason) {
         let connection = self.connections.get_mut(id).expect("the caller looked it up");
         connection.machine.close(reason);
-        if !connection.ending {
-            connection.ending = true;
+        if !connection.is_ending() {
             self.forget(id);
             self.cancel_all(id);
         }
         let connection = self.connections.get_mut(id).expect("still there");
         if connection.in_flight == 0 {
-            if std::mem::take(&mut connection.chunk_awaited) {
+            if connection.stage == (Stage::Ending { holds_chunk: true }) {
+                connection.stage = Stage::Ending { holds_chunk: false };
                 self.chunks_awaited -= 1;
             }
             self.buffers.clear(&mut connection.queue, false, &mut self.ring);
@@ -97,17 +97,15 @@ impl<R: Ring> EventLoop<'_, R> {
         self.deadlines.remove(id.slot);
         let connection = self.connections.get_mut(id).expect("the caller looked it up");
         self.buffers.clear(&mut connection.queue, connection.sending, &mut self.ring);
-        if connection.sending {
-            connection.chunk_awaited = true;
-            self.chunks_awaited += 1;
-        }
+        connection.stage = Stage::Ending { holds_chunk: connection.sending };
+        self.chunks_awaited += u32::from(connection.sending);
     }
 
     fn cancel_all(&mut self, id: ConnId) {
         let connection = self.connections.get_mut(id).expect("the caller looked it up");
         // A send is answered by the next enter anyway.
-        if connection.room == Asked::Armed {
-            connection.room = Asked::Cancelling;
+        if connection.room == Watching::Armed {
+            connection.room = Watching::Cancelling;
             connection.in_flight += 1;
             self.in_flight += 1;
             let target = token::of(Kind::Room, id);
@@ -133,10 +131,10 @@ impl<R: Ring> EventLoop<'_, R> {
     /// Everything it is owed has been sent after a stop: our FIN goes out.
     pub(super) fn finish_writing(&mut self, id: ConnId) {
         let connection = self.connections.get_mut(id).expect("the caller looked it up");
-        if connection.finishing {
+        if connection.stage != Stage::Serving {
             return;
         }
-        connection.finishing = true;
+        connection.stage = Stage::Finishing;
         connection.in_flight += 1;
         self.in_flight += 1;
         let operation = Operation::Shutdown { socket: connection.socket };
@@ -149,9 +147,7 @@ impl<R: Ring> EventLoop<'_, R> {
         self.in_flight -= 1;
         if done.outcome().is_ok() {
             connection.machine.finished_writing(self.now);
-            if let Some(deadline) = connection.machine.deadline(&self.limits) {
-                self.deadlines.schedule(id.slot, deadline);
-            }
+            self.schedule(id);
         } else {
             connection.machine.close(CloseReason::PeerReset);
         }

@@ -1,8 +1,16 @@
 //! The server by completion: what is asked of the kernel, and what happens when it answers. Read it
 //! beside the event loop of `epoll_baseline`, which has the same parts in the same order.
 //!
-//! It needs a [`Ring`] and nothing else: no system call, clock or pointer stands here, and no
-//! feature is named. Whether a receive or an accept is multishot, for example, shows only in
+//! The life of a connection, in steps: 1. `on_accepted` takes it, under a permit, and has a receive
+//! armed. 2. `on_received` queues the buffer with its bytes, and after the batch a send of the first is
+//! pushed; without a buffer it waits among the starved. 3. `on_sent` gives the buffer back; what the
+//! kernel would not take is copied, and the connection stands among the stuck. 4. It ends by its
+//! machine's word, by its deadline, by the spill limit or by the stop: `end` cancels what it has in
+//! flight, and closes it when all of that is answered. 5. `on_closed` frees its slot; a completion that
+//! is still to come has an old generation and is counted.
+//!
+//! Absent on purpose: system calls, the clock and pointers (they are behind [`Ring`]), any choice that
+//! is policy, and the names of features: whether a receive or an accept is multishot shows only in
 //! [`Completion::more`]. Accepting is in `accepting`, sending in `sending`, the end in `ending`.
 
 use super::accepting::Entrance;
@@ -69,12 +77,12 @@ pub(super) enum Own {
     AcceptPauses,
 }
 
-/// Whether the kernel has been asked for something that goes on until it ends.
+/// Whether the kernel watches for room in a socket, until further notice.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Asked {
+pub(super) enum Watching {
     /// No.
     Idle,
-    /// It is armed.
+    /// The watch is armed.
     Armed,
     /// It is armed and its cancel is under way.
     Cancelling,
@@ -93,6 +101,20 @@ pub(super) enum Receiving {
     Counting,
 }
 
+/// How far a connection has come.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Stage {
+    /// It is served.
+    Serving,
+    /// Our FIN has been asked for.
+    Finishing,
+    /// Its operations are cancelled in order to close it; it stands in no queue.
+    Ending {
+        /// Whether a send, perhaps from the spill area, was still in flight when that began.
+        holds_chunk: bool,
+    },
+}
+
 /// One connection: the policy's part, and what only a completion server has to know.
 #[derive(Debug)]
 pub(super) struct Connection {
@@ -106,21 +128,16 @@ pub(super) struct Connection {
     pub(super) in_flight: u8,
     pub(super) receiving: Receiving,
     /// The watch for room in the socket, from the first time it was full.
-    pub(super) room: Asked,
+    pub(super) room: Watching,
     /// True from the moment a send is submitted until it is over.
     pub(super) sending: bool,
     /// True from the moment the kernel took less than it was offered until it reports room.
     pub(super) full: bool,
     /// The number of the send in flight among all operations pushed; see `Silent`.
     pub(super) send_number: u64,
-    /// True from the moment our FIN is asked for.
-    pub(super) finishing: bool,
-    /// True from the moment its operations are cancelled in order to close it.
-    pub(super) ending: bool,
+    pub(super) stage: Stage,
     /// True while it is among those to be looked at after the batch.
     pub(super) touched: bool,
-    /// True while it is ending and a send from the spill area is still in flight.
-    pub(super) chunk_awaited: bool,
 }
 
 impl Connection {
@@ -132,15 +149,17 @@ impl Connection {
             offered: 0,
             in_flight: 0,
             receiving: Receiving::Idle,
-            room: Asked::Idle,
+            room: Watching::Idle,
             sending: false,
             full: false,
             send_number: 0,
-            finishing: false,
-            ending: false,
+            stage: Stage::Serving,
             touched: false,
-            chunk_awaited: false,
         }
+    }
+
+    pub(super) const fn is_ending(&self) -> bool {
+        matches!(self.stage, Stage::Ending { .. })
     }
 }
 
@@ -312,7 +331,7 @@ impl<'w, R: Ring> EventLoop<'w, R> {
         match kind {
             Kind::Receive => self.on_received(id, done),
             Kind::Send => self.on_sent(id, done),
-            Kind::Room => self.on_room(id, done),
+            Kind::Room => self.on_room_made(id, done),
             Kind::Accept => self.on_accepted(id.slot as usize, done),
             Kind::Close => self.on_closed(id, done),
             Kind::Cancel => self.on_cancelled(id, done),
@@ -388,7 +407,7 @@ impl<'w, R: Ring> EventLoop<'w, R> {
         let connection = self.connections.get_mut(id).expect("the caller looked it up");
         match error {
             // Who is ending has left every queue for good.
-            Errno::ENOBUFS if connection.ending => {}
+            Errno::ENOBUFS if connection.is_ending() => {}
             Errno::ENOBUFS => {
                 self.count(Own::EmptyPool, 1);
                 self.starve(id);
@@ -516,7 +535,7 @@ impl<'w, R: Ring> EventLoop<'w, R> {
         }
     }
 
-    /// Looks at those whose time may have come.
+    /// Closes whoever's time has come.
     fn expire(&mut self, asked: Tick, quiet: bool) {
         if !self.deadlines.ripe(asked, quiet) {
             return;
@@ -531,9 +550,17 @@ impl<'w, R: Ring> EventLoop<'w, R> {
             if let Some(reason) = connection.machine.expired(asked, &self.limits) {
                 connection.machine.close(reason);
                 self.advance(id);
-            } else if let Some(deadline) = connection.machine.deadline(&self.limits) {
-                self.deadlines.schedule(slot, deadline);
+            } else {
+                self.schedule(id);
             }
+        }
+    }
+
+    /// Has the deadline looked at, if there is one.
+    pub(super) fn schedule(&mut self, id: ConnId) {
+        let connection = self.connections.get(id).expect("the caller looked it up");
+        if let Some(due) = connection.machine.deadline(&self.limits) {
+            self.deadlines.schedule(id.slot, due);
         }
     }
 
