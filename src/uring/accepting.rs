@@ -1,8 +1,9 @@
 //! How connections come in: accept is armed on every listener while there is room, cancelled when
 //! there is none, and armed again when a permit or a descriptor is free. Part of the event loop.
 
+use super::connection::Connection;
 use super::ending::{Stopping, VISITS};
-use super::event_loop::{Connection, EventLoop, Own};
+use super::event_loop::{EventLoop, Own};
 use super::token::{self, Kind};
 use crate::conn::accepting::Answer;
 use crate::conn::machine::Refusal;

@@ -1,6 +1,7 @@
 //! What the invariants of the simulation need to see of the loop, and production code does not.
 
-use super::event_loop::{EventLoop, Receiving, Watching};
+use super::connection::{Receiving, Watching};
+use super::event_loop::EventLoop;
 use crate::conn::ConnId;
 use crate::conn::machine::Phase;
 use crate::ring::{Ring, Socket};

@@ -5,7 +5,8 @@
 //! answered, and the worker is done when nothing at all is in flight.
 
 use super::accepting::Listener;
-use super::event_loop::{EventLoop, Receiving, Stage, Watching};
+use super::connection::{Receiving, Stage, Watching};
+use super::event_loop::EventLoop;
 use super::token::{self, Kind};
 use crate::conn::machine::{CloseReason, Phase};
 use crate::conn::{ConnId, Tick};

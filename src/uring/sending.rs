@@ -2,7 +2,8 @@
 //! fits now. A connection whose peer takes less is stuck: its bytes leave the shared buffers for the
 //! spill area, and are sent from there as room comes. Part of the event loop.
 
-use super::event_loop::{EventLoop, Own, Watching};
+use super::connection::Watching;
+use super::event_loop::{EventLoop, Own};
 use super::token::{self, Kind};
 use crate::conn::machine::CloseReason;
 use crate::conn::{ConnId, Tick};

@@ -7,7 +7,8 @@ use crate::ring::Ring;
 use crate::ring::sim::Sim;
 use crate::stop;
 use crate::uring::audit::ConnectionAudit;
-use crate::uring::event_loop::{EventLoop, Own, Receiving};
+use crate::uring::connection::Receiving;
+use crate::uring::event_loop::{EventLoop, Own};
 use crate::worker::Ending;
 
 /// Compares what was counted on both sides.

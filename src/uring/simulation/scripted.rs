@@ -32,6 +32,8 @@ struct State {
     queued: u32,
     taken: u32,
     listener_closed: bool,
+    /// Whether what has arrived can be counted through the ring.
+    counts_arrived: bool,
 }
 
 /// A handle; clones are the same kernel.
@@ -120,6 +122,10 @@ impl Ring for Scripted {
         None
     }
 
+    fn counts_arrived(&self) -> bool {
+        self.0.borrow().counts_arrived
+    }
+
     fn obeys_limit(&self) -> bool {
         true
     }
@@ -196,7 +202,7 @@ fn on_stage(idle_timeout: u64, write_timeout: u64, play: impl FnOnce(&mut Stage<
 
 /// More than is taken from a queue in one turn.
 const BACKLOG: u32 = 300;
-const FULL: i32 = -(Errno::EAGAIN as i32);
+const WOULD_BLOCK: i32 = -(Errno::EAGAIN as i32);
 const CANCELLED: i32 = -(Errno::ECANCELED as i32);
 const NO_BUFFERS: i32 = -(Errno::ENOBUFS as i32);
 
@@ -207,7 +213,7 @@ fn who_was_stuck_longer_than_the_idle_timeout_is_still_idled_out_after_it() {
         stage.turn();
         stage.kernel.receive(0, 10, Some(0));
         stage.turn();
-        stage.kernel.send(0, FULL);
+        stage.kernel.send(0, WOULD_BLOCK);
         stage.turn();
         // Its time comes while it is stuck, and without a write timeout that means nothing.
         stage.at(300);
@@ -298,4 +304,67 @@ fn a_shortage_pauses_longer_each_time_and_who_leaves_ends_it() {
         stage.turn();
         assert!(stage.kernel.is_asked(is_accept), "it waits for what is there");
     });
+}
+
+/// A connection in the ring's own table is told of the stop, up to the question how much has arrived.
+fn stopped_in_mid_flow(stage: &mut Stage<'_>) {
+    stage.kernel.accept(0);
+    stage.turn();
+    stage.kernel.receive(0, 10, Some(0));
+    stage.turn();
+    stage.kernel.send(0, 10);
+    stage.stop.advance(stop::Phase::Draining);
+    stage.turn();
+    stage.kernel.answer(|one| is_receive(one, 0), CANCELLED, false, None);
+    stage.turn();
+}
+
+fn is_count(operation: &Operation) -> bool {
+    matches!(operation, Operation::CountArrived { .. })
+}
+
+fn is_receive_now(operation: &Operation) -> bool {
+    matches!(operation, Operation::ReceiveNow { .. })
+}
+
+#[test]
+fn at_the_stop_a_direct_socket_is_read_as_far_as_had_arrived_and_no_further() {
+    on_stage(0, 0, |stage| {
+        stage.kernel.0.borrow_mut().counts_arrived = true;
+        stopped_in_mid_flow(stage);
+        assert!(!stage.kernel.is_asked(is_receive_now), "nothing is read before it is counted");
+        stage.kernel.answer(is_count, 20, false, None);
+        stage.turn();
+        stage.kernel.answer(|one| matches!(one, Operation::ReceiveNow { limit: 20, .. }), 20, false, Some(1));
+        stage.turn();
+        stage.kernel.send(0, 20);
+        stage.turn();
+        assert!(!stage.kernel.is_asked(is_receive_now), "what came later is not echoed");
+        assert!(stage.kernel.is_asked(|one| matches!(one, Operation::Shutdown { .. })));
+    });
+}
+
+#[test]
+fn where_it_cannot_be_counted_reading_ends_at_would_block() {
+    for counts_arrived in [true, false] {
+        on_stage(0, 0, |stage| {
+            stage.kernel.0.borrow_mut().counts_arrived = counts_arrived;
+            stopped_in_mid_flow(stage);
+            assert_eq!(stage.kernel.is_asked(is_count), counts_arrived);
+            if counts_arrived {
+                stage.kernel.answer(is_count, -(Errno::EOPNOTSUPP as i32), false, None);
+                stage.turn();
+            }
+            for _ in 0..3 {
+                stage.kernel.answer(is_receive_now, 20, false, Some(1));
+                stage.turn();
+                stage.kernel.send(0, 20);
+                stage.turn();
+            }
+            stage.kernel.answer(is_receive_now, WOULD_BLOCK, false, None);
+            stage.turn();
+            assert!(!stage.kernel.is_asked(is_receive_now));
+            assert!(stage.kernel.is_asked(|one| matches!(one, Operation::Shutdown { .. })));
+        });
+    }
 }
