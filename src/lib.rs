@@ -27,6 +27,8 @@ pub mod host;
 pub mod result;
 #[allow(unsafe_code)] // The kernel interface: one of the rooms of `unsafe`.
 pub mod ring;
+#[cfg(test)]
+mod seeds;
 pub mod server;
 pub mod stop;
 pub mod units;
