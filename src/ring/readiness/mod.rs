@@ -463,7 +463,7 @@ impl Ring for Readiness<'_> {
         unreachable!("a client accepts nothing")
     }
 
-    fn accept_queued(&mut self, _: usize) -> io::Result<Option<Socket>> {
+    fn accept_queued(&mut self, _: usize) -> Result<Socket, Errno> {
         unreachable!("a client has no listener")
     }
 

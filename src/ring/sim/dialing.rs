@@ -128,6 +128,7 @@ impl Client {
             // What is a server's.
             accept_multishot: false,
             arrived_known: false,
+            counts_arrived: false,
             listeners: 0,
             peers: 0,
             idle_timeout: None,

@@ -10,14 +10,6 @@ use std::time::Duration;
 
 const SEEDS: u64 = 500;
 
-fn seeds() -> std::ops::Range<u64> {
-    let number = |name| std::env::var(name).ok().and_then(|text| text.parse::<u64>().ok());
-    match number("C10K_SEED") {
-        Some(seed) => seed..seed + 1,
-        None => 0..number("C10K_SEEDS").unwrap_or(SEEDS),
-    }
-}
-
 /// How one seed ended.
 struct Ran {
     ends: Vec<(Option<usize>, End)>,
@@ -90,7 +82,7 @@ fn look_at_the_end(seed: u64, ran: &Ran) {
 fn every_byte_comes_back_from_honest_servers_and_every_lie_shows() {
     let mut coverage = Coverage::of(Side::Client);
     let (mut bytes, mut lies) = (0, 0);
-    let seeds = seeds();
+    let seeds = crate::seeds::several(SEEDS);
     let count = seeds.end - seeds.start;
     for seed in seeds {
         // The honest ones have most to say.
