@@ -235,7 +235,7 @@ pub trait Ring {
     /// Times the kernel had more completions than the queue could hold.
     fn overflows(&self) -> u64;
 
-    /// Entries into the kernel so far.
+    /// Entries into the kernel so far, those of [`Dialing::open`] included.
     fn enters(&self) -> u64;
 }
 
