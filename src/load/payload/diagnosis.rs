@@ -157,7 +157,7 @@ fn in_place(evidence: &Evidence, stream: Stream, length: u64) -> Kind {
     let expected =
         got.iter().zip(evidence.offset()..).map(|(byte, at)| (byte ^ stream.byte(at)).count_ones());
     let bits: u32 = expected.sum();
-    if length <= 8 && bits <= 8 { Kind::Flipped { bits } } else { Kind::Garbage { bytes: length } }
+    if bits <= 8 { Kind::Flipped { bits } } else { Kind::Garbage { bytes: length } }
 }
 
 /// Whether two neighbouring stretches of a few bytes changed places. Their outermost bytes may be equal by
