@@ -198,9 +198,13 @@ impl Kernel {
                 self.buffers.check_sendable(span)?;
                 socket
             }
+            Operation::CountArrived { .. } if !self.setup.counts_arrived => {
+                return Err(format!("{operation:?} is not offered"));
+            }
             Operation::Shutdown { socket }
             | Operation::Connect { socket, .. }
             | Operation::Close { socket }
+            | Operation::CountArrived { socket }
             | Operation::AwaitRoom { socket } => socket,
             Operation::Accept { listener } if self.network.listeners[listener].closed => {
                 return Err("an accept on a closed listener".into());
@@ -436,13 +440,17 @@ impl Kernel {
                 | Operation::Send { socket, .. }
                 | Operation::AwaitRoom { socket }
                 | Operation::Connect { socket, .. }
+                | Operation::CountArrived { socket }
                 | Operation::Shutdown { socket }
                 | Operation::Close { socket } => self.network.find(socket.0),
                 Operation::Accept { .. } | Operation::Cancel { .. } | Operation::Wakeups => None,
             };
             let id = self.next_id;
             self.next_id += 1;
-            let at_once = matches!(operation, Operation::ReceiveNow { .. } | Operation::Send { .. });
+            let at_once = matches!(
+                operation,
+                Operation::ReceiveNow { .. } | Operation::Send { .. } | Operation::CountArrived { .. }
+            );
             if operation == Operation::Wakeups && self.ever_woken {
                 // The eventfd is never read, so it is ready whenever somebody begins to look.
                 self.wakes = self.wakes.max(1);

@@ -87,6 +87,12 @@ outcomes! {
     CancelBusyBefore = "cancel: EALREADY before the target's last",
     CancelBusyAfter = "cancel: EALREADY after the target's last",
 
+    CountExact = "count: as many as have arrived",
+    CountNothing = "count: nothing",
+    CountTooMany = "count: more than can be received",
+    CountUnsupported = "count: EOPNOTSUPP",
+    CountFailed = "count: EINVAL",
+
     ShutdownDone = "shutdown: 0",
     ShutdownUnconnected = "shutdown: ENOTCONN",
     CloseClean = "close: nothing unread",
