@@ -5,6 +5,7 @@
 //! It needs a target that echoes. It leaves out what a verdict between two servers needs: that is `bench`.
 
 pub mod control;
+pub mod outcome;
 pub mod payload;
 pub mod plan;
 pub mod tally;
