@@ -4,9 +4,18 @@
 //!
 //! It needs a target that echoes. It leaves out what a verdict between two servers needs: that is `bench`.
 
+pub mod check;
+mod command;
 pub mod control;
 pub mod outcome;
+pub mod output;
 pub mod payload;
 pub mod plan;
+pub mod sentences;
+pub mod summary;
 pub mod tally;
 pub mod trouble;
+mod typed;
+
+pub use command::load;
+pub use typed::Typed;
