@@ -6,11 +6,16 @@
 
 pub mod check;
 mod command;
+pub mod condition;
 pub mod control;
+pub mod draw;
+pub mod judge;
 pub mod outcome;
 pub mod output;
+pub mod pace;
 pub mod payload;
 pub mod plan;
+pub mod search;
 pub mod sentences;
 pub mod summary;
 pub mod tally;
