@@ -10,6 +10,7 @@ mod target;
 #[cfg(test)]
 mod tests;
 
+use super::condition::Condition;
 use super::plan::{Arrivals, End, Engine, Format, Outputs, Plan, Spacing, StatsFrom, Workload};
 use super::typed::Typed;
 use capacity::Sockets;
@@ -47,10 +48,10 @@ pub struct Checked {
     pub plan: Plan,
     /// Where the result goes.
     pub outputs: Outputs,
-    /// What must not hold at the end, as it was typed.
-    pub fail_if: Vec<String>,
+    /// What must not hold at the end.
+    pub fail_if: Vec<Condition>,
     /// What must hold at the rate that is searched.
-    pub find_rate: Option<String>,
+    pub find_rate: Option<Condition>,
     /// Whether a suspect measurement fails.
     pub strict: bool,
     /// The command that repeats it, every default resolved.
@@ -87,6 +88,8 @@ pub fn check(typed: &Typed, facts: &Facts<'_>) -> Result<Checked, Refused> {
     let workload = check.workload();
     let plan = check.plan(workload);
     let outputs = check.outputs(workload);
+    let fail_if = typed.fail_if.iter().filter_map(|text| check.condition("--fail-if", text)).collect();
+    let find_rate = typed.find_rate.as_ref().and_then(|text| check.condition("--find-rate", text));
     check.together(workload);
     let Check { mut read, notes, unavailable, .. } = check;
     let only_missing = read.problems.is_empty() && unavailable.is_some();
@@ -94,15 +97,8 @@ pub fn check(typed: &Typed, facts: &Facts<'_>) -> Result<Checked, Refused> {
     if !read.problems.is_empty() {
         return Err(Refused { problems: read.problems, unavailable: only_missing });
     }
-    let mut checked = Checked {
-        plan,
-        outputs,
-        fail_if: typed.fail_if.clone(),
-        find_rate: typed.find_rate.clone(),
-        strict: typed.strict,
-        command: String::new(),
-        notes,
-    };
+    let mut checked =
+        Checked { plan, outputs, fail_if, find_rate, strict: typed.strict, command: String::new(), notes };
     checked.command = repeat::command(&checked);
     Ok(checked)
 }
@@ -117,6 +113,10 @@ struct Check<'a> {
 }
 
 impl Check<'_> {
+    fn condition(&mut self, flag: &str, text: &str) -> Option<Condition> {
+        Condition::parse(text).map_err(|sentence| self.read.wrong(format!("{flag}: {sentence}"))).ok()
+    }
+
     fn workload(&mut self) -> Workload {
         let choices = [
             ("pingpong", Workload::PingPong),
@@ -435,7 +435,7 @@ const INTERVAL: Duration = Duration::from_secs(1);
 const STEP: Duration = Duration::from_secs(3);
 const STEP_WARMUP: Duration = Duration::from_secs(1);
 /// Where a search begins, messages a second.
-const FIND_RATE_FIRST: f64 = 1_000.0;
+pub(super) const FIND_RATE_FIRST: f64 = 1_000.0;
 /// The kernel's own default, where /proc cannot be read.
 const PORTS: (u16, u16) = (32_768, 60_999);
 

@@ -1,30 +1,26 @@
 //! `c10k load` from what was typed to the exit code: check, open the files, run, judge, print.
 
-use super::check::{self, Checked, Facts};
+use super::check::{self, Checked, FIND_RATE_FIRST, Facts};
+use super::find_rate;
 use super::outcome::{Observer, Outcome};
 use super::output::{Files, Printer};
-use super::plan::Plan;
-use super::summary::{self, Judged};
+use super::plan::{Plan, StatsFrom};
+use super::summary;
 use super::typed::Typed;
+use super::verdict::{self, FAILED, UNAVAILABLE, USAGE, WRONG_BYTES};
 use crate::host;
 use crate::result::load as result;
 use std::io::{self, Write};
 use std::net::{IpAddr, SocketAddr, TcpStream, ToSocketAddrs, UdpSocket};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-/// What the program exits with, see DESIGN.md.
-const FAILED: u8 = 1;
-const USAGE: u8 = 2;
-const BREACHED: u8 = 3;
-const NOT_VALID: u8 = 4;
-const WRONG_BYTES: u8 = 5;
-const UNAVAILABLE: u8 = 6;
-/// A signal that ended it is added to this.
-const SIGNALLED: u8 = 128;
-
 /// Does what was typed. The exit code.
 #[must_use]
 pub fn load(typed: &Typed) -> u8 {
+    if typed.agent.is_some() && typed.workload.is_none() {
+        complain("--agent: is not built yet; --server-stats with the PID of a process of this host would do");
+        return UNAVAILABLE;
+    }
     let environment = environment();
     let checked = match check(typed, &environment) {
         Ok(checked) => checked,
@@ -43,7 +39,11 @@ pub fn load(typed: &Typed) -> u8 {
             return USAGE;
         }
     };
-    measured(&checked, environment, &mut files)
+    measured(&checked, environment, &mut files, run)
+}
+
+fn run(_plan: &Plan, _observer: &mut dyn Observer) -> Outcome {
+    todo!()
 }
 
 /// A sentence on standard error. One that is closed has no reader.
@@ -51,16 +51,31 @@ fn complain(sentence: &str) {
     let _ = writeln!(io::stderr(), "c10k: {sentence}");
 }
 
-fn measured(checked: &Checked, environment: result::Environment, files: &mut Files) -> u8 {
+/// Runs, judges and prints. `run` makes one measurement.
+fn measured(
+    checked: &Checked,
+    environment: result::Environment,
+    files: &mut Files,
+    mut run: impl FnMut(&Plan, &mut dyn Observer) -> Outcome,
+) -> u8 {
     let mut printer = Printer::new(checked, files);
-    let outcome = run(&checked.plan, &mut printer);
-    let judged = judge(checked, &outcome);
+    let mut checked = checked.clone();
+    let (outcome, found) = match &checked.find_rate {
+        None => (run(&checked.plan, &mut printer), None),
+        Some(condition) => {
+            let found = find_rate::find(&checked.plan, condition, FIND_RATE_FIRST, &mut printer, run);
+            checked.plan = found.plan;
+            (found.outcome, Some(found.find_rate))
+        }
+    };
+    if checked.plan.server_stats != StatsFrom::None && outcome.server.is_none() {
+        printer.notice("--server-stats: nothing was learned of the server");
+    }
+    let judged = verdict::judge(&checked, &outcome, found);
     let exit_code = judged.exit_code;
     let environment = result::Environment { loopback: checked.plan.target.ip().is_loopback(), ..environment };
-    let result = summary::result(checked, &outcome, environment, judged);
-    let times =
-        if outcome.total.response.samples() > 0 { &outcome.total.response } else { &outcome.total.service };
-    let written = printer.finish(&result, times);
+    let result = summary::result(&checked, &outcome, environment, judged);
+    let written = printer.finish(&result, verdict::main_latency(&outcome));
     result.failures.iter().for_each(|failure| complain(failure));
     match written {
         Ok(()) => exit_code,
@@ -69,37 +84,6 @@ fn measured(checked: &Checked, environment: result::Environment, files: &mut Fil
             if exit_code == WRONG_BYTES { exit_code } else { FAILED }
         }
     }
-}
-
-fn run(_plan: &Plan, _observer: &mut dyn Observer) -> Outcome {
-    todo!("branch engine")
-}
-
-fn judge(checked: &Checked, outcome: &Outcome) -> Judged {
-    let verdict = result::Verdict { word: result::VerdictWord::Valid, reasons: Vec::new() };
-    let gates = Vec::new();
-    let exit_code = exit_code(checked, outcome, verdict.word, &gates);
-    Judged { verdict, gates, find_rate: None, exit_code }
-}
-
-/// Wrong bytes before anything else, since no other number counts then; then that it was interrupted,
-/// failed, is not valid, met a gate.
-fn exit_code(checked: &Checked, outcome: &Outcome, word: result::VerdictWord, gates: &[result::Gate]) -> u8 {
-    if outcome.wrong_connections > 0 {
-        return WRONG_BYTES;
-    }
-    if let Some(signal) = outcome.interrupted {
-        return SIGNALLED + signal as u8;
-    }
-    if !summary::failures(&checked.plan, outcome).is_empty() {
-        return FAILED;
-    }
-    match word {
-        result::VerdictWord::Invalid => return NOT_VALID,
-        result::VerdictWord::Suspect if checked.strict => return NOT_VALID,
-        _ => {}
-    }
-    if gates.iter().any(|gate| gate.breached) { BREACHED } else { 0 }
 }
 
 fn check(typed: &Typed, environment: &result::Environment) -> Result<Checked, check::Refused> {

@@ -9,6 +9,9 @@ mod command;
 pub mod condition;
 pub mod control;
 pub mod draw;
+mod find_rate;
+#[cfg(test)]
+pub(crate) mod for_tests;
 pub mod judge;
 pub mod outcome;
 pub mod output;
@@ -21,6 +24,7 @@ pub mod summary;
 pub mod tally;
 pub mod trouble;
 mod typed;
+pub mod verdict;
 
 pub use command::load;
 pub use typed::Typed;

@@ -129,8 +129,12 @@ fn kernel(phase: Phase, errno: Errno, number: i32, plan: &Plan) -> (String, Stri
             format!("{target} cannot be reached from the source addresses"),
             "other addresses as --source, or any".into(),
         ),
+        (_, Errno::UnknownErrno) => (
+            format!("the kernel answered with error number {number}, which has no name"),
+            "please report it with the command".into(),
+        ),
         _ => (
-            format!("the kernel answered {}", Errno::from_raw(number).desc()),
+            format!("the kernel answered: {}", errno.desc()),
             "nobody has met this here yet: please report it with the command".into(),
         ),
     }

@@ -8,7 +8,7 @@ use super::sentences::{self, Sentence};
 use super::tally::{Interval, Spread};
 use super::trouble::Troubles;
 use crate::result::load as result;
-use crate::statistics::Latencies;
+use crate::statistics::{Latencies, jain};
 use std::time::{Duration, UNIX_EPOCH};
 
 /// What stands in a result beside the run itself.
@@ -282,14 +282,13 @@ fn each(amount: f64, count: u64) -> Option<f64> {
 
 fn spread(spread: &Spread) -> result::Spread {
     let count = spread.connections as f64;
-    let squares = count * spread.sum_of_squares;
     result::Spread {
         connections: spread.connections,
         silent: spread.silent,
         least: spread.least,
         mean: (spread.connections > 0).then(|| spread.sum / count),
         most: spread.most,
-        jain: (squares > 0.0).then(|| spread.sum * spread.sum / squares),
+        jain: jain(spread.connections, spread.sum, spread.sum_of_squares),
     }
 }
 
@@ -324,7 +323,7 @@ fn wrong(wrong: &Wrong) -> result::WrongBytes {
         offset: wrong.offset,
         expected: hex(&wrong.expected),
         got: hex(&wrong.got),
-        what: format!("{:?}", wrong.kind),
+        what: wrong.kind.to_string(),
     }
 }
 

@@ -1,6 +1,7 @@
 //! The command that repeats a load, every default resolved: typed again, it is the same plan.
 
 use super::{Checked, sources};
+use crate::load::condition::Condition;
 use crate::load::plan::{Arrivals, End, Engine, Format, Plan, Spacing, StatsFrom, Workload};
 use crate::units::{print_bytes, print_cpus, print_time};
 use std::fmt::Write as _;
@@ -16,7 +17,7 @@ pub(super) fn command(checked: &Checked) -> String {
         true => words.option("-s", print_bytes(least)),
         false => words.option("-s", format!("{}..{}", print_bytes(least), print_bytes(most))),
     }
-    words.pace(plan, checked.find_rate.as_deref());
+    words.pace(plan, checked.find_rate.as_ref());
     words.option("--grace", print_time(plan.grace));
     words.machinery(plan);
     words.judging(checked);
@@ -38,7 +39,7 @@ impl Words {
         }
     }
 
-    fn pace(&mut self, plan: &Plan, find_rate: Option<&str>) {
+    fn pace(&mut self, plan: &Plan, find_rate: Option<&Condition>) {
         if plan.workload == Workload::PingPong {
             self.option("-P", plan.depth.to_string());
         }
@@ -50,7 +51,7 @@ impl Words {
             }
             Arrivals::Open { rate, spacing } => {
                 match find_rate {
-                    Some(condition) => self.option("--find-rate", condition),
+                    Some(condition) => self.option("--find-rate", condition.to_string()),
                     None => self.option("-R", format!("{rate}")),
                 }
                 self.option("--arrival", if spacing == Spacing::Poisson { "poisson" } else { "uniform" });
@@ -89,7 +90,7 @@ impl Words {
             StatsFrom::Agent(address) => self.option("--server-stats", address.to_string()),
             StatsFrom::Auto => self.option("--server-stats", "auto"),
         }
-        checked.fail_if.iter().for_each(|condition| self.option("--fail-if", condition));
+        checked.fail_if.iter().for_each(|condition| self.option("--fail-if", condition.to_string()));
         self.flag("--strict", checked.strict);
     }
 

@@ -90,8 +90,7 @@ fn list(text: &str, asked: &Asked<'_>) -> Result<Vec<IpAddr>, Vec<String>> {
         }
         if sources.len() > SOURCES_MAX {
             problems.push(format!("--source: more than {SOURCES_MAX} addresses; fewer would do"));
-            sources.truncate(SOURCES_MAX);
-            break;
+            return Err(problems);
         }
     }
     let family = if asked.target.is_ipv4() { "IPv4" } else { "IPv6" };

@@ -143,6 +143,9 @@ fn every_wrong_value_gets_a_sentence_with_flag_value_and_remedy() {
         ("pingpong --find-rate p99<1ms -R 5", "--rate", "one would do"),
         ("pingpong --find-rate p99<1ms -n 5", "--messages", "would do"),
         ("stream --find-rate p99<1ms", "--find-rate", "pingpong would do"),
+        ("pingpong --fail-if p99", "--fail-if", "write it like p99<1ms"),
+        ("pingpong --fail-if p99<1", "--fail-if", "written like"),
+        ("pingpong --find-rate p0<1ms", "--find-rate", "would do"),
         ("pingpong --find-rate p99<1ms --hlog x", "--hlog", "--hdr"),
         ("pingpong -d 1ms", "--duration", "10ms to"),
         ("pingpong -d 5", "--duration", "written like"),
@@ -316,8 +319,7 @@ fn the_command_that_repeats_a_load_is_the_same_load() {
 
 #[test]
 fn no_command_line_makes_the_check_panic() {
-    let seed = std::env::var("C10K_SEED").ok().and_then(|seed| seed.parse().ok()).unwrap_or(5);
-    let mut random = fastrand::Rng::with_seed(seed);
+    let mut random = fastrand::Rng::with_seed(crate::seeds::one(5));
     let flags: Vec<&str> = "-c -s -P -R -d -n -w -t -i -o --arrival --find-rate --engine --cpus --source --connect-rate \
         --connect-timeout --grace --every --server-stats --strict --fail-if --format --hdr --hlog --seed --no-verify \
         --direct --percentiles -q pingpong stream churn idle"
@@ -334,7 +336,7 @@ fn no_command_line_makes_the_check_panic() {
         Facts { cpus: Vec::new(), descriptors: None, ports: None, memory: None, ..facts() },
     ];
     let mut accepted = 0;
-    for round in 0..30_000 {
+    for round in 0..10_000 {
         let mut line: Vec<std::ffi::OsString> = vec!["c10k".into(), "load".into()];
         for _ in 0..random.usize(..7) {
             let list = if random.bool() { &flags } else { &values };
@@ -345,5 +347,5 @@ fn no_command_line_makes_the_check_panic() {
         }
     }
     // Else nothing ever comes past the first check, and the test would say nothing.
-    assert!(accepted > 300, "{accepted}");
+    assert!(accepted > 50, "{accepted}");
 }

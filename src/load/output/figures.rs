@@ -1,7 +1,7 @@
 //! Numbers as people read them: three or four digits and a unit. Pure.
 
 /// A time in microseconds: `88.1 us`, `1.02 ms`, `30.0 s`; a dash where there is none.
-pub(super) fn time(microseconds: Option<f64>) -> String {
+pub(in crate::load) fn time(microseconds: Option<f64>) -> String {
     match microseconds {
         None => "-".into(),
         Some(us) if us < 0.9995 => format!("{:.0} ns", us * 1e3),
@@ -12,12 +12,12 @@ pub(super) fn time(microseconds: Option<f64>) -> String {
 }
 
 /// A time in nanoseconds.
-pub(super) fn nanoseconds(nanoseconds: Option<f64>) -> String {
+pub(in crate::load) fn nanoseconds(nanoseconds: Option<f64>) -> String {
     time(nanoseconds.map(|nanoseconds| nanoseconds / 1e3))
 }
 
 /// A count in full: `10,000`.
-pub(super) fn whole(count: u64) -> String {
+pub(in crate::load) fn whole(count: u64) -> String {
     let digits = count.to_string();
     let mut text = String::with_capacity(digits.len() + digits.len() / 3);
     for (index, digit) in digits.chars().enumerate() {
@@ -30,7 +30,7 @@ pub(super) fn whole(count: u64) -> String {
 }
 
 /// An amount with its thousands: `199.9 k`, `1.999 M`; below ten thousand as it is.
-pub(super) fn amount(amount: f64) -> String {
+pub(in crate::load) fn amount(amount: f64) -> String {
     match amount {
         amount if amount < 9_999.5 => digits(amount),
         amount if amount < 999_950.0 => format!("{:.1} k", amount / 1e3),
@@ -40,7 +40,7 @@ pub(super) fn amount(amount: f64) -> String {
 }
 
 /// Bytes, or bytes a second: `12.8 MB`, powers of 1000 as networks have them.
-pub(super) fn bytes(bytes: f64) -> String {
+pub(in crate::load) fn bytes(bytes: f64) -> String {
     match bytes {
         bytes if bytes < 999.5 => format!("{bytes:.0} B"),
         bytes if bytes < 999_500.0 => format!("{} kB", digits(bytes / 1e3)),
@@ -50,7 +50,7 @@ pub(super) fn bytes(bytes: f64) -> String {
 }
 
 /// A share from 0 to 1: `99.9 %`.
-pub(super) fn share(share: f64) -> String {
+pub(in crate::load) fn share(share: f64) -> String {
     format!("{:.1} %", share * 100.0)
 }
 

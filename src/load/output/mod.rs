@@ -2,7 +2,7 @@
 //! happens ([`Observer`]) and given the result at the end. A standard output that is closed or full loses
 //! what goes there and nothing else; a file that cannot be written is a failure, said once.
 
-mod figures;
+pub(super) mod figures;
 mod histogram;
 mod lines;
 mod progress;
@@ -183,6 +183,10 @@ impl Observer for Printer<'_> {
         let line = summary::interval(row, begin);
         let (rate, p99) = (figures::amount(line.messages_per_second), figures::time(line.p99_us));
         self.last = format!("{rate} msg/s  p99 {p99}  errors {}", line.errors);
+        if self.checked.find_rate.is_some() {
+            // An interval of a search says little; each step has its line.
+            return;
+        }
         let (plan, outputs) = (&self.checked.plan, &self.checked.outputs);
         match outputs.format {
             Format::Text if outputs.interval_lines => {
