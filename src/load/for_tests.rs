@@ -28,7 +28,7 @@ pub(crate) fn checked(arguments: &str) -> Checked {
         uring_unavailable: None,
         seed: 7,
         lookup: &lookup,
-        owns: &IpAddr::is_loopback,
+        owns: &|address: IpAddr| address.is_loopback(),
     };
     check::check(&typed, &facts).unwrap_or_else(|refused| panic!("{arguments}: {refused:?}"))
 }
