@@ -1,6 +1,9 @@
 //! The versioned types of every line the program prints as JSON. A field is never given another
 //! meaning under the same version.
 
+pub mod server_stats;
+pub mod shared_account;
+
 use crate::units;
 use serde::de::{Deserialize, Deserializer, MapAccess, Visitor};
 use serde::ser::{Serialize, Serializer};

@@ -4,8 +4,10 @@
 //!
 //! It needs a target that echoes. It leaves out what a verdict between two servers needs: that is `bench`.
 
+pub mod agent;
 pub mod control;
 pub mod payload;
 pub mod plan;
+pub mod server_stats;
 pub mod tally;
 pub mod trouble;

@@ -103,6 +103,20 @@ pub enum Engine {
     Epoll,
 }
 
+/// Whose CPU time and account are taken over the measured window, beside the load's own.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum StatsFrom {
+    /// Nobody's.
+    #[default]
+    Nobody,
+    /// A process of this machine.
+    Pid(u32),
+    /// The process that an agent finds behind the target, on the agent's machine.
+    Agent(SocketAddr),
+    /// The process of this machine that listens on the target.
+    Auto,
+}
+
 /// Where the result goes.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Outputs {
