@@ -1,6 +1,11 @@
 //! What may be typed. Values are taken as they are and checked in `config`, so that every problem is
 //! reported at once; only what is no flag at all is refused here.
 
+mod load;
+mod refusal;
+
+pub use refusal::sentence;
+
 use crate::config::Typed;
 use clap::error::{ContextKind, ContextValue, ErrorKind};
 use clap::{ArgAction, Args, Parser, Subcommand};
@@ -12,6 +17,8 @@ use std::sync::LazyLock;
 pub enum Asked {
     /// To serve.
     Serve(Box<Typed>),
+    /// To load a server.
+    Load(Box<crate::load::Typed>),
     /// To read about the dimensions of `--uring`.
     UringHelp,
     /// To read about the dimensions of `--epoll`.
@@ -21,11 +28,21 @@ pub enum Asked {
 /// Reads an argument list, the program's name first.
 ///
 /// # Errors
-/// Usage errors, and the texts of `--help` and `--version`, as clap has them: print it and exit with its code.
+/// Usage errors, for which [`sentence`] has the words, and the texts of `--help` and `--version`: print
+/// it and exit with its code.
 pub fn parse(arguments: impl IntoIterator<Item = OsString>) -> Result<Asked, clap::Error> {
-    let command = Command::try_parse_from(arguments)?;
+    let arguments: Vec<OsString> = arguments.into_iter().collect();
+    let command = Command::try_parse_from(&arguments).map_err(|mut answer| {
+        // Which one it was, clap does not say.
+        let text_of_none = arguments.iter().find(|argument| argument.to_str().is_none());
+        if let (ErrorKind::InvalidUtf8, Some(argument)) = (answer.kind(), text_of_none) {
+            answer.insert(ContextKind::InvalidArg, ContextValue::String(argument.to_string_lossy().into()));
+        }
+        answer
+    })?;
     let serve = match command.verb {
         Some(Verb::Serve(serve)) => serve,
+        Some(Verb::Load(load)) => return Ok(Asked::Load(Box::new(load.typed()))),
         None => command.serve,
     };
     let asks_help = |texts: &[String]| texts.iter().any(|text| text == "help");
@@ -36,32 +53,13 @@ pub fn parse(arguments: impl IntoIterator<Item = OsString>) -> Result<Asked, cla
     })
 }
 
-/// The sentence for an option that is none, in the words of the other problems; `None` for any other
-/// answer of [`parse`].
-#[must_use]
-pub fn unknown_option(answer: &clap::Error) -> Option<String> {
-    if answer.kind() != ErrorKind::UnknownArgument {
-        return None;
-    }
-    let named = |kind| match answer.get(kind) {
-        Some(ContextValue::String(name)) => Some(name.as_str()),
-        _ => None,
-    };
-    let name = named(ContextKind::InvalidArg)?;
-    let instead = match (name, named(ContextKind::SuggestedArg)) {
-        ("--port" | "-p", _) => "; --listen 127.0.0.1:PORT would do".into(),
-        (_, Some(near)) => format!("; did you mean {near}?"),
-        _ => String::new(),
-    };
-    Some(format!("{name}: there is no such option{instead}; --help lists them"))
-}
-
 const EXAMPLES: &str = "\
 Examples:
   c10k                              uring where the kernel allows it, else epoll; 127.0.0.1:8888
   c10k --backend epoll --listen 127.0.0.1:0 --workers 2
   c10k --backend uring --uring recv=single,taskrun=coop
-  c10k --uring help                 what can be chosen, and what this kernel says to it";
+  c10k --uring help                 what can be chosen, and what this kernel says to it
+  c10k load pingpong                a client that measures and verifies; c10k load --help";
 
 const AFTER: &str = "\
 Times are written 50us, 10ms, 5s, 1m; counts 10k, 1m; bytes 4Ki, 1Mi.
@@ -96,6 +94,9 @@ enum Verb {
     /// Serve; the same as no verb at all.
     #[command(before_long_help = EXAMPLES, after_long_help = AFTER, allow_negative_numbers = true)]
     Serve(Serve),
+    /// Load a server that echoes, and measure and verify what comes back.
+    #[command(before_long_help = load::EXAMPLES, after_long_help = load::AFTER, allow_negative_numbers = true)]
+    Load(Box<load::Load>),
 }
 
 #[derive(Debug, Default, Args)]

@@ -109,6 +109,31 @@ pub fn congestion_controls() -> Option<Vec<String>> {
     Some(text.split_whitespace().map(str::to_string).collect())
 }
 
+/// The first and the last port the kernel gives to who connects without one
+/// (net.ipv4.ip_local_port_range).
+#[must_use]
+pub fn local_ports() -> Option<(u16, u16)> {
+    let text = fs::read_to_string("/proc/sys/net/ipv4/ip_local_port_range").ok()?;
+    let mut ports = text.split_whitespace().map(|port| port.parse().ok());
+    Some((ports.next()??, ports.next()??))
+}
+
+/// What the first processor calls itself.
+#[must_use]
+pub fn cpu_model() -> Option<String> {
+    let text = fs::read_to_string("/proc/cpuinfo").ok()?;
+    let line = text.lines().find_map(|line| line.strip_prefix("model name"))?;
+    Some(line.split_once(':')?.1.trim().to_string())
+}
+
+/// Tasks that run or wait, averaged over 1, 5 and 15 minutes.
+#[must_use]
+pub fn load_average() -> Option<[f64; 3]> {
+    let text = fs::read_to_string("/proc/loadavg").ok()?;
+    let mut numbers = text.split_whitespace().map(|number| number.parse().ok());
+    Some([numbers.next()??, numbers.next()??, numbers.next()??])
+}
+
 /// The switch that keeps io_uring from some (1) or all (2); absent before Linux 6.6.
 #[must_use]
 pub fn io_uring_disabled() -> Option<u64> {

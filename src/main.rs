@@ -3,6 +3,7 @@
 
 use c10k::cli::{self, Asked};
 use c10k::features;
+use c10k::load;
 use c10k::server;
 use std::io::Write as _;
 use std::process::ExitCode;
@@ -10,11 +11,12 @@ use std::process::ExitCode;
 fn main() -> ExitCode {
     match cli::parse(std::env::args_os()) {
         Ok(Asked::Serve(typed)) => server::serve(&typed).into(),
+        Ok(Asked::Load(typed)) => load::load(&typed).into(),
         Ok(Asked::UringHelp) => page(&server::uring_help()),
         Ok(Asked::EpollHelp) => page(&features::help_epoll()),
         Err(answer) => {
             // Standard output or error may be closed; the exit code says it then.
-            let _ = match cli::unknown_option(&answer) {
+            let _ = match cli::sentence(&answer) {
                 Some(sentence) => writeln!(std::io::stderr(), "c10k: {sentence}"),
                 None => answer.print(),
             };

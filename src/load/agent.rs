@@ -4,7 +4,10 @@
 //!
 //! Leaves out everything that would change the machine: no server is started or stopped here.
 
+mod command;
 pub mod protocol;
+
+pub use command::command;
 
 use super::server_stats::{Watched, only};
 use crate::host::listening;
@@ -195,7 +198,7 @@ fn find(ip: Option<IpAddr>, port: u16) -> Result<u32, String> {
 mod tests {
     use super::*;
     use crate::load::plan::StatsFrom;
-    use crate::load::server_stats::Observer;
+    use crate::load::server_stats::Lookout;
     use nix::sys::eventfd::EventFd;
     use std::io::{BufRead as _, BufReader, Read as _};
     use std::time::Instant;
@@ -310,16 +313,16 @@ mod tests {
     }
 
     #[test]
-    fn an_observer_takes_a_window_through_an_agent_as_it_does_without() {
+    fn a_lookout_takes_a_window_through_an_agent_as_it_does_without() {
         let agent = agent();
         // The server is this process, found by a listener of its own.
         let server = TcpListener::bind("127.0.0.1:0").unwrap();
         let target = server.local_addr().unwrap();
-        let observer = Observer::attach(StatsFrom::Agent(agent.address), target).unwrap().unwrap();
-        observer.begin(Instant::now());
+        let lookout = Lookout::attach(StatsFrom::Agent(agent.address), target).unwrap().unwrap();
+        lookout.begin(Instant::now());
         thread::sleep(Duration::from_millis(50));
-        observer.end(Instant::now());
-        let stats = observer.finish().unwrap();
+        lookout.end(Instant::now());
+        let stats = lookout.finish().unwrap();
         assert_eq!(
             stats.source,
             format!("process {}, through the agent at {}", std::process::id(), agent.address)

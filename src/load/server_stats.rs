@@ -23,7 +23,7 @@ use std::time::{Duration, Instant};
 /// Whoever looks at a server at both edges of a window, on a thread of its own, so that nobody waits for
 /// an answer.
 #[derive(Debug)]
-pub struct Observer {
+pub struct Lookout {
     orders: Sender<Order>,
     thread: JoinHandle<Result<ServerStats, String>>,
     whom: String,
@@ -35,7 +35,7 @@ enum Order {
     End(Instant),
 }
 
-impl Observer {
+impl Lookout {
     /// Finds the server and looks at it once, to see that it can be done. Before the ramp: it may take a
     /// while. `target` is the address the load goes to.
     ///
@@ -43,7 +43,7 @@ impl Observer {
     /// A sentence: there is no such process, nobody listens, no agent answers, or the right is missing.
     pub fn attach(from: StatsFrom, target: SocketAddr) -> Result<Option<Self>, String> {
         let place = match from {
-            StatsFrom::Nobody => return Ok(None),
+            StatsFrom::None => return Ok(None),
             StatsFrom::Pid(pid) => Place::Here(Watched::open(pid)?),
             StatsFrom::Auto => Place::Here(Watched::open(find(target)?)?),
             StatsFrom::Agent(address) => Place::There(Box::new(Agent::find(address, target)?), address),
@@ -53,7 +53,7 @@ impl Observer {
         let whom = source.name();
         let (orders, waiting) = channel();
         let observe = move || Observation::new(source).until_the_end(&waiting);
-        let thread = thread::Builder::new().name("c10k-observer".into()).spawn(observe);
+        let thread = thread::Builder::new().name("c10k-lookout".into()).spawn(observe);
         let thread = thread.map_err(|error| format!("no thread to look at the server: {error}"))?;
         Ok(Some(Self { orders, thread, whom }))
     }
@@ -264,20 +264,20 @@ mod tests {
 
     const NOWHERE: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(std::net::Ipv4Addr::LOCALHOST), 1);
 
-    fn own() -> Observer {
-        Observer::attach(StatsFrom::Pid(std::process::id()), NOWHERE).unwrap().unwrap()
+    fn own() -> Lookout {
+        Lookout::attach(StatsFrom::Pid(std::process::id()), NOWHERE).unwrap().unwrap()
     }
 
     #[test]
     fn a_window_is_looked_at_at_both_its_edges_and_the_end_may_come_earlier() {
-        let observer = own();
+        let lookout = own();
         let begin = Instant::now() + Duration::from_millis(20);
-        observer.begin(begin);
-        observer.end(begin + Duration::from_secs(3600));
+        lookout.begin(begin);
+        lookout.end(begin + Duration::from_secs(3600));
         thread::sleep(Duration::from_millis(120));
         let end = Instant::now();
-        observer.end(end);
-        let stats = observer.finish().unwrap();
+        lookout.end(end);
+        let stats = lookout.finish().unwrap();
         assert_eq!(stats.source, format!("process {}", std::process::id()));
         assert!(stats.threads >= 2 && stats.account.is_none() && stats.round_trip_us.is_none());
         // However late the looks were, they say how late.
@@ -288,44 +288,42 @@ mod tests {
 
     #[test]
     fn a_second_window_takes_the_place_of_the_first() {
-        let observer = own();
+        let lookout = own();
         let first = Instant::now();
-        observer.begin(first);
-        observer.end(first);
+        lookout.begin(first);
+        lookout.end(first);
         thread::sleep(Duration::from_millis(60));
-        observer.begin(Instant::now());
+        lookout.begin(Instant::now());
         thread::sleep(Duration::from_millis(60));
-        let stats = observer.finish().unwrap();
+        let stats = lookout.finish().unwrap();
         assert!(stats.window_us + stats.late_begin_us >= 59_998, "of the second one, up to now: {stats:?}");
     }
 
     #[test]
     fn without_a_window_there_is_nothing_to_say() {
         assert!(own().finish().unwrap_err().contains("before its window began"));
-        assert!(Observer::attach(StatsFrom::Nobody, NOWHERE).unwrap().is_none());
+        assert!(Lookout::attach(StatsFrom::None, NOWHERE).unwrap().is_none());
     }
 
     #[test]
     fn a_server_that_ended_in_the_window_is_said_to() {
         let mut child = std::process::Command::new("sleep").arg("30").spawn().unwrap();
-        let observer = Observer::attach(StatsFrom::Pid(child.id()), NOWHERE).unwrap().unwrap();
-        observer.begin(Instant::now());
+        let lookout = Lookout::attach(StatsFrom::Pid(child.id()), NOWHERE).unwrap().unwrap();
+        lookout.begin(Instant::now());
         thread::sleep(Duration::from_millis(50));
         child.kill().unwrap();
         child.wait().unwrap();
-        assert_eq!(observer.finish().unwrap_err(), format!("there is no process {}", child.id()));
+        assert_eq!(lookout.finish().unwrap_err(), format!("there is no process {}", child.id()));
     }
 
     #[test]
     fn the_server_is_found_by_the_address_of_the_load() {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let target = listener.local_addr().unwrap();
-        let observer = Observer::attach(StatsFrom::Auto, target).unwrap().unwrap();
-        assert_eq!(observer.whom(), format!("process {}", std::process::id()));
+        let lookout = Lookout::attach(StatsFrom::Auto, target).unwrap().unwrap();
+        assert_eq!(lookout.whom(), format!("process {}", std::process::id()));
         drop(listener);
-        assert!(
-            Observer::attach(StatsFrom::Auto, target).unwrap_err().contains("no process of this machine")
-        );
+        assert!(Lookout::attach(StatsFrom::Auto, target).unwrap_err().contains("no process of this machine"));
         assert!(only(&[3, 4], "port 1").unwrap_err().starts_with("processes 3, 4 all listen on port 1"));
     }
 

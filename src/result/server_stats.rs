@@ -1,10 +1,11 @@
 //! What a server spent and counted over the measured window of a load, as the result of the load says it.
 
 use super::Named;
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 /// The difference between two looks at a server, one at each edge of the window. Times are microseconds.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct ServerStats {
     /// Whose numbers these are, and how they came: `process 4711`, `process 4711, through the agent at …`.
     pub source: String,
@@ -51,7 +52,7 @@ pub struct ServerStats {
 }
 
 /// What a server counted between two looks.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct AccountChange {
     /// By how much each counter grew, by the names of the server's own lines.
     pub counters: Named<u64>,
