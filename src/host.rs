@@ -4,6 +4,9 @@
 //! Everything that comes from /proc is an `Option`: where it cannot be read (a chroot, hidepid) the
 //! answer is "n/a", never an error.
 
+pub mod listening;
+pub mod process;
+
 use nix::sched::{CpuSet, sched_getaffinity, sched_setaffinity};
 use nix::sys::resource::{RLIM_INFINITY, Resource, getrlimit, setrlimit};
 use nix::unistd::Pid;

@@ -1,5 +1,6 @@
 //! `c10k load` from what was typed to the exit code: check, open the files, run, judge, print.
 
+use super::agent;
 use super::check::{self, Checked, FIND_RATE_FIRST, Facts};
 use super::find_rate;
 use super::outcome::{Observer, Outcome};
@@ -17,9 +18,8 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 /// Does what was typed. The exit code.
 #[must_use]
 pub fn load(typed: &Typed) -> u8 {
-    if typed.agent.is_some() && typed.workload.is_none() {
-        complain("--agent: is not built yet; --server-stats with the PID of a process of this host would do");
-        return UNAVAILABLE;
+    if let (Some(address), None) = (&typed.agent, &typed.workload) {
+        return agent::command(address);
     }
     let environment = environment();
     let checked = match check(typed, &environment) {

@@ -1,7 +1,7 @@
 //! `--find-rate`: runs at one rate after another, as the search asks, and the best of them.
 
 use super::condition::Condition;
-use super::outcome::{Observer, Outcome};
+use super::outcome::{Observer, Outcome, ServerCost};
 use super::output::figures;
 use super::plan::{Arrivals, Plan};
 use super::search::{Knee, Search};
@@ -97,7 +97,7 @@ fn holds(condition: &Condition, plan: &Plan, outcome: &Outcome, rate: f64) -> bo
 fn step(plan: &Plan, outcome: &Outcome, rate: f64, held: bool) -> Step {
     let messages = outcome.total.messages as f64;
     let each = |nanoseconds: u128| (messages > 0.0).then(|| nanoseconds as f64 / messages);
-    let server = outcome.server.as_ref().and_then(|server| server.cpu);
+    let server = outcome.server.as_ref().and_then(ServerCost::cpu);
     Step {
         intended_messages_per_second: rate,
         achieved_messages_per_second: outcome.rate(),

@@ -5,6 +5,8 @@ use super::outcome::{Machine, Outcome, Row, ServerCost, ThreadCost};
 use super::payload::{Kind, Wrong};
 use super::tally::{Interval, Spread, Stuck};
 use super::trouble::{Cause, Phase};
+use crate::result::Named;
+use crate::result::server_stats::{AccountChange, ServerStats};
 use nix::errno::Errno;
 use std::io;
 use std::net::{IpAddr, SocketAddr};
@@ -63,11 +65,22 @@ pub(crate) fn outcome(checked: &Checked) -> Outcome {
         overflows: 0,
         machine: Some(Machine { busy: 0.9, softirq: 0.3, steal: 0.004, pressure: Some(0.1), cpus: 2 }),
         server: Some(ServerCost {
-            source: "pid 4711".into(),
-            cpu: Some(Duration::from_millis(1_500)),
-            system_calls: Some(4_400),
-            resident: Some(5 << 20),
-            counters: vec![("enters".into(), 4_400)],
+            stats: Some(ServerStats {
+                source: "process 4711".into(),
+                pid: 4711,
+                cpu_us: 1_500_000,
+                cpus_busy: 0.375,
+                threads: 2,
+                voluntary_switches: 10,
+                involuntary_switches: 2,
+                resident_bytes: Some(5 << 20),
+                account: Some(AccountChange {
+                    counters: Named(vec![("system_calls".into(), 4_400), ("overflows".into(), 3)]),
+                    ..AccountChange::default()
+                }),
+                notes: vec!["the server was looked at late".into()],
+                ..ServerStats::default()
+            }),
             missing: None,
         }),
         interrupted: None,

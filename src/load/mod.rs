@@ -4,6 +4,7 @@
 //!
 //! It needs a target that echoes. It leaves out what a verdict between two servers needs: that is `bench`.
 
+pub mod agent;
 pub mod check;
 mod command;
 pub mod condition;
@@ -20,6 +21,7 @@ pub mod payload;
 pub mod plan;
 pub mod search;
 pub mod sentences;
+pub mod server_stats;
 pub mod summary;
 pub mod tally;
 pub mod trouble;

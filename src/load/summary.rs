@@ -260,15 +260,13 @@ fn machine_of(machine: Machine, measured: Duration, messages: u64) -> result::Ma
 }
 
 fn server_of(server: &ServerCost, messages: u64) -> result::Server {
+    let calls = server.system_calls();
     result::Server {
-        source: server.source.clone(),
-        cpu_us: server.cpu.map(micros),
-        cpu_ns_per_message: server.cpu.and_then(|cpu| nanos_each(cpu, messages)),
-        system_calls: server.system_calls,
-        system_calls_per_message: server.system_calls.and_then(|calls| each(calls as f64, messages)),
-        resident_bytes: server.resident,
-        counters: server.counters.iter().cloned().collect(),
         missing: server.missing.clone(),
+        cpu_ns_per_message: server.cpu().and_then(|cpu| nanos_each(cpu, messages)),
+        system_calls: calls,
+        system_calls_per_message: calls.and_then(|calls| each(calls as f64, messages)),
+        stats: server.stats.clone(),
     }
 }
 

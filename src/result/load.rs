@@ -3,6 +3,7 @@
 //! not be found out, and a percentile that too few samples back, is `null`. The schema of all of it is
 //! `schema/load.json`.
 
+use super::server_stats::ServerStats;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -287,22 +288,17 @@ pub struct Machine {
 /// What the server spent, over the same window.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Server {
-    /// Who said it.
-    pub source: String,
-    /// CPU time of all its threads.
-    pub cpu_us: Option<u64>,
-    /// The same for a message.
+    /// What was asked for and could not be had, a sentence.
+    pub missing: Option<String>,
+    /// CPU time for a message, all threads of the server.
     pub cpu_ns_per_message: Option<f64>,
-    /// System calls, by its own account.
+    /// System calls, by its own account; not known of a server that is no c10k.
     pub system_calls: Option<u64>,
     /// The same for a message.
     pub system_calls_per_message: Option<f64>,
-    /// Resident memory at the end.
-    pub resident_bytes: Option<u64>,
-    /// Its other counters over the window, by name.
-    pub counters: BTreeMap<String, u64>,
-    /// What was asked for and could not be had, a sentence.
-    pub missing: Option<String>,
+    /// The numbers themselves.
+    #[serde(flatten)]
+    pub stats: Option<ServerStats>,
 }
 
 /// How evenly the connections were served.

@@ -6,6 +6,7 @@ pub(super) mod figures;
 mod histogram;
 mod lines;
 mod progress;
+mod server;
 #[cfg(test)]
 mod tests;
 mod text;

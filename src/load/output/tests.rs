@@ -71,6 +71,11 @@ fn the_table_says_what_was_measured() {
         ("RATE", "640 kB/s out  640 kB/s in"),
         ("COST", "server 37.5 us   client 40.0 us   machine 180 us"),
         ("COST", "server 0.11 system calls"),
+        (
+            "SERVER",
+            "process 4711   0.38 CPUs   2 threads   12 switches (2 taken away)   5.24 MB resident   overflows 3",
+        ),
+        ("the server was looked at late", ""),
         ("SPREAD", "least 390   mean 400   most 410   Jain 1.000   silent 0"),
         ("ERRORS", "none; 2.56 MB verified, none wrong"),
         ("HEALTH", "VALID   client 40.0 % busy   steal 0.4 %"),

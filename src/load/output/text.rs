@@ -2,7 +2,7 @@
 //! reads otherwise at once.
 
 use super::figures::{amount, bytes, nanoseconds, share, time, whole};
-use super::histogram;
+use super::{histogram, server};
 use crate::load::plan::{Arrivals, End, Plan, Spacing, Workload};
 use crate::load::summary::percentile_name;
 use crate::result::load::{Interval, Latency, LoadResult, Snapshot, VerdictWord};
@@ -278,10 +278,13 @@ fn cost(result: &LoadResult, out: &mut dyn Write) -> io::Result<()> {
     }
     let each = if stream { "CPU per KiB received" } else { "CPU per message" };
     writeln!(out, " COST      {each}: {}", parts.join("   "))?;
-    match server.and_then(|server| server.missing.as_ref()) {
-        Some(missing) => writeln!(out, "           {missing}"),
-        None => Ok(()),
+    let stats = server.and_then(|server| server.stats.as_ref());
+    if let Some(stats) = stats {
+        writeln!(out, " SERVER    {}", server::line(stats))?;
     }
+    let missing = server.and_then(|server| server.missing.as_ref());
+    let notes = stats.into_iter().flat_map(|stats| &stats.notes);
+    missing.into_iter().chain(notes).try_for_each(|said| writeln!(out, "           {said}"))
 }
 
 fn spread(result: &LoadResult, out: &mut dyn Write) -> io::Result<()> {
