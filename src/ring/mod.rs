@@ -11,6 +11,7 @@ pub mod dialing;
 mod entry;
 mod pages;
 pub mod probe;
+pub mod readiness;
 pub mod real;
 pub mod setup;
 #[cfg(any(test, feature = "sim"))]

@@ -10,14 +10,18 @@
 
 mod buffers;
 mod completions;
+mod dialing;
 mod kernel;
 mod network;
 mod odds;
 mod operations;
 mod outcome;
 mod peers;
+mod servers;
 
-pub use outcome::{Coverage, Outcome};
+pub use dialing::Client;
+pub use outcome::{Coverage, Outcome, Side};
+pub use servers::{Lie, Plant, Scene, Told};
 
 use super::{Completion, Entered, Memory, Name, Operation, Ring, Socket, Token};
 use kernel::{Kernel, Planned};

@@ -2,12 +2,12 @@
 
 use super::super::{Name, Operation, Span, Token};
 use super::kernel::{InFlight, Kernel};
-use super::network::{Ending, payload};
+use super::network::{Dialed, Ending, payload};
 use super::odds::happens;
 use super::outcome::Outcome;
 use nix::errno::Errno;
 
-fn failure(errno: Errno) -> i32 {
+pub(super) fn failure(errno: Errno) -> i32 {
     -(errno as i32)
 }
 
@@ -23,6 +23,9 @@ impl Kernel {
                     !op.told && (connection().room_to_echo() > 0 || connection().broken.is_some())
                 }
                 Operation::Wakeups => self.wakes > 0,
+                Operation::Connect { .. } => {
+                    matches!(connection().dialed, Dialed::Connecting { at, .. } if at <= self.now)
+                }
                 _ => true,
             }
     }
@@ -41,6 +44,7 @@ impl Kernel {
             Operation::Accept { listener } if self.out_of_descriptors() => {
                 self.accept_without_descriptor(id, listener);
             }
+            Operation::Connect { .. } => self.start_connect(index),
             Operation::Receive { .. } if self.buffers.free() == 0 && self.setup.buffers_at_arming => {
                 self.coverage.note(Outcome::ReceiveNoBuffersArming);
                 self.post(id, failure(Errno::ENOBUFS), false, None);
@@ -67,7 +71,7 @@ impl Kernel {
             Operation::CountArrived { .. } => self.run_count(&op),
             Operation::Shutdown { .. } => self.run_shutdown(&op),
             Operation::Close { socket } => self.run_close(&op, socket.0),
-            Operation::Connect { .. } => unreachable!("the fake kernel does not dial yet"),
+            Operation::Connect { .. } => self.run_connect(&op),
             Operation::Wakeups => self.run_wakeups(&op),
         }
     }
@@ -314,7 +318,10 @@ impl Kernel {
         let buffer = self.buffers.pick().expect("a free buffer was seen");
         let connection = &mut self.network.connections[number];
         let (key, start) = (connection.key, connection.read);
-        self.buffers.fill(buffer, bytes, |index| payload(key, start + index));
+        match &mut self.peers.servers {
+            Some(servers) => self.buffers.fill(buffer, bytes, |_| servers.receive(number)),
+            None => self.buffers.fill(buffer, bytes, |index| payload(key, start + index)),
+        }
         connection.read += u64::from(bytes);
         connection.received_in = self.enters;
         self.peers.on_received(number, self.now, &self.network);
@@ -419,6 +426,9 @@ impl Kernel {
             self.violation(what);
             return;
         }
+        if let Some(servers) = &mut self.peers.servers {
+            return servers.on_sent(number, (0..bytes).map(|index| self.buffers.read(span, index)));
+        }
         let connection = &self.network.connections[number];
         let (key, start) = (connection.key, connection.echoed);
         let wrong = (0..bytes)
@@ -502,8 +512,10 @@ impl Kernel {
     fn run_close(&mut self, op: &InFlight, name: Name) {
         let number = op.connection.expect("a close names a socket");
         let enter = self.enters;
-        let (numbers, index) = self.network.numbers(name);
-        numbers.give_back(index, enter);
+        if self.gives_back_at_close(name) {
+            let (numbers, index) = self.network.numbers(name);
+            numbers.give_back(index, enter);
+        }
         self.accepts_in_vain = 0;
         if let Err(what) = self.judge_close(number) {
             self.violation(format!("connection {number} was closed {what}"));
@@ -538,6 +550,9 @@ impl Kernel {
 
     /// Whether the loop had a reason to close this connection now, as far as the kernel can tell.
     fn judge_close(&mut self, number: usize) -> Result<(), &'static str> {
+        if self.peers.servers.is_some() {
+            return Ok(()); // A client closes when it likes.
+        }
         let connection = &self.network.connections[number];
         let owed = connection.read - connection.echoed.min(connection.read);
         let waited = |since: u64, timeout: Option<u64>| {
