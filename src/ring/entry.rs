@@ -7,6 +7,7 @@ use crate::features::{Accept, Files, Recv, Uring};
 use io_uring::squeue::{Entry, Flags};
 use io_uring::types::{CancelBuilder, Fd, Fixed};
 use io_uring::{opcode, types};
+use socket2::SockAddr;
 use std::os::fd::RawFd;
 
 /// `IORING_RECV_MULTISHOT`, in the `ioprio` field.
@@ -25,6 +26,8 @@ pub(super) struct Builder {
     pub(super) buffer_size: u32,
     pub(super) memory: Memory,
     pub(super) listeners: Vec<RawFd>,
+    /// Where a client connects to. The kernel reads an address when it takes the entry.
+    pub(super) targets: Box<[SockAddr]>,
     pub(super) waker: RawFd,
 }
 
@@ -55,6 +58,7 @@ impl Builder {
             buffer_size: features.buffer_size,
             memory,
             listeners,
+            targets: Box::default(),
             waker,
         }
     }
@@ -77,7 +81,11 @@ impl Builder {
             Operation::Cancel { target } => {
                 opcode::AsyncCancel2::new(CancelBuilder::user_data(target.0)).build()
             }
-            Operation::Connect { .. } => unreachable!("this ring was not set up to dial"),
+            Operation::Connect { socket, target } => {
+                let address = &self.targets[target];
+                with_name!(socket, |name| opcode::Connect::new(name, address.as_ptr().cast(), address.len())
+                    .build())
+            }
             Operation::Shutdown { socket } => {
                 with_name!(socket, |name| opcode::Shutdown::new(name, libc::SHUT_WR).build())
             }

@@ -7,6 +7,7 @@
 //! range of the memory the ring was set up with.
 
 mod buffer_ring;
+pub mod dialing;
 mod entry;
 mod pages;
 pub mod probe;
@@ -14,6 +15,8 @@ pub mod real;
 pub mod setup;
 #[cfg(any(test, feature = "sim"))]
 pub mod sim;
+#[cfg(test)]
+mod trial;
 
 pub use pages::Pages;
 

@@ -277,6 +277,7 @@ fn builder(listeners: Vec<RawFd>) -> Builder {
         // Only one trial sends, from memory of its own.
         memory: Memory { base: NonNull::dangling(), length: 0 },
         listeners,
+        targets: Box::default(),
         waker: -1,
     }
 }

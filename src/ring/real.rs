@@ -21,17 +21,19 @@ const SHORTAGE_PAUSE: Duration = Duration::from_millis(1);
 
 /// One worker's ring.
 pub struct RealRing<'a> {
-    submitter: Submitter<'a>,
+    pub(super) submitter: Submitter<'a>,
     submissions: SubmissionQueue<'a>,
     completions: CompletionQueue<'a>,
     buffers: BufferRing,
-    builder: Builder,
+    pub(super) builder: Builder,
     /// Operations that found the submission queue full, and the kernel unwilling to empty it.
     backlog: VecDeque<Entry>,
     listeners: Vec<Option<TcpListener>>,
     wake_others: &'a dyn Fn(),
-    origin: Instant,
-    enters: u64,
+    /// Slots of a client's table that name no socket.
+    pub(super) free_slots: Vec<u32>,
+    pub(super) origin: Instant,
+    pub(super) enters: u64,
     overflows: u64,
     pushed: u64,
     /// Operations the kernel had taken after the last call, and those of which every completion that
@@ -55,22 +57,32 @@ impl<'a> RealRing<'a> {
         waker: BorrowedFd<'a>,
         wake_others: &'a dyn Fn(),
     ) -> io::Result<Self> {
+        let descriptors = listeners.iter().map(AsRawFd::as_raw_fd).collect();
+        let builder = Builder::new(features, memory, descriptors, waker.as_raw_fd());
+        let mut this = Self::over(ring, features, builder)?;
+        this.listeners = listeners.into_iter().map(Some).collect();
+        this.wake_others = wake_others;
+        Ok(this)
+    }
+
+    /// Readies `ring` for entries of `builder`: it serves nobody and dials nobody yet.
+    pub(super) fn over(ring: &'a mut IoUring, features: &Uring, builder: Builder) -> io::Result<Self> {
         let (mut submitter, submissions, completions) = ring.split();
-        let buffers = BufferRing::new(memory, features.buffer_count as u16, features.buffer_size)?;
+        let buffers = BufferRing::new(builder.memory, features.buffer_count as u16, features.buffer_size)?;
         buffers.register(&submitter)?;
         if features.ring_fd_registered {
             submitter.register_ring_fd()?;
         }
-        let descriptors = listeners.iter().map(AsRawFd::as_raw_fd).collect();
         Ok(Self {
             submitter,
             submissions,
             completions,
             buffers,
-            builder: Builder::new(features, memory, descriptors, waker.as_raw_fd()),
+            builder,
             backlog: VecDeque::new(),
-            listeners: listeners.into_iter().map(Some).collect(),
-            wake_others,
+            listeners: Vec::new(),
+            wake_others: &|| {},
+            free_slots: Vec::new(),
             origin: Instant::now(),
             enters: 0,
             overflows: 0,

@@ -43,6 +43,28 @@ pub fn make(features: &Uring) -> io::Result<IoUring> {
     Ok(ring)
 }
 
+/// Makes a ring, with a completion queue that nobody typed halved until it fits: `features` tell its size
+/// then.
+///
+/// # Errors
+/// As [`make`].
+pub fn make_as_long_as_fits(features: &mut Uring) -> io::Result<IoUring> {
+    /// Completion entries below which a queue that does not fit is given up instead of halved.
+    const CQ_MIN: u32 = 256;
+    loop {
+        match make(features) {
+            Err(error)
+                if error.raw_os_error() == Some(libc::ENOMEM)
+                    && !features.sizes_typed
+                    && features.cq / 2 >= CQ_MIN.max(features.sq) =>
+            {
+                features.cq /= 2;
+            }
+            done => return done,
+        }
+    }
+}
+
 /// Tries again for a moment when there is no room: a ring that was closed, of the probe or of a server
 /// that ran before, gives its locked memory back tens of milliseconds late.
 pub(super) fn patiently<T>(attempt: impl Fn() -> io::Result<T>) -> io::Result<T> {

@@ -12,8 +12,6 @@ use crate::worker::{Ending, Failure, Laid, Worker};
 use io_uring::IoUring;
 use std::io;
 
-/// Completion entries below which a queue that does not fit is given up instead of halved.
-const CQ_MIN: u32 = 256;
 /// Slots of a direct-descriptor table beyond the connection limit: a full table makes the kernel
 /// drop peers, and a burst of accepts can overshoot the limit before it is cancelled.
 const SLOTS_MARGIN: u32 = 1024;
@@ -51,35 +49,22 @@ pub fn run(mut worker: Worker<'_>) -> Result<Ending, Failure> {
     ending
 }
 
-/// Makes the ring; halves a completion queue that was not typed until it fits, and says so.
+/// Makes the ring; says so when its completion queue had to be halved.
 fn make_ring(wanted: &Uring, laid: &mut Laid) -> Result<(IoUring, Uring), Failure> {
     let mut features = wanted.clone();
-    loop {
-        match setup::make(&features) {
-            Ok(ring) => {
-                if features.cq < wanted.cq {
-                    laid.notes.push(format!(
-                        "worker {}: the completion queue has {} entries instead of {}: no more memory may be \
-                         locked (raise `ulimit -l`, or type a smaller cq=)",
-                        laid.worker, features.cq, wanted.cq
-                    ));
-                }
-                return Ok((ring, features));
+    match setup::make_as_long_as_fits(&mut features) {
+        Ok(ring) => {
+            if features.cq < wanted.cq {
+                laid.notes.push(format!(
+                    "worker {}: the completion queue has {} entries instead of {}: no more memory may be \
+                     locked (raise `ulimit -l`, or type a smaller cq=)",
+                    laid.worker, features.cq, wanted.cq
+                ));
             }
-            Err(error)
-                if error.raw_os_error() == Some(libc::ENOMEM)
-                    && !features.sizes_typed
-                    && features.cq / 2 >= CQ_MIN.max(features.sq) =>
-            {
-                features.cq /= 2;
-            }
-            Err(error) if error.raw_os_error() == Some(libc::EINVAL) => {
-                return Err(refused("the ring", &error));
-            }
-            Err(error) => {
-                return Err(Failure::Unavailable(format!("{} --backend epoll would do", barred(&error))));
-            }
+            Ok((ring, features))
         }
+        Err(error) if error.raw_os_error() == Some(libc::EINVAL) => Err(refused("the ring", &error)),
+        Err(error) => Err(Failure::Unavailable(format!("{} --backend epoll would do", barred(&error)))),
     }
 }
 
