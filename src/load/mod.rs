@@ -6,6 +6,7 @@
 
 pub mod control;
 pub mod outcome;
+pub mod draw;
 pub mod payload;
 pub mod plan;
 pub mod tally;
