@@ -382,8 +382,9 @@ impl<'a> Client<'a> {
         }
         let size = u64::from(self.task.size);
         let due = (one.received / size + 1) * size;
-        if one.sent < due {
-            self.send(place, (due - one.sent) as u32);
+        let length = due - one.sent;
+        if length > 0 {
+            self.send(place, length as u32);
         }
     }
 
