@@ -2,13 +2,12 @@
 //! `tests/`; what needs every legal answer of a kernel, by `sim`.
 
 use super::{COUNTERS, Own, Shared, run};
-use crate::config::{Backend, Config, Format};
-use crate::conn::machine::Refusal;
+use crate::config::{Backend, Config};
 use crate::conn::{Admission, CloseReason};
 use crate::counters::{Counter, Counters};
-use crate::features::{Accept, Epoll, Files, Read, Recv, Taskrun, Threads, Trigger, Uring};
+use crate::features::{Epoll, Read, Threads, Trigger};
 use crate::stop::{Phase, Stop};
-use crate::worker::{Ending, Worker};
+use crate::worker::{self, Ending, Worker};
 use std::io::{self, Read as _, Write as _};
 use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
@@ -18,39 +17,11 @@ use std::time::{Duration, Instant};
 fn config(trigger: Trigger, read: Read) -> Config {
     Config {
         backend: Backend::Epoll,
-        listen: Vec::new(),
-        workers: 1,
-        cpus: Vec::new(),
         max_connections: 200,
-        idle_timeout: None,
-        write_timeout: Some(Duration::from_secs(60)),
-        drain_timeout: Duration::from_secs(10),
         backlog: 1000,
-        unsent_limit: 64 * 1024,
         spill_limit: 16 * 1024 * 1024,
-        recv_buffer: None,
-        keepalive: None,
-        user_timeout: None,
-        congestion: None,
-        stats_every: None,
-        format: Format::Text,
-        verbosity: 0,
-        uring: Uring {
-            accept: Accept::Multishot,
-            recv: Recv::Multishot,
-            cqe_skip: false,
-            files: Files::Normal,
-            taskrun: Taskrun::Defer,
-            ring_fd_registered: true,
-            sqarray: false,
-            sq: 256,
-            cq: 4096,
-            sizes_typed: false,
-            buffer_count: 64,
-            buffer_size: 4096,
-            receive_limit: false,
-        },
         epoll: Epoll { trigger, read, threads: Threads::PerCore, buffer_size: 16 * 1024 },
+        ..Config::for_tests()
     }
 }
 
@@ -82,8 +53,7 @@ fn with_server(config: &Config, test: impl FnOnce(&Server<'_>)) -> Ending {
     listener.set_nonblocking(true).unwrap();
     let address = listener.local_addr().unwrap();
     let admission = Admission::new(config.max_connections);
-    let counters = || Counters::new(CloseReason::NAMES, Refusal::NAMES, COUNTERS);
-    let counters: Vec<_> = (0..config.workers).map(|_| counters()).collect();
+    let counters: Vec<_> = (0..config.workers).map(|_| worker::counters(COUNTERS)).collect();
     let stop = Stop::new(config.workers).unwrap();
     let mut listeners = vec![listener];
     let is_shared = config.epoll.threads == Threads::Shared;
@@ -91,15 +61,9 @@ fn with_server(config: &Config, test: impl FnOnce(&Server<'_>)) -> Ending {
     let server = Server { address, counters: &counters, stop: &stop, admission: &admission };
     let ending = thread::scope(|scope| {
         let mut spawn = |index| {
-            let worker = Worker {
-                index,
-                config,
-                listeners: std::mem::take(&mut listeners),
-                admission: &admission,
-                counters: &counters[index],
-                stop: &stop,
-                ready: &|_| {},
-            };
+            let listeners = std::mem::take(&mut listeners);
+            let worker = Worker::for_tests(config, &admission, &counters[index], &stop);
+            let worker = Worker { index, listeners, ..worker };
             let shared = &shared;
             scope.spawn(move || match shared {
                 Some(shared) => shared.run(worker).unwrap(),

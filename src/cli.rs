@@ -1,6 +1,10 @@
 //! What may be typed. Values are taken as they are and checked in `config`, so that every problem is
 //! reported at once; only what is no flag at all is refused here.
 
+mod refusal;
+
+pub use refusal::sentence;
+
 use crate::config::Typed;
 use clap::error::{ContextKind, ContextValue, ErrorKind};
 use clap::{ArgAction, Args, Parser, Subcommand};
@@ -21,9 +25,18 @@ pub enum Asked {
 /// Reads an argument list, the program's name first.
 ///
 /// # Errors
-/// Usage errors, and the texts of `--help` and `--version`, as clap has them: print it and exit with its code.
+/// Usage errors, for which [`sentence`] has the words, and the texts of `--help` and `--version`: print
+/// it and exit with its code.
 pub fn parse(arguments: impl IntoIterator<Item = OsString>) -> Result<Asked, clap::Error> {
-    let command = Command::try_parse_from(arguments)?;
+    let arguments: Vec<OsString> = arguments.into_iter().collect();
+    let command = Command::try_parse_from(&arguments).map_err(|mut answer| {
+        // Which one it was, clap does not say.
+        let text_of_none = arguments.iter().find(|argument| argument.to_str().is_none());
+        if let (ErrorKind::InvalidUtf8, Some(argument)) = (answer.kind(), text_of_none) {
+            answer.insert(ContextKind::InvalidArg, ContextValue::String(argument.to_string_lossy().into()));
+        }
+        answer
+    })?;
     let serve = match command.verb {
         Some(Verb::Serve(serve)) => serve,
         None => command.serve,
@@ -34,26 +47,6 @@ pub fn parse(arguments: impl IntoIterator<Item = OsString>) -> Result<Asked, cla
         serve if asks_help(&serve.epoll) => Asked::EpollHelp,
         serve => Asked::Serve(Box::new(serve.typed())),
     })
-}
-
-/// The sentence for an option that is none, in the words of the other problems; `None` for any other
-/// answer of [`parse`].
-#[must_use]
-pub fn unknown_option(answer: &clap::Error) -> Option<String> {
-    if answer.kind() != ErrorKind::UnknownArgument {
-        return None;
-    }
-    let named = |kind| match answer.get(kind) {
-        Some(ContextValue::String(name)) => Some(name.as_str()),
-        _ => None,
-    };
-    let name = named(ContextKind::InvalidArg)?;
-    let instead = match (name, named(ContextKind::SuggestedArg)) {
-        ("--port" | "-p", _) => "; --listen 127.0.0.1:PORT would do".into(),
-        (_, Some(near)) => format!("; did you mean {near}?"),
-        _ => String::new(),
-    };
-    Some(format!("{name}: there is no such option{instead}; --help lists them"))
 }
 
 const EXAMPLES: &str = "\

@@ -28,6 +28,8 @@ pub mod load;
 pub mod result;
 #[allow(unsafe_code)] // The kernel interface: one of the rooms of `unsafe`.
 pub mod ring;
+#[cfg(test)]
+mod seeds;
 pub mod server;
 pub mod statistics;
 pub mod stop;

@@ -14,7 +14,7 @@ fn main() -> ExitCode {
         Ok(Asked::EpollHelp) => page(&features::help_epoll()),
         Err(answer) => {
             // Standard output or error may be closed; the exit code says it then.
-            let _ = match cli::unknown_option(&answer) {
+            let _ = match cli::sentence(&answer) {
                 Some(sentence) => writeln!(std::io::stderr(), "c10k: {sentence}"),
                 None => answer.print(),
             };

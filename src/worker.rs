@@ -110,3 +110,16 @@ impl Worker<'_> {
         self.config.spill_limit / self.config.workers as u64
     }
 }
+
+#[cfg(test)]
+impl<'a> Worker<'a> {
+    /// The first worker, without listeners, and nobody hears when it is ready.
+    pub(crate) fn for_tests(
+        config: &'a Config,
+        admission: &'a Admission,
+        counters: &'a Counters,
+        stop: &'a Stop,
+    ) -> Self {
+        Self { index: 0, config, listeners: Vec::new(), admission, counters, stop, ready: &|_| {} }
+    }
+}

@@ -317,7 +317,7 @@ fn members(tokens: &[Token], open: usize) -> Vec<(String, &Token)> {
 }
 
 fn imports(source: &Source) -> Vec<String> {
-    if !source.is_program() {
+    if !source.is_program() || source.test {
         return Vec::new();
     }
     let room = source.room();

@@ -3,6 +3,7 @@
 //! fails with it.
 
 use crate::server::Launch;
+use crate::times;
 use libtest_mimic::{Failed, Trial};
 use std::net::{Ipv6Addr, TcpListener};
 use std::process::{Command, Stdio};
@@ -19,6 +20,8 @@ pub enum Need {
     Root,
     /// util-linux: prlimit(1).
     Prlimit,
+    /// iproute2: ip(8).
+    IpCommand,
 }
 
 impl Need {
@@ -31,6 +34,7 @@ impl Need {
                 .map(|error| format!("no IPv6 loopback address ({error})")),
             Need::Root => root(),
             Need::Prlimit => (!runs(&["prlimit", "--version"])).then(|| "prlimit(1) is not installed".into()),
+            Need::IpCommand => (!runs(&["ip", "-V"])).then(|| "ip(8) is not installed".into()),
         }
     }
 }
@@ -77,7 +81,11 @@ pub fn unless_missing(
     body: impl FnOnce() -> Result<(), Failed> + Send + 'static,
 ) -> Trial {
     let Some((need, reason)) = needs.iter().find_map(|need| Some((*need, need.missing()?))) else {
-        return Trial::test(name, body);
+        let row = name.clone();
+        return Trial::test(name, move || {
+            let _running = times::begin(row);
+            body()
+        });
     };
     let required =
         need == Need::Uring && std::env::var_os("C10K_REQUIRE_URING").is_some_and(|value| value == "1");

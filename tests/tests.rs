@@ -7,12 +7,15 @@
 
 mod client;
 mod differential;
+mod kernel_log;
 mod liar;
 mod rooms;
 mod rows;
 mod server;
 mod skip;
+mod times;
 
+use kernel_log::KernelLog;
 use libtest_mimic::Arguments;
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use std::collections::BTreeMap;
@@ -27,6 +30,7 @@ fn main() -> ExitCode {
 
     let mut trials = rooms::trials();
     trials.extend(liar::trials());
+    trials.extend(kernel_log::trials());
     trials.extend(rows::trials());
     trials.extend(differential::trials());
     let mut skipped: BTreeMap<String, Vec<String>> = BTreeMap::new();
@@ -36,12 +40,33 @@ fn main() -> ExitCode {
     let mut arguments = Arguments::from_args();
     // The rows wait for timeouts and for each other's processes more than they compute.
     let cores = std::thread::available_parallelism().map_or(1, usize::from);
-    arguments.test_threads.get_or_insert(2 * cores);
+    let have_descriptors = usize::try_from(hard / rows::descriptors_of_a_row()).unwrap_or(usize::MAX);
+    arguments.test_threads.get_or_insert((2 * cores).min(have_descriptors).max(1));
+    let log = KernelLog::from_now_on();
     let conclusion = libtest_mimic::run(&arguments, trials);
-    if !arguments.list {
-        for (reason, names) in skipped {
-            println!("{} tests {reason}\n    {}\n", names.len(), names.join("\n    "));
-        }
+    if arguments.list {
+        return conclusion.exit_code();
     }
-    conclusion.exit_code()
+    for (reason, names) in skipped {
+        println!("{} tests {reason}\n    {}\n", names.len(), names.join("\n    "));
+    }
+    if rows::is_long() {
+        times::print();
+    }
+    if is_alarmed(log) { ExitCode::FAILURE } else { conclusion.exit_code() }
+}
+
+/// Whether the kernel found a fault of its own meanwhile; says so, or why it is not known.
+fn is_alarmed(log: KernelLog) -> bool {
+    let alarms = match log.alarms() {
+        Ok(alarms) => alarms,
+        Err(reason) => {
+            println!("skipped: the kernel's own warnings: {reason}\n");
+            return false;
+        }
+    };
+    if !alarms.is_empty() {
+        println!("FAILED: the kernel warned while the tests ran:\n    {}\n", alarms.join("\n    "));
+    }
+    !alarms.is_empty()
 }

@@ -6,11 +6,11 @@ use super::super::event_loop::EventLoop;
 use super::super::setting::Setting;
 use super::super::shared::{State, Thread};
 use super::super::sockets::{EpollFlags, Events, Sockets, Token};
-use crate::conn::machine::Refusal;
-use crate::conn::{Admission, CloseReason, Limits};
+use crate::conn::{Admission, Limits};
 use crate::counters::Counters;
 use crate::features::{Read, Trigger};
 use crate::stop::Stop;
+use crate::worker;
 use nix::errno::Errno;
 use std::cell::{Cell, RefCell};
 use std::time::Duration;
@@ -156,7 +156,7 @@ fn setting(trigger: Trigger, read: Read) -> Setting {
 fn each_way(test: impl Fn(Setting, &Counters, &Admission, &Stop)) {
     for trigger in [Trigger::Level, Trigger::Edge] {
         for read in [Read::Once, Read::Drain] {
-            let counters = Counters::new(CloseReason::NAMES, Refusal::NAMES, COUNTERS);
+            let counters = worker::counters(COUNTERS);
             test(setting(trigger, read), &counters, &Admission::new(100), &Stop::new(0).unwrap());
             assert!(counters.receives.get() >= MESSAGES);
             assert_eq!(counters.closed.iter().map(|(_, count)| count).sum::<u64>(), 0);

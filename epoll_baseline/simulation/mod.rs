@@ -23,11 +23,11 @@ use super::event_loop::EventLoop;
 use super::shared::{State, Thread};
 use super::sim::{Coverage, Listener, Sim, Socket};
 use super::sockets::Sockets;
-use crate::conn::machine::Refusal;
-use crate::conn::{Admission, CloseReason};
+use crate::conn::Admission;
 use crate::counters::Counters;
+use crate::seeds;
 use crate::stop::{Phase, Stop};
-use crate::worker::Ending;
+use crate::worker::{self, Ending};
 use fastrand::Rng;
 use scenario::Scenario;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -117,11 +117,10 @@ where
 {
     let scenario = Scenario::draw(seed);
     let sim = Sim::new(seed, scenario.peers, scenario.listeners, scenario.descriptors);
-    let counters = || Counters::new(CloseReason::NAMES, Refusal::NAMES, COUNTERS);
     let run = Run {
         scenario: &scenario,
         sim: &sim,
-        counters: (0..scenario.threads.unwrap_or(1)).map(|_| counters()).collect(),
+        counters: (0..scenario.threads.unwrap_or(1)).map(|_| worker::counters(COUNTERS)).collect(),
         admission: Admission::new(scenario.setting.max_connections),
         stop: Stop::new(0).expect("no eventfd is made"),
     };
@@ -265,19 +264,11 @@ impl Run<'_> {
     }
 }
 
-fn seeds() -> std::ops::Range<u64> {
-    let number = |name| std::env::var(name).ok().and_then(|text| text.parse::<u64>().ok());
-    match number("C10K_SEED") {
-        Some(seed) => seed..seed + 1,
-        None => 0..number("C10K_SEEDS").unwrap_or(SEEDS),
-    }
-}
-
 #[test]
 fn every_seed_keeps_the_invariants_and_every_outcome_is_drawn() {
     let mut coverage = Coverage::default();
     let (mut steps, mut echoed) = (0, 0);
-    let seeds = seeds();
+    let seeds = seeds::several(SEEDS);
     let count = seeds.end - seeds.start;
     for seed in seeds {
         let outcome = run_seed(seed, |sim| sim);

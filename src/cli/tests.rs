@@ -112,19 +112,64 @@ fn every_wrong_value_gets_a_sentence_with_flag_value_and_remedy() {
     }
 }
 
+/// The sentence for this command line, which cannot be read.
+fn told(arguments: &str) -> String {
+    let words = std::iter::once("c10k").chain(arguments.split(' '));
+    let answer = super::parse(words.map(Into::into)).expect_err(arguments);
+    assert_eq!(answer.exit_code(), 2, "{arguments}");
+    super::sentence(&answer).expect(arguments)
+}
+
 #[test]
-fn an_option_that_is_none_is_named_with_what_was_meant() {
-    for (argument, told) in [
-        ("--port=80", "--port: there is no such option; --listen 127.0.0.1:PORT would do; --help lists them"),
-        ("--lisen", "--lisen: there is no such option; did you mean --listen?; --help lists them"),
-        ("--xyzzy", "--xyzzy: there is no such option; --help lists them"),
+fn what_cannot_be_read_is_named_with_what_would_do() {
+    let lists = "; --help lists what there is";
+    for (arguments, sentence) in [
+        ("--port=80", "--port: there is no such option; --listen 127.0.0.1:PORT would do"),
+        ("--lisen", "--lisen: there is no such option; did you mean --listen?"),
+        ("--xyzzy", "--xyzzy: there is no such option"),
+        ("-vx", "-x: there is no such option"),
+        ("srve", "srve: there is no such verb; did you mean serve?"),
+        ("frobnicate", "frobnicate: there is no such verb"),
+        ("help", "help: there is no such verb; --help would do"),
+        ("9999", "9999: there is no such verb; --listen 127.0.0.1:9999 would do"),
+        ("--workers 2 extra", "extra: there is no such verb"),
+        ("serve [::1]:80", "[::1]:80: no word is expected here; --listen [::1]:80 would do"),
+        ("--workers", "--workers: its value is missing; a count like 100 or 10k would do"),
+        ("--backend --workers 2", "--backend: its value is missing; auto, uring or epoll would do"),
+        ("--quiet=yes", "--quiet: \"yes\" is one value too many, it takes none; --quiet alone would do"),
+        ("--backend epoll --backend uring", "--backend: it is given more than once; once would do"),
+        ("-q -q", "--quiet: it is given more than once; once would do"),
+        ("-v -q", "--verbose: it excludes --quiet; one of them would do"),
+        ("--backend epoll serve", "--backend: it stands before the verb; c10k serve --backend would do"),
     ] {
-        let answer = super::parse(["c10k", argument].map(Into::into)).unwrap_err();
-        assert_eq!(super::unknown_option(&answer).as_deref(), Some(told));
-        assert_eq!(answer.exit_code(), 2);
+        assert_eq!(told(arguments), format!("{sentence}{lists}"), "{arguments}");
     }
-    let help = super::parse(["c10k", "--help"].map(Into::into)).unwrap_err();
-    assert_eq!(super::unknown_option(&help), None);
+    for text in ["--help", "-h", "--version", "serve --help"] {
+        let words = std::iter::once("c10k").chain(text.split(' '));
+        assert_eq!(super::sentence(&super::parse(words.map(Into::into)).unwrap_err()), None, "{text}");
+    }
+}
+
+#[test]
+fn an_argument_that_is_no_text_is_named() {
+    use std::os::unix::ffi::OsStringExt;
+    let argument = std::ffi::OsString::from_vec(b"--listen=\xff".to_vec());
+    let answer = super::parse(["c10k".into(), "-v".into(), argument]).unwrap_err();
+    let sentence = super::sentence(&answer).unwrap();
+    assert!(sentence.starts_with("--listen=\u{fffd}: it is not UTF-8; plain ASCII would do"), "{sentence}");
+}
+
+#[test]
+fn every_option_without_its_value_says_what_would_do() {
+    let command = <super::Command as clap::CommandFactory>::command();
+    let takes_value = |option: &&clap::Arg| option.get_action().takes_values();
+    let options: Vec<_> = command.get_arguments().filter(takes_value).collect();
+    assert!(options.len() > 15, "{options:?}");
+    for option in options {
+        let sentence = told(&format!("--{}", option.get_long().unwrap()));
+        assert!(sentence.contains(": its value is missing; "), "{sentence}");
+        assert!(!sentence.contains("one after it would do"), "no example: {sentence}");
+    }
 }
 
 #[test]
@@ -266,8 +311,7 @@ fn a_typed_queue_does_not_shrink() {
 
 #[test]
 fn no_command_line_makes_the_parser_panic() {
-    let seed = std::env::var("C10K_SEED").ok().and_then(|seed| seed.parse().ok()).unwrap_or(3);
-    let mut random = fastrand::Rng::with_seed(seed);
+    let mut random = fastrand::Rng::with_seed(crate::seeds::one(3));
     let flags: Vec<&str> = "--backend --listen --workers --cpus --max-connections --idle-timeout --write-timeout \
         --drain-timeout --backlog --unsent-limit --spill-limit --recv-buffer --keepalive --user-timeout --congestion \
         --stats-every --format --uring --epoll -v -q serve --nothing --"

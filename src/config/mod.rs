@@ -5,6 +5,8 @@
 
 mod addresses;
 mod check;
+#[cfg(test)]
+mod for_tests;
 mod settings;
 
 pub use addresses::LISTEN_DEFAULT;

@@ -4,10 +4,14 @@
 //!
 //! It needs a target that echoes. It leaves out what a verdict between two servers needs: that is `bench`.
 
+pub mod condition;
 pub mod control;
 pub mod outcome;
 pub mod draw;
+pub mod judge;
+pub mod pace;
 pub mod payload;
 pub mod plan;
+pub mod search;
 pub mod tally;
 pub mod trouble;

@@ -10,7 +10,7 @@ use crate::result;
 use nix::errno::Errno;
 use socket2::{Domain, Protocol, Socket, TcpKeepalive, Type};
 use std::io;
-use std::net::{SocketAddr, TcpListener};
+use std::net::{Ipv4Addr, SocketAddr, TcpListener};
 use std::time::{Duration, Instant};
 
 /// Everything the server listens on.
@@ -168,7 +168,8 @@ fn explain(address: SocketAddr, config: &Config, error: &io::Error) -> String {
              CAP_NET_BIND_SERVICE, and this is {port}; a higher port would do"
         ),
         Errno::EADDRNOTAVAIL => {
-            format!("is no address of this machine (ip address lists them); 127.0.0.1:{port} would do")
+            let loopback = if address.ip() == Ipv4Addr::LOCALHOST { "[::1]" } else { "127.0.0.1" };
+            format!("is no address of this machine (ip address lists them); {loopback}:{port} would do")
         }
         Errno::EAFNOSUPPORT if address.is_ipv6() => {
             "is IPv6, which this kernel or container does not have; an IPv4 \
@@ -187,6 +188,7 @@ fn explain(address: SocketAddr, config: &Config, error: &io::Error) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::io::Read as _;
 
     #[test]
     fn each_errno_of_a_listener_has_a_sentence_with_a_remedy() {
@@ -221,6 +223,24 @@ mod tests {
         let refused = listen(&again, 3, &|line| said.borrow_mut().push(line)).err().unwrap();
         assert!(refused.contains("is in use by another program"), "{refused}");
         assert_eq!(said.borrow().len(), 1);
+    }
+
+    #[test]
+    fn whoever_connects_before_all_have_joined_stays_queued() {
+        let config = super::super::tests::config(&["--listen", "127.0.0.1:0"]);
+        let mut sockets = vec![exclusive(&config, config.listen[0], &|_| {}).unwrap()];
+        let address = local_address(&sockets[0]).unwrap();
+        let mut peers = Vec::new();
+        for _ in 0..8 {
+            peers.extend((0..20).map(|_| std::net::TcpStream::connect(address).unwrap()));
+            sockets.push(join(&config, address).unwrap());
+        }
+        let accepted: Vec<_> =
+            sockets.iter().flat_map(|socket| std::iter::from_fn(|| socket.accept().ok())).collect();
+        assert_eq!(accepted.len(), peers.len());
+        drop(accepted);
+        // A FIN from who accepted it, not a reset from a queue that was dropped.
+        assert!(peers.iter_mut().all(|peer| peer.read(&mut [0]).is_ok_and(|bytes| bytes == 0)));
     }
 
     #[test]

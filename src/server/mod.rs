@@ -221,7 +221,6 @@ mod tests {
     pub(super) fn config(arguments: &[&str]) -> Config {
         let arguments = std::iter::once("c10k").chain(arguments.iter().copied()).map(Into::into);
         let cli::Asked::Serve(typed) = cli::parse(arguments).unwrap() else { panic!("not to serve") };
-        let facts = Facts { cpus: vec![0], page: 4096, ..Facts::default() };
-        config::resolve(&typed, &facts).unwrap().config
+        config::resolve(&typed, &Facts::for_tests()).unwrap().config
     }
 }

@@ -78,3 +78,77 @@ impl Default for Latencies {
         Self::new()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use fastrand::Rng;
+
+    fn of(samples: impl IntoIterator<Item = u64>) -> Latencies {
+        let mut latencies = Latencies::new();
+        samples.into_iter().for_each(|sample| latencies.record(sample));
+        latencies
+    }
+
+    /// Whether a time is the exact one, as far as three digits go.
+    fn is_about(got: Option<u64>, exact: u64) -> bool {
+        got.is_some_and(|got| got.abs_diff(exact) as f64 <= exact as f64 / 1_000.0)
+    }
+
+    #[test]
+    fn percentiles_are_those_of_the_sorted_list() {
+        let mut random = Rng::with_seed(3);
+        let mut sample = || {
+            let most = 1 << random.u32(10..33);
+            1_000 + random.u64(0..most)
+        };
+        let mut samples: Vec<u64> = (0..100_000).map(|_| sample()).collect();
+        let latencies = of(samples.iter().copied());
+        samples.sort_unstable();
+        for (percent, rank) in
+            [(50.0, 50_000), (90.0, 90_000), (99.0, 99_000), (99.9, 99_900), (99.99, 99_990)]
+        {
+            let (got, exact) = (latencies.percentile(percent), samples[rank - 1]);
+            assert!(is_about(got, exact), "p{percent}: {got:?} instead of {exact}");
+        }
+        assert!(is_about(latencies.max(), samples[99_999]));
+        let mean = samples.iter().map(|&sample| sample as f64).sum::<f64>() / 1e5;
+        assert!((latencies.mean().expect("samples") / mean - 1.0).abs() < 0.001);
+    }
+
+    #[test]
+    fn a_percentile_needs_ten_samples_beyond_it() {
+        for (percent, enough) in [(50.0, 20), (90.0, 100), (99.0, 1_000), (99.9, 10_000), (99.99, 100_000)] {
+            assert!(of(1..=enough).percentile(percent).is_some(), "p{percent} of {enough}");
+            assert_eq!(of(1..enough).percentile(percent), None, "p{percent} of {}", enough - 1);
+        }
+        assert_eq!(of(1..=1_000_000).percentile(100.0), None);
+        assert_eq!(Latencies::new().percentile(0.0), None);
+    }
+
+    #[test]
+    fn without_samples_there_is_nothing_to_say() {
+        let mut latencies = of([5]);
+        latencies.clear();
+        assert_eq!((latencies.samples(), latencies.max(), latencies.mean()), (0, None, None));
+    }
+
+    #[test]
+    fn distributions_of_threads_add_up_to_that_of_all_samples() {
+        // One thread fast, one slow: the mean of their percentiles would be neither.
+        let (fast, slow) = (10_000..20_000u64, 1_000_000..1_002_000u64);
+        let mut sum = of(fast.clone());
+        sum.add(&of(slow.clone()));
+        let all = of(fast.chain(slow));
+        assert_eq!(sum.histogram(), all.histogram());
+        assert!(is_about(sum.percentile(50.0), 16_000));
+        assert!(is_about(sum.percentile(90.0), 1_000_800));
+    }
+
+    #[test]
+    fn what_is_longer_than_an_hour_counts_as_an_hour() {
+        let latencies = of([0, u64::MAX]);
+        assert_eq!(latencies.samples(), 2);
+        assert!(is_about(latencies.max(), Latencies::MAX));
+    }
+}

@@ -87,7 +87,7 @@ fn a_reset_while_idle_frees_the_connection(case: &mut Case) {
 /// F11: a reset while the server sends.
 fn a_reset_in_the_middle_of_a_send_frees_everything(case: &mut Case) {
     let server = case.server();
-    let count = scaled(40, 1_000);
+    let count = scaled(40, 500);
     for _ in 0..count {
         let mut peer = Peer::connect(server.address());
         peer.send_until_stuck(8 * 1024 * 1024, Duration::from_millis(5));

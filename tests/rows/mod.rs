@@ -298,7 +298,17 @@ pub fn served(server: &Server, count: usize) -> Vec<Peer> {
 
 /// `small` in the suite, `full` in `scripts/long-tests`.
 pub fn scaled(small: usize, full: usize) -> usize {
-    if std::env::var_os("C10K_LONG").is_some_and(|value| value == "1") { full } else { small }
+    if is_long() { full } else { small }
+}
+
+/// Descriptors that one row takes at most: rows run at once, and share those of this process.
+pub fn descriptors_of_a_row() -> u64 {
+    scaled(2_000, 4_000) as u64 + 200
+}
+
+/// Whether this is a run at full size.
+pub fn is_long() -> bool {
+    std::env::var_os("C10K_LONG").is_some_and(|value| value == "1")
 }
 
 /// An address of the loopback network that nothing else uses: whoever restarts a server on its port

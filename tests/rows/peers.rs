@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 pub fn rows() -> Vec<Row> {
     vec![
         row!(echoes_in_order),
-        row!(a_silent_peer_costs_no_buffer_and_is_closed_at_the_idle_timeout).with("--idle-timeout 300ms"),
+        row!(a_silent_peer_costs_no_buffer_and_is_closed_at_the_idle_timeout).with("--idle-timeout 1s"),
         row!(a_peer_that_connects_and_leaves_leaves_nothing_behind),
         row!(single_bytes_come_back_in_order),
         row!(a_large_burst_comes_back_whole),
@@ -42,16 +42,21 @@ fn echoes_in_order(case: &mut Case) {
 /// F01: connect, send nothing, stay. Not closed early, holds no buffer, disturbs nobody.
 fn a_silent_peer_costs_no_buffer_and_is_closed_at_the_idle_timeout(case: &mut Case) {
     let server = case.server();
-    let count = scaled(200, 5_000);
+    let count = scaled(200, 4_000);
     let mut active = Peer::connect(server.address());
     let from = Instant::now();
-    let mut silent = crowd(server.address(), count);
+    let mut silent = Vec::new();
+    while silent.len() < count {
+        silent.extend(crowd(server.address(), 50.min(count - silent.len())));
+        active.exchange(10, 10);
+    }
     let closed = |account: &Account| account.get("idle_timeout") as usize;
-    let account = server.wait_until("all are open, or closed since", |account| {
+    server.wait_until("all are open, or closed since", |account| {
         active.exchange(10, 10);
         account.get("open") as usize + closed(account) == count + 1
     });
-    assert_eq!(account.get("lent"), 0, "a silent peer holds a buffer");
+    // The active one may have its echo before the server has its buffer back.
+    server.wait_until("no silent peer holds a buffer", |account| account.get("lent") == 0);
     server.wait_until("all silent peers are closed", |account| {
         active.exchange(10, 10);
         closed(account) == count
@@ -60,7 +65,7 @@ fn a_silent_peer_costs_no_buffer_and_is_closed_at_the_idle_timeout(case: &mut Ca
         assert_eq!(peer.receive_to_end(), crate::client::Ending::Clean);
     }
     // A tick is a millisecond and may have begun just before.
-    assert!(from.elapsed() >= Duration::from_millis(298), "closed before the idle timeout");
+    assert!(from.elapsed() >= Duration::from_millis(998), "closed before the idle timeout");
     active.exchange(1000, 1000);
     active.finish_cleanly();
 }
@@ -81,10 +86,10 @@ fn a_peer_that_connects_and_leaves_leaves_nothing_behind(case: &mut Case) {
 
 /// F03: one byte at a time.
 fn single_bytes_come_back_in_order(case: &mut Case) {
-    let mut peers = crowd(case.server().address(), scaled(50, 1_000));
+    let mut peers = crowd(case.server().address(), scaled(50, 500));
     // Alone and waited for, then many single bytes on their way.
     exchange(&mut peers, 50, 1);
-    for _ in 0..scaled(200, 2_000) {
+    for _ in 0..scaled(200, 1_000) {
         peers.iter_mut().for_each(|peer| peer.send(1));
     }
     let sent = peers[0].sent;
@@ -175,7 +180,7 @@ fn raw_echo(address: SocketAddr, content: &[u8]) -> Vec<u8> {
 /// F33: reconnects as fast as possible, many of them ended with an echo still under way.
 fn a_reused_slot_gets_no_byte_of_the_last_peer(case: &mut Case) {
     let address = case.server().address();
-    let (threads, rounds) = (4, scaled(500, 50_000));
+    let (threads, rounds) = (4, scaled(500, 20_000));
     thread::scope(|scope| {
         for thread in 0..threads {
             scope.spawn(move || {

@@ -156,7 +156,7 @@ fn flooded(case: &mut Case, flood: impl Fn(&mut Peer) -> bool + Sync) {
                 })
             })
             .collect();
-        let result = crate::client::try_exchange(&mut healthy, 64 * scaled(50, 5_000) as u64, 64);
+        let result = crate::client::try_exchange(&mut healthy, 64 * scaled(50, 2_000) as u64, 64);
         done.store(true, std::sync::atomic::Ordering::Relaxed);
         result.unwrap_or_else(|wrong| panic!("beside a flooder: {wrong}"));
         for flooder in flooders {

@@ -65,7 +65,7 @@ fn a_tiny_submission_queue_drops_nothing(case: &mut Case) {
 /// F48, F52: thousands of connections through queues of four.
 fn thousands_are_served_through_queues_of_four(case: &mut Case) {
     let server = case.server();
-    let mut peers = served(server, scaled(2_000, 8_000));
+    let mut peers = served(server, scaled(2_000, 4_000));
     exchange(&mut peers, 500, 200);
     assert_eq!(server.stats().get("open") as usize, peers.len());
     finish_cleanly(peers);
@@ -102,7 +102,7 @@ fn an_empty_pool_does_not_spin(case: &mut Case) {
 fn endings_with_an_empty_pool_free_everything(case: &mut Case) {
     let server = case.server();
     let mut random = fastrand::Rng::with_seed(56);
-    let count = scaled(400, 5_000);
+    let count = scaled(400, 4_000);
     let mut peers = crowd(server.address(), count);
     for peer in &mut peers {
         peer.send(random.u64(1..20_000));

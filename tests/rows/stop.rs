@@ -138,7 +138,7 @@ fn queued_connections_are_served_before_the_listener_closes(case: &mut Case) {
 
 /// Nothing arrived and nothing owed: closed at once, cleanly.
 fn idle_connections_end_at_once(case: &mut Case) {
-    let peers = served(case.server(), scaled(1_000, 8_000));
+    let peers = served(case.server(), scaled(1_000, 4_000));
     // Idle is who has been for more than the moment in which its last bytes are delivered.
     thread::sleep(Duration::from_millis(300));
     let count = peers.len() as u64;

@@ -208,15 +208,7 @@ fn count_allocations(silent: bool) {
     let arena = Arena::new(BUFFERS, MESSAGE, 16 * u64::from(CHUNK)).unwrap();
     let (config, counters) = (scenario.config(), scenario.counters());
     let (admission, stop) = (scenario.admission(), scenario.stop());
-    let worker = Worker {
-        index: 0,
-        config: &config,
-        listeners: Vec::new(),
-        admission: &admission,
-        counters: &counters,
-        stop: &stop,
-        ready: &|_| {},
-    };
+    let worker = Worker::for_tests(&config, &admission, &counters, &stop);
     let mut event_loop = EventLoop::new(Still::new(silent), Buffers::new(&arena), &worker, 1);
     for _ in 0..2 * CONNECTIONS {
         assert!(event_loop.turn().unwrap().is_none());

@@ -18,6 +18,7 @@ mod scenario;
 use super::event_loop::EventLoop;
 use crate::ring::Ring;
 use crate::ring::sim::{Coverage, External, Facts, Sim};
+use crate::seeds;
 use crate::uring::buffers::{Arena, Buffers};
 use crate::worker::Worker;
 use invariants::{Watch, at_the_end};
@@ -75,15 +76,7 @@ fn drive<R: Ring>(
     let (config, counters) = (scenario.config(), scenario.counters());
     let (admission, stop) = (scenario.admission(), Rc::new(scenario.stop()));
     scenario.plan(sim, &admission, &stop);
-    let worker = Worker {
-        index: 0,
-        config: &config,
-        listeners: Vec::new(),
-        admission: &admission,
-        counters: &counters,
-        stop: &stop,
-        ready: &|_| {},
-    };
+    let worker = Worker::for_tests(&config, &admission, &counters, &stop);
     let mut event_loop = EventLoop::new(plant(sim.clone()), Buffers::new(arena), &worker, scenario.listeners);
     event_loop.limits = scenario.limits;
     let mut watch = Watch::default();
@@ -100,20 +93,12 @@ fn drive<R: Ring>(
     }
 }
 
-fn seeds() -> std::ops::Range<u64> {
-    let number = |name| std::env::var(name).ok().and_then(|text| text.parse::<u64>().ok());
-    match number("C10K_SEED") {
-        Some(seed) => seed..seed + 1,
-        None => 0..number("C10K_SEEDS").unwrap_or(SEEDS),
-    }
-}
-
 #[test]
 fn every_seed_keeps_the_invariants_and_every_outcome_is_drawn() {
     let mut coverage = Coverage::default();
     let (mut turns, mut bytes, mut connections) = (0, 0, 0);
     let mut slowest = 0.0f64;
-    let seeds = seeds();
+    let seeds = seeds::several(SEEDS);
     let count = seeds.end - seeds.start;
     for seed in seeds {
         let outcome = run_seed(seed, Eyes::Both, |sim| sim);

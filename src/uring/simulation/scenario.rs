@@ -1,16 +1,16 @@
 //! What one seed runs with: sizes, features, limits, and what happens from outside when.
 
 use super::NOTHING;
-use crate::config::{Backend, Config, Format};
-use crate::conn::machine::{CloseReason, Refusal};
+use crate::config::Config;
 use crate::conn::{Admission, Limits};
 use crate::counters::Counters;
-use crate::features::{self, Accept, Epoll, Files, Read, Recv, Taskrun, Threads, Trigger, Uring};
+use crate::features::{Accept, Files, Recv, Taskrun, Uring};
 use crate::ring::Memory;
 use crate::ring::sim::{External, Setup, Sim};
 use crate::stop::{Phase, Stop};
 use crate::uring::COUNTERS;
 use crate::uring::buffers::CHUNK;
+use crate::worker;
 use fastrand::Rng;
 use std::cell::Cell;
 use std::rc::Rc;
@@ -131,7 +131,7 @@ impl Scenario {
     }
 
     pub(super) fn counters(&self) -> Counters {
-        Counters::new(CloseReason::NAMES, Refusal::NAMES, COUNTERS)
+        worker::counters(COUNTERS)
     }
 
     /// Says what happens from outside: wake-ups for nothing, another worker's connections, the end
@@ -173,36 +173,18 @@ impl Scenario {
 
     pub(super) fn config(&self) -> Config {
         Config {
-            backend: Backend::Uring,
-            listen: Vec::new(),
-            workers: 1,
-            cpus: Vec::new(),
             max_connections: self.max_connections,
-            idle_timeout: None,
             write_timeout: None,
             drain_timeout: self.drain_timeout,
             backlog: 128,
-            unsent_limit: 64 * 1024,
             spill_limit: self.spill_limit,
-            recv_buffer: None,
-            keepalive: None,
-            user_timeout: None,
-            congestion: None,
-            stats_every: None,
-            format: Format::Text,
-            verbosity: 0,
             uring: self.features(),
-            epoll: Epoll {
-                trigger: Trigger::Edge,
-                read: Read::Once,
-                threads: Threads::PerCore,
-                buffer_size: self.buffer_size,
-            },
+            ..Config::for_tests()
         }
     }
 
     fn features(&self) -> Uring {
-        features::Uring {
+        Uring {
             accept: if self.accept_multishot { Accept::Multishot } else { Accept::Single },
             recv: if self.receive_multishot { Recv::Multishot } else { Recv::Single },
             cqe_skip: self.skips_sent,
