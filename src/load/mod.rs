@@ -4,14 +4,18 @@
 //!
 //! It needs a target that echoes. It leaves out what a verdict between two servers needs: that is `bench`.
 
+#[allow(unsafe_code)] // The bytes the kernel writes and reads: one of the rooms of `unsafe`.
+pub mod buffers;
 pub mod condition;
 pub mod control;
-pub mod outcome;
 pub mod draw;
+pub mod engine;
 pub mod judge;
+pub mod outcome;
 pub mod pace;
 pub mod payload;
 pub mod plan;
+pub mod run;
 pub mod search;
 pub mod tally;
 pub mod trouble;
