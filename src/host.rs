@@ -4,6 +4,9 @@
 //! Everything that comes from /proc is an `Option`: where it cannot be read (a chroot, hidepid) the
 //! answer is "n/a", never an error.
 
+pub mod listening;
+pub mod process;
+
 use nix::sched::{CpuSet, sched_getaffinity, sched_setaffinity};
 use nix::sys::resource::{RLIM_INFINITY, Resource, getrlimit, setrlimit};
 use nix::time::{ClockId, clock_gettime};
@@ -108,6 +111,31 @@ pub fn congestion_controls() -> Option<Vec<String>> {
     Some(text.split_whitespace().map(str::to_string).collect())
 }
 
+/// The first and the last port the kernel gives to who connects without one
+/// (net.ipv4.ip_local_port_range).
+#[must_use]
+pub fn local_ports() -> Option<(u16, u16)> {
+    let text = fs::read_to_string("/proc/sys/net/ipv4/ip_local_port_range").ok()?;
+    let mut ports = text.split_whitespace().map(|port| port.parse().ok());
+    Some((ports.next()??, ports.next()??))
+}
+
+/// What the first processor calls itself.
+#[must_use]
+pub fn cpu_model() -> Option<String> {
+    let text = fs::read_to_string("/proc/cpuinfo").ok()?;
+    let line = text.lines().find_map(|line| line.strip_prefix("model name"))?;
+    Some(line.split_once(':')?.1.trim().to_string())
+}
+
+/// Tasks that run or wait, averaged over 1, 5 and 15 minutes.
+#[must_use]
+pub fn load_average() -> Option<[f64; 3]> {
+    let text = fs::read_to_string("/proc/loadavg").ok()?;
+    let mut numbers = text.split_whitespace().map(|number| number.parse().ok());
+    Some([numbers.next()??, numbers.next()??, numbers.next()??])
+}
+
 /// The switch that keeps io_uring from some (1) or all (2); absent before Linux 6.6.
 #[must_use]
 pub fn io_uring_disabled() -> Option<u64> {
@@ -139,9 +167,8 @@ pub fn process_cpu() -> Duration {
 }
 
 fn cpu_clock(clock: ClockId) -> Duration {
-    clock_gettime(clock).map_or(Duration::ZERO, |time| {
-        Duration::new(time.tv_sec().unsigned_abs(), time.tv_nsec() as u32)
-    })
+    clock_gettime(clock)
+        .map_or(Duration::ZERO, |time| Duration::new(time.tv_sec().unsigned_abs(), time.tv_nsec() as u32))
 }
 
 /// What all CPUs together did since the machine started, in ticks of the kernel.
@@ -168,9 +195,12 @@ pub fn cpu_times() -> Option<CpuTimes> {
 fn parse_cpu_times(text: &str) -> Option<CpuTimes> {
     let all = text.lines().find_map(|line| line.strip_prefix("cpu "))?;
     // user nice system idle iowait irq softirq steal, then guest times, which user and nice include.
-    let ticks: Vec<u64> = all.split_whitespace().take(8).map(|word| word.parse().ok()).collect::<Option<_>>()?;
+    let ticks: Vec<u64> =
+        all.split_whitespace().take(8).map(|word| word.parse().ok()).collect::<Option<_>>()?;
     let &[_, _, _, idle, iowait, _, softirq, steal] = &ticks[..] else { return None };
-    let is_cpu = |line: &&str| line.strip_prefix("cpu").is_some_and(|rest| rest.starts_with(|c: char| c.is_ascii_digit()));
+    let is_cpu = |line: &&str| {
+        line.strip_prefix("cpu").is_some_and(|rest| rest.starts_with(|c: char| c.is_ascii_digit()))
+    };
     let cpus = text.lines().filter(is_cpu).count();
     Some(CpuTimes { total: ticks.iter().sum(), idle: idle + iowait, softirq, steal, cpus })
 }

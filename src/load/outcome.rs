@@ -4,6 +4,7 @@
 
 use super::payload::Wrong;
 use super::tally::{Interval, Spread, Stuck};
+use crate::result::server_stats::ServerStats;
 use std::time::{Duration, SystemTime};
 
 /// A run that is over, in order or not. What could not be found out is `None`; whatever was measured
@@ -105,21 +106,36 @@ pub struct Machine {
     pub cpus: usize,
 }
 
-/// What the server spent in the window, by its own account or the kernel's.
+/// What the server spent in the window, by its own account and the kernel's.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct ServerCost {
-    /// Who said it, as the table names it: `pid 4711`, or `10.0.0.2:9999`.
-    pub source: String,
-    /// CPU time, all its threads.
-    pub cpu: Option<Duration>,
-    /// System calls, by its own account.
-    pub system_calls: Option<u64>,
-    /// Resident memory at the end of the window, bytes.
-    pub resident: Option<u64>,
-    /// Its other counters over the window, by name.
-    pub counters: Vec<(String, u64)>,
+    /// The numbers.
+    pub stats: Option<ServerStats>,
     /// What was asked for and could not be had, a sentence.
     pub missing: Option<String>,
+}
+
+impl ServerCost {
+    /// CPU time, all its threads.
+    #[must_use]
+    pub fn cpu(&self) -> Option<Duration> {
+        self.stats.as_ref().map(|stats| Duration::from_micros(stats.cpu_us))
+    }
+
+    /// System calls, by its own account.
+    #[must_use]
+    pub fn system_calls(&self) -> Option<u64> {
+        self.stats.as_ref()?.account.as_ref()?.counters.get("system_calls").copied()
+    }
+}
+
+impl From<Result<ServerStats, String>> for ServerCost {
+    fn from(observed: Result<ServerStats, String>) -> Self {
+        match observed {
+            Ok(stats) => Self { stats: Some(stats), missing: None },
+            Err(sentence) => Self { stats: None, missing: Some(format!("--server-stats: {sentence}")) },
+        }
+    }
 }
 
 /// Who is told what happens while it happens. Called by the main thread, never by a thread that measures.

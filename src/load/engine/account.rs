@@ -66,7 +66,13 @@ impl Account {
 
     /// The next time at which something has to be done here.
     pub(super) fn next(&self) -> u64 {
-        if self.inside { self.edge.min(self.end) } else if self.edge == u64::MAX { self.begin } else { u64::MAX }
+        if self.inside {
+            self.edge.min(self.end)
+        } else if self.edge == u64::MAX {
+            self.begin
+        } else {
+            u64::MAX
+        }
     }
 
     /// Passes the edges that lie before `now`. Called before what has come is counted.

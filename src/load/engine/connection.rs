@@ -183,7 +183,8 @@ mod tests {
     fn a_connection_at_depth_one_takes_at_most_256_bytes_everything_included() {
         // Beside itself: its stamp, its entry in the heap of times, and its places in the lists of those
         // to be looked at and of sends not yet known to be over.
-        let lists = size_of::<(u64, u32)>() + size_of::<u32>() + 2 * size_of::<super::super::sending::Silent>();
+        let lists =
+            size_of::<(u64, u32)>() + size_of::<u32>() + 2 * size_of::<super::super::sending::Silent>();
         let all = size_of::<Connection>() + size_of::<Stamp>() + lists;
         assert!(all <= 256, "{all} bytes");
     }

@@ -23,9 +23,9 @@ mod token;
 
 use super::buffers::{Arena, Buffers};
 use super::control::{Control, Reports};
+use super::draw::message_size;
 use super::pace::Pace;
 use super::payload::Key;
-use super::draw::message_size;
 use super::plan::{Arrivals, End, Plan, Workload};
 use super::tally::Ended;
 use crate::ring::{Completion, Dialing, Entered, Operation};
@@ -226,9 +226,10 @@ impl<'a, R: Dialing> Engine<'a, R> {
             Entered::CompletionsLost => Err("the kernel lost completions of the ring (EBADR: it was out of \
                  memory for them); use fewer connections, more threads, or --engine epoll"
                 .into()),
-            Entered::Failed(error) => {
-                Err(format!("the kernel refuses to be entered: {} ({error:?}); use --engine epoll", error.desc()))
-            }
+            Entered::Failed(error) => Err(format!(
+                "the kernel refuses to be entered: {} ({error:?}); use --engine epoll",
+                error.desc()
+            )),
         }
     }
 

@@ -136,7 +136,8 @@ impl<R: Dialing> Engine<'_, R> {
             connection.answer_end = connection.asked_end + size;
         }
         if self.depth > 0 {
-            let place = slot as usize * self.depth as usize + (connection.asked % u64::from(self.depth)) as usize;
+            let place =
+                slot as usize * self.depth as usize + (connection.asked % u64::from(self.depth)) as usize;
             self.stamps[place] = Stamp { intended: intended.unwrap_or(sent), sent };
         }
         connection.asked += 1;

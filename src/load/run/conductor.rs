@@ -158,9 +158,9 @@ impl<'a> Conductor<'a> {
         self.ramp_took = Duration::from_nanos(now);
         if self.connected == 0 && self.plan.workload != Workload::Churn {
             let troubles = self.ramp.troubles.most_first();
-            let sentence = troubles.first().map(|&(phase, cause, _)| {
-                super::super::engine::sentence(phase, cause, self.plan)
-            });
+            let sentence = troubles
+                .first()
+                .map(|&(phase, cause, _)| super::super::engine::sentence(phase, cause, self.plan));
             self.failure.get_or_insert(sentence.unwrap_or_else(|| "no connection could be made".into()));
             return self.close_window(stop);
         }
@@ -239,7 +239,8 @@ impl<'a> Conductor<'a> {
     /// Ends a run that has nothing more to do, or can do nothing more.
     fn end_early(&mut self, now: u64, open: u32, stop: &Stop) {
         if open == 0 && self.plan.workload != Workload::Churn {
-            self.failure.get_or_insert_with(|| "the server closed every connection; look at the troubles".into());
+            self.failure
+                .get_or_insert_with(|| "the server closed every connection; look at the troubles".into());
             return self.close_window(stop);
         }
         if !matches!(self.plan.end, End::Messages(_)) {
@@ -266,7 +267,8 @@ impl<'a> Conductor<'a> {
         let length = (self.plan.interval.as_nanos() as u64).max(1);
         while self.next_row < passed.min(last) {
             let number = self.next_row;
-            let interval = self.pending.remove(&number).unwrap_or_else(|| Interval { number, ..Interval::default() });
+            let interval =
+                self.pending.remove(&number).unwrap_or_else(|| Interval { number, ..Interval::default() });
             let edge = |number: u64| begin.saturating_add(number.saturating_mul(length)).min(end);
             let row = Row::of(edge(number), edge(number + 1), &interval);
             self.total.add(&interval);
@@ -322,7 +324,8 @@ impl Sample {
 fn machine(first: &Sample, last: &Sample, measured: Duration) -> Option<Machine> {
     let (first_times, last_times) = (first.times?, last.times?);
     let total = last_times.total.checked_sub(first_times.total).filter(|&total| total > 0)?;
-    let share = |of: fn(&CpuTimes) -> u64| of(&last_times).saturating_sub(of(&first_times)) as f64 / total as f64;
+    let share =
+        |of: fn(&CpuTimes) -> u64| of(&last_times).saturating_sub(of(&first_times)) as f64 / total as f64;
     let (idle, steal) = (share(|times| times.idle), share(|times| times.steal));
     let waited = last.pressure.zip(first.pressure).map(|(last, first)| last.saturating_sub(first));
     Some(Machine {

@@ -43,10 +43,8 @@ pub(super) fn run(
     host::sharpen_timers();
     let connections = plan::share(plan.connections, plan.threads, thread);
     let share = Share { thread, plan, control, connections, reports: reports.clone(), cpu: host::thread_cpu };
-    let last = load(share, kernel, stop.waker(thread)).unwrap_or_else(|sentence| Ended {
-        failure: Some(sentence),
-        ..Ended::default()
-    });
+    let last = load(share, kernel, stop.waker(thread))
+        .unwrap_or_else(|sentence| Ended { failure: Some(sentence), ..Ended::default() });
     // The main thread waits for it.
     let _ = reports.send(Report::Ended { thread, last: Box::new(last) });
 }
