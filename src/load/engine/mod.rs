@@ -32,7 +32,6 @@ use crate::ring::{Completion, Dialing, Entered, Operation};
 use account::{Account, Cost};
 use connection::{Connection, Stamp};
 use dialing::Dialer;
-pub use dialing::sentence;
 use sending::Silent;
 use stages::Stage;
 use std::collections::VecDeque;
