@@ -124,7 +124,7 @@ impl Check<'_> {
             ("churn", Workload::Churn),
             ("idle", Workload::Idle),
         ];
-        if self.typed.workload.is_none() {
+        if self.typed.workload.is_none() && self.typed.agent.is_none() {
             self.read.wrong("WORKLOAD: none was given; pingpong, stream, churn or idle would do");
         }
         // What is wrong is reported; the rest is checked as if it were the plainest one.
