@@ -188,7 +188,7 @@ fn every_wrong_value_gets_a_sentence_with_flag_value_and_remedy() {
         let found = refused.problems.iter().find(|text| text.starts_with(&format!("{begin}: ")));
         let text = found.unwrap_or_else(|| panic!("{arguments}: {:?}", refused.problems));
         assert!(text.contains(named), "{arguments}: {text}");
-        let remedy = ["would do", "written like", "lists"];
+        let remedy = ["would do", "written like", "write it like"];
         assert!(remedy.iter().any(|remedy| text.contains(remedy)), "{arguments}: {text}");
         assert_eq!(refused.problems.len(), 1, "{arguments}: {:?}", refused.problems);
     }

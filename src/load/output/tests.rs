@@ -63,7 +63,7 @@ fn the_table_says_what_was_measured() {
     let text = printed("pingpong -c 100 -R 10k -d 4s", for_tests::outcome);
     assert!(text.starts_with("c10k "), "{text}");
     for (begin, named) in [
-        ("CONNECT", "100 in 410 ms   244/s   "),
+        ("CONNECT", "100 in 410 ms   244/s"),
         ("response (from the schedule)", "5.10 ms"),
         ("service (from the send)", "5.00 ms"),
         ("lag", "40,000"),
