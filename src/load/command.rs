@@ -6,6 +6,7 @@ use super::find_rate;
 use super::outcome::{Observer, Outcome};
 use super::output::{Files, Printer};
 use super::plan::{Plan, StatsFrom};
+use super::run::run;
 use super::summary;
 use super::typed::Typed;
 use super::verdict::{self, FAILED, UNAVAILABLE, USAGE, WRONG_BYTES};
@@ -40,10 +41,6 @@ pub fn load(typed: &Typed) -> u8 {
         }
     };
     measured(&checked, environment, &mut files, run)
-}
-
-fn run(_plan: &Plan, _observer: &mut dyn Observer) -> Outcome {
-    todo!()
 }
 
 /// A sentence on standard error. One that is closed has no reader.
