@@ -166,6 +166,7 @@ impl Check<'_> {
                 .time("--connect-timeout", &typed.connect_timeout, SHORTEST..=HOUR)
                 .unwrap_or(CONNECT_TIMEOUT),
             verify: !typed.no_verify,
+            latency: !typed.no_latency,
             seed: self.seed(),
             interval: self.read.time("--interval", &typed.interval, SHORTEST..=HOUR).unwrap_or(INTERVAL),
             server_stats: self.server_stats(),
