@@ -19,7 +19,8 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 /// Does what was typed. The exit code.
 #[must_use]
 pub fn load(typed: &Typed) -> u8 {
-    if let (Some(address), None) = (&typed.agent, &typed.workload) {
+    let alone = Typed { agent: typed.agent.clone(), quiet: typed.quiet, ..Typed::default() };
+    if let (Some(address), true) = (&typed.agent, *typed == alone) {
         return agent::command(address);
     }
     let environment = environment();

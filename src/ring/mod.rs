@@ -1,7 +1,10 @@
-//! The seam between the completion loop and the kernel: [`Ring`]. The loop says what it wants in
-//! operations of our own, and hears back in completions; no pointer, clock or system call passes.
-//! [`real`] is the kernel; `sim` is a fake one for tests, which obeys the same rules and draws among
-//! everything the real one may legally do.
+//! The seam between a completion loop and the kernel: [`Ring`], and what a server ([`Listening`]) or a
+//! client ([`Dialing`]) needs of it beside. A loop says what it wants in operations of our own, and hears
+//! back in completions; no pointer, clock or system call passes.
+//!
+//! [`real`] is the kernel's own ring, set up for a client by [`dialing`]; [`readiness`] is epoll, for a
+//! client where there is no ring; `sim` is a fake kernel for tests, which obeys the same rules and draws
+//! among everything the real one may legally do.
 //!
 //! Absent on purpose: connections and buffers. A token is a number the caller chose; a span is a
 //! range of the memory the ring was set up with.
@@ -11,6 +14,7 @@ pub mod dialing;
 mod entry;
 mod pages;
 pub mod probe;
+pub mod readiness;
 pub mod real;
 pub mod setup;
 #[cfg(any(test, feature = "sim"))]
@@ -125,6 +129,12 @@ pub enum Operation {
         /// Where to: the index of the target the kernel was set up with.
         target: usize,
     },
+    /// Count the bytes that have arrived and were not received (SIOCINQ), without waiting. The result is
+    /// their number. For who is told by [`Listening::counts_arrived`] that it is offered.
+    CountArrived {
+        /// In which socket.
+        socket: Socket,
+    },
     /// Send our FIN.
     Shutdown {
         /// Of which socket.
@@ -180,7 +190,7 @@ pub enum Entered {
     Failed(Errno),
 }
 
-/// A kernel, real or fake, as one worker sees it.
+/// A kernel, real or fake, as one worker or client sees it: what both sides need of it.
 pub trait Ring {
     /// Queues an operation. Never fails: a full submission queue is submitted, or the operation
     /// waits in order until it can be.
@@ -202,22 +212,6 @@ pub trait Ring {
     /// Monotonic time since an origin of the ring's own.
     fn now(&mut self) -> Duration;
 
-    /// The socket in the result of an accept.
-    fn accepted(&self, result: u32) -> Socket;
-
-    /// Takes one connection that is queued on the listener, without waiting, outside the ring. For
-    /// the stop only, when no accept is armed.
-    ///
-    /// # Errors
-    /// As accept(2); the connection, if there was one, is lost.
-    fn accept_queued(&mut self, listener: usize) -> io::Result<Option<Socket>>;
-
-    /// Closes the listener. No accept may be armed.
-    fn close_listener(&mut self, listener: usize);
-
-    /// Bytes in the socket's receive queue (SIOCINQ); `None` where it cannot be asked.
-    fn arrived(&mut self, socket: Socket) -> Option<u32>;
-
     /// Whether the kernel obeys the limit of [`Operation::Receive`].
     fn obeys_limit(&self) -> bool;
 
@@ -238,14 +232,39 @@ pub trait Ring {
         0
     }
 
-    /// Wakes the other workers: a permit or a descriptor is free.
-    fn wake_others(&mut self);
-
     /// Times the kernel had more completions than the queue could hold.
     fn overflows(&self) -> u64;
 
-    /// Entries into the kernel so far.
+    /// Entries into the kernel so far, those of [`Dialing::open`] included.
     fn enters(&self) -> u64;
+}
+
+/// A kernel as a server sees it: connections come to it over listeners.
+pub trait Listening: Ring {
+    /// The socket in the result of an accept.
+    fn accepted(&self, result: u32) -> Socket;
+
+    /// Takes one connection that is queued on the listener, without waiting, outside the ring. For
+    /// the stop only, when no accept is armed.
+    ///
+    /// # Errors
+    /// `EAGAIN` when none is; else as accept(2).
+    fn accept_queued(&mut self, listener: usize) -> Result<Socket, Errno>;
+
+    /// Closes the listener. No accept may be armed.
+    fn close_listener(&mut self, listener: usize);
+
+    /// Bytes in the socket's receive queue (SIOCINQ), asked outside the ring; `None` where it cannot be
+    /// asked so: a slot of the ring's table is no descriptor.
+    fn arrived(&mut self, socket: Socket) -> Option<u32>;
+
+    /// Whether [`Operation::CountArrived`] is offered.
+    fn counts_arrived(&self) -> bool {
+        false
+    }
+
+    /// Wakes the other workers: a permit or a descriptor is free.
+    fn wake_others(&mut self);
 }
 
 /// A kernel as a client sees it: it makes sockets that are to be connected, and accepts none.

@@ -4,7 +4,7 @@
 
 use super::buffer_ring::BufferRing;
 use super::entry::Builder;
-use super::{Completion, Entered, Memory, Name, Operation, Ring, Socket, Token};
+use super::{Completion, Entered, Listening, Memory, Name, Operation, Ring, Socket, Token};
 use crate::features::Uring;
 use io_uring::squeue::Entry;
 use io_uring::types::{SubmitArgs, Timespec};
@@ -231,31 +231,6 @@ impl Ring for RealRing<'_> {
         self.origin.elapsed()
     }
 
-    fn accepted(&self, result: u32) -> Socket {
-        self.builder.accepted(result)
-    }
-
-    fn accept_queued(&mut self, listener: usize) -> io::Result<Option<Socket>> {
-        let listener = self.listeners[listener].as_ref().expect("the listener is open until it is closed");
-        match listener.accept() {
-            // An ordinary descriptor also where others are direct: the ring serves both.
-            Ok((stream, _)) => Ok(Some(Socket(Name::Descriptor(stream.into_raw_fd())))),
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => Ok(None),
-            Err(error) => Err(error),
-        }
-    }
-
-    fn close_listener(&mut self, listener: usize) {
-        self.listeners[listener] = None;
-    }
-
-    fn arrived(&mut self, socket: Socket) -> Option<u32> {
-        let Name::Descriptor(descriptor) = socket.0 else { return None };
-        // SAFETY: the loop closes a socket only when it is done with it, so it is open here.
-        let borrowed = unsafe { BorrowedFd::borrow_raw(descriptor) };
-        rustix::io::ioctl_fionread(borrowed).ok().map(|bytes| bytes.min(u64::from(u32::MAX)) as u32)
-    }
-
     fn obeys_limit(&self) -> bool {
         self.builder.receive_limit || !self.builder.receive_multishot
     }
@@ -274,15 +249,45 @@ impl Ring for RealRing<'_> {
         self.answered
     }
 
-    fn wake_others(&mut self) {
-        (self.wake_others)();
-    }
-
     fn overflows(&self) -> u64 {
         self.overflows
     }
 
     fn enters(&self) -> u64 {
         self.enters
+    }
+}
+
+impl Listening for RealRing<'_> {
+    fn accepted(&self, result: u32) -> Socket {
+        self.builder.accepted(result)
+    }
+
+    fn accept_queued(&mut self, listener: usize) -> Result<Socket, Errno> {
+        let listener = self.listeners[listener].as_ref().expect("the listener is open until it is closed");
+        match listener.accept() {
+            // An ordinary descriptor also where others are direct: the ring serves both.
+            Ok((stream, _)) => Ok(Socket(Name::Descriptor(stream.into_raw_fd()))),
+            Err(error) => Err(Errno::from_raw(error.raw_os_error().unwrap_or(0))),
+        }
+    }
+
+    fn close_listener(&mut self, listener: usize) {
+        self.listeners[listener] = None;
+    }
+
+    fn arrived(&mut self, socket: Socket) -> Option<u32> {
+        let Name::Descriptor(descriptor) = socket.0 else { return None };
+        // SAFETY: the loop closes a socket only when it is done with it, so it is open here.
+        let borrowed = unsafe { BorrowedFd::borrow_raw(descriptor) };
+        rustix::io::ioctl_fionread(borrowed).ok().map(|bytes| bytes.min(u64::from(u32::MAX)) as u32)
+    }
+
+    fn counts_arrived(&self) -> bool {
+        self.builder.counts_arrived
+    }
+
+    fn wake_others(&mut self) {
+        (self.wake_others)();
     }
 }

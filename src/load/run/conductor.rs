@@ -4,6 +4,7 @@
 use super::super::control::{Control, Phase, Report};
 use super::super::outcome::{Machine, Observer, Outcome, Row, ThreadCost};
 use super::super::plan::{End, Plan, Workload};
+use super::super::sentences::sentence;
 use super::super::server_stats::Lookout;
 use super::super::tally::{Ended, Interval, Spread, Stuck};
 use crate::host::{self, CpuTimes};
@@ -162,9 +163,8 @@ impl<'a> Conductor<'a> {
         self.ramp_took = Duration::from_nanos(now);
         if self.connected == 0 && self.plan.workload != Workload::Churn {
             let troubles = self.ramp.troubles.most_first();
-            let sentence = troubles
-                .first()
-                .map(|&(phase, cause, _)| super::super::engine::sentence(phase, cause, self.plan));
+            let sentence =
+                troubles.first().map(|&(phase, cause, _)| sentence(phase, cause, self.plan).to_string());
             self.failure.get_or_insert(sentence.unwrap_or_else(|| "no connection could be made".into()));
             return self.close_window(stop);
         }

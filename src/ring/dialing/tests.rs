@@ -1,6 +1,7 @@
 //! A client over the kernel's own ring and over epoll, against servers of loopback that do what they
 //! are told: every test runs on all kinds there are.
 
+use super::super::readiness::Readiness;
 use super::super::trial::{Client, End, Task, memory_needed};
 use super::super::{Dialing, Operation, Pages, Token};
 use super::*;
@@ -15,9 +16,10 @@ use std::time::Duration;
 enum Kind {
     Ring,
     Direct,
+    Readiness,
 }
 
-const KINDS: [Kind; 2] = [Kind::Ring, Kind::Direct];
+const KINDS: [Kind; 3] = [Kind::Ring, Kind::Direct, Kind::Readiness];
 
 /// A kernel of one kind, for one test.
 struct Bench {
@@ -25,13 +27,15 @@ struct Bench {
     targets: Vec<SocketAddr>,
     buffers: u16,
     buffer_size: u32,
+    origin: Instant,
     waker: EventFd,
 }
 
 impl Bench {
     fn new(kind: Kind, targets: &[SocketAddr]) -> Self {
         let waker = EventFd::new().unwrap();
-        Self { kind, targets: targets.into(), buffers: 16, buffer_size: 4096, waker }
+        let origin = Instant::now();
+        Self { kind, targets: targets.into(), buffers: 16, buffer_size: 4096, origin, waker }
     }
 
     /// Runs `test` with a kernel for `task`; nothing where this machine has no such kernel.
@@ -43,9 +47,12 @@ impl Bench {
             direct: self.kind == Kind::Direct,
             buffer_count: self.buffers,
             buffer_size: self.buffer_size,
-            origin: Instant::now(),
+            origin: self.origin,
         };
-        {
+        if self.kind == Kind::Readiness {
+            let mut readiness = Readiness::new(&setup, pages.memory(), self.waker.as_fd()).unwrap();
+            test(&mut readiness, pages.memory());
+        } else {
             let Ok(offered) = offered() else { return };
             let mut dialer = Dialer::new(&offered, &setup).unwrap();
             let mut ring = dialer.ring(pages.memory(), self.waker.as_fd()).unwrap();
@@ -73,7 +80,8 @@ fn task(connections: u32, messages: u32, size: u32) -> Task {
         size,
         targets: 1,
         source: None,
-        limited: false,
+        limit: None,
+        shuts: false,
         until: Duration::from_secs(20),
     }
 }
@@ -153,7 +161,7 @@ fn buffers_that_run_out_are_told_of_and_nothing_is_lost() {
 fn a_receive_ends_by_itself_at_its_limit_where_that_is_obeyed() {
     for kind in KINDS {
         let bench = Bench::new(kind, &[serving(local(), echo)]);
-        let task = Task { limited: true, rounds: 4, ..task(5, 1, 1000) };
+        let task = Task { limit: Some(u32::MAX), rounds: 4, ..task(5, 1, 1000) };
         bench.with(&task, |ring, memory| {
             let obeys = ring.obeys_limit();
             let mut client = Client::new(ring, memory, bench.buffers, bench.buffer_size, task.clone());
@@ -162,6 +170,15 @@ fn a_receive_ends_by_itself_at_its_limit_where_that_is_obeyed() {
                 assert_eq!(client.limits_reached, 20, "{kind:?}");
             }
         });
+    }
+}
+
+#[test]
+fn our_fin_is_answered_after_everything_that_is_owed() {
+    for kind in KINDS {
+        let bench = Bench::new(kind, &[serving(local(), echo)]);
+        let task = Task { shuts: true, ..task(4, 3, 1000) };
+        assert_eq!(bench.ends(&task), [End::Done; 4], "{kind:?}");
     }
 }
 
@@ -245,6 +262,14 @@ fn a_source_is_used_and_one_that_is_not_ours_is_refused() {
 }
 
 #[test]
+fn a_socket_sends_at_once_and_has_no_port_before_its_connect() {
+    let target = SockAddr::from(SocketAddr::from((local(), 9)));
+    let socket = unconnected(&target, Some(local().into()), Type::STREAM).unwrap();
+    assert!(socket.tcp_nodelay().unwrap());
+    assert_eq!(socket.local_addr().unwrap().as_socket(), Some(SocketAddr::from((local(), 0))));
+}
+
+#[test]
 fn several_targets_and_both_families_are_served() {
     for kind in KINDS {
         let targets = [serving(local(), echo), serving(Ipv6Addr::LOCALHOST, echo), serving(local(), echo)];
@@ -292,11 +317,11 @@ fn a_table_of_slots_has_a_last_one_and_a_slot_that_came_back_is_used_again() {
 #[test]
 fn the_clock_counts_from_the_origin_that_was_given() {
     for kind in KINDS {
-        let bench = Bench::new(kind, &[serving(local(), echo)]);
+        let mut bench = Bench::new(kind, &[serving(local(), echo)]);
+        bench.origin -= Duration::from_secs(5);
         let task = task(1, 1, 1);
-        let begun = Instant::now();
         bench.with(&task, |ring, _| {
-            assert!(ring.now() <= begun.elapsed());
+            assert!(ring.now() >= Duration::from_secs(5) && ring.now() <= bench.origin.elapsed());
             // Nothing happens: the time runs out, neither early nor much too late.
             let until = ring.now() + Duration::from_micros(20_500);
             let _ = ring.enter(1, Some(until));

@@ -10,19 +10,23 @@
 
 mod buffers;
 mod completions;
+mod dialing;
 mod kernel;
 mod network;
 mod odds;
 mod operations;
 mod outcome;
 mod peers;
+mod servers;
 
-pub use outcome::{Coverage, Outcome};
+pub use dialing::Client;
+pub use outcome::{Coverage, Outcome, Side};
+pub use servers::{Lie, Plant, Scene, Told};
 
-use super::{Completion, Entered, Memory, Name, Operation, Ring, Socket, Token};
+use super::{Completion, Entered, Listening, Memory, Name, Operation, Ring, Socket, Token};
 use kernel::{Kernel, Planned};
+use nix::errno::Errno;
 use std::cell::RefCell;
-use std::io;
 use std::rc::Rc;
 use std::time::Duration;
 
@@ -53,8 +57,10 @@ pub struct Setup {
     pub obeys_limit: bool,
     /// Whether a send that does not wait has no completion when all of it is taken.
     pub skips_sent: bool,
-    /// Whether the bytes that have arrived can be asked for.
+    /// Whether the bytes that have arrived at a descriptor can be asked for outside the ring.
     pub arrived_known: bool,
+    /// Whether they can be asked for through the ring.
+    pub counts_arrived: bool,
     /// Whether a receive wants a buffer when it is armed, not only when bytes come.
     pub buffers_at_arming: bool,
     /// Listeners.
@@ -255,26 +261,6 @@ impl Ring for Sim {
         Duration::from_micros(self.kernel.borrow().now)
     }
 
-    fn accepted(&self, result: u32) -> Socket {
-        let direct = self.kernel.borrow().setup.direct;
-        Socket(if direct { Name::Slot(result) } else { Name::Descriptor(result as i32) })
-    }
-
-    fn accept_queued(&mut self, listener: usize) -> io::Result<Option<Socket>> {
-        Ok(self.kernel.borrow_mut().accept_queued(listener)?.map(Socket))
-    }
-
-    fn close_listener(&mut self, listener: usize) {
-        self.kernel.borrow_mut().close_listener(listener);
-    }
-
-    fn arrived(&mut self, socket: Socket) -> Option<u32> {
-        let kernel = self.kernel.borrow();
-        let number = kernel.network.find(socket.0)?;
-        let unread = kernel.network.connections[number].unread();
-        (kernel.setup.arrived_known && matches!(socket.0, Name::Descriptor(_))).then_some(unread as u32)
-    }
-
     fn obeys_limit(&self) -> bool {
         let kernel = self.kernel.borrow();
         kernel.setup.obeys_limit || !kernel.setup.receive_multishot
@@ -292,8 +278,6 @@ impl Ring for Sim {
         self.kernel.borrow_mut().answered()
     }
 
-    fn wake_others(&mut self) {}
-
     fn overflows(&self) -> u64 {
         self.kernel.borrow().facts.overflows
     }
@@ -301,4 +285,32 @@ impl Ring for Sim {
     fn enters(&self) -> u64 {
         self.kernel.borrow().enters
     }
+}
+
+impl Listening for Sim {
+    fn accepted(&self, result: u32) -> Socket {
+        let direct = self.kernel.borrow().setup.direct;
+        Socket(if direct { Name::Slot(result) } else { Name::Descriptor(result as i32) })
+    }
+
+    fn accept_queued(&mut self, listener: usize) -> Result<Socket, Errno> {
+        self.kernel.borrow_mut().accept_queued(listener).map(Socket)
+    }
+
+    fn close_listener(&mut self, listener: usize) {
+        self.kernel.borrow_mut().close_listener(listener);
+    }
+
+    fn arrived(&mut self, socket: Socket) -> Option<u32> {
+        let kernel = self.kernel.borrow();
+        let number = kernel.network.find(socket.0)?;
+        let unread = kernel.network.connections[number].unread();
+        (kernel.setup.arrived_known && matches!(socket.0, Name::Descriptor(_))).then_some(unread as u32)
+    }
+
+    fn counts_arrived(&self) -> bool {
+        self.kernel.borrow().setup.counts_arrived
+    }
+
+    fn wake_others(&mut self) {}
 }

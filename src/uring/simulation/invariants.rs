@@ -3,11 +3,12 @@
 use super::scenario::Scenario;
 use crate::conn::deadlines::GRANULARITY;
 use crate::conn::machine::{CloseReason, Phase, Refusal};
-use crate::ring::Ring;
+use crate::ring::Listening;
 use crate::ring::sim::Sim;
 use crate::stop;
 use crate::uring::audit::ConnectionAudit;
-use crate::uring::event_loop::{Asked, EventLoop, Own};
+use crate::uring::connection::Receiving;
+use crate::uring::event_loop::{EventLoop, Own};
 use crate::worker::Ending;
 
 /// Compares what was counted on both sides.
@@ -40,7 +41,7 @@ struct Before {
 }
 
 impl Watch {
-    pub(super) fn after_turn<R: Ring>(
+    pub(super) fn after_turn<R: Listening>(
         &mut self,
         event_loop: &EventLoop<'_, R>,
         sim: &Sim,
@@ -83,7 +84,7 @@ impl Watch {
 impl Watch {
     /// I14: who asked for a receive in this turn without having waited came before nobody who waited
     /// all along.
-    fn first_come_first_served<R: Ring>(
+    fn first_come_first_served<R: Listening>(
         &mut self,
         event_loop: &EventLoop<'_, R>,
         sim: &Sim,
@@ -96,6 +97,9 @@ impl Watch {
             let now = Before { generation: one.id.generation, waited: one.starved, receives };
             let before = std::mem::replace(&mut self.before[slot], now);
             let before = if before.generation == now.generation { before } else { Before::default() };
+            if before.waited && one.phase == Phase::Closing(CloseReason::IdleTimeout) {
+                return Err(format!("I14: it waited for a buffer, and was idled out: {one:?}"));
+            }
             if !before.waited && receives > before.receives {
                 pushed_in = Some(one.id);
             }
@@ -116,7 +120,7 @@ impl Watch {
 }
 
 /// Sockets the loop has taken from the kernel, to serve or to refuse them.
-fn sockets<R: Ring>(event_loop: &EventLoop<'_, R>) -> u64 {
+fn sockets<R: Listening>(event_loop: &EventLoop<'_, R>) -> u64 {
     let counters = event_loop.worker.counters;
     let refused = [Refusal::Full, Refusal::Stopping].map(|cause| counters.refused.at(cause as usize).get());
     counters.accepted.get() + refused.iter().sum::<u64>()
@@ -128,7 +132,7 @@ fn look_at(one: &ConnectionAudit, sim: &Sim, scenario: &Scenario, obeys_limit: b
     if closing && one.in_flight == 0 {
         return Err("I16: it is closing and awaits nothing".into());
     }
-    if closing && !one.receive_armed && !one.sending {
+    if closing && !one.receive_armed && !one.sending && !one.counting {
         return Ok(()); // Its close may be done, and its number somebody else's.
     }
     let Some(view) = sim.view(one.socket) else { return Err("I10: its socket is gone".into()) };
@@ -149,23 +153,24 @@ fn look_at(one: &ConnectionAudit, sim: &Sim, scenario: &Scenario, obeys_limit: b
     if one.owed > 0 && !one.sending && !one.unspilled && !one.awaits_room {
         return Err("I16: it is owed bytes, and nothing is being sent".into());
     }
-    if one.credit > 0 && !one.receive_armed && !one.starved {
+    if one.credit > 0 && !one.receive_armed && !one.starved && !one.counting {
         return Err("I14: it may receive, and neither does nor waits for a buffer".into());
     }
-    if one.in_flight < u8::from(one.receive_armed) + u8::from(one.sending) {
+    let known = [one.receive_armed, one.sending, one.counting];
+    if one.in_flight < known.into_iter().map(u8::from).sum() {
         return Err("I11: it has more in flight than it knows".into());
     }
     Ok(())
 }
 
 /// What only the loop knows of a connection: that it is told to stop receiving, and its time.
-fn look_inside<R: Ring>(
+fn look_inside<R: Listening>(
     one: &ConnectionAudit,
     event_loop: &EventLoop<'_, R>,
     quiet: bool,
 ) -> Result<(), String> {
     let connection = event_loop.connections.get(one.id).expect("it was just seen");
-    let armed = connection.receiving == Asked::Armed;
+    let armed = connection.receiving == Receiving::Armed;
     if armed && one.credit == 0 && !event_loop.ring.obeys_limit() {
         return Err("I5: it may receive no more, and the kernel was not told".into());
     }
@@ -178,7 +183,7 @@ fn look_inside<R: Ring>(
 }
 
 /// What must hold when the loop has ended.
-pub(super) fn at_the_end<R: Ring>(
+pub(super) fn at_the_end<R: Listening>(
     event_loop: &EventLoop<'_, R>,
     sim: &Sim,
     scenario: &Scenario,
@@ -226,6 +231,6 @@ pub(super) fn at_the_end<R: Ring>(
 }
 
 /// Permits another worker still holds.
-fn rivals<R: Ring>(scenario: &Scenario, event_loop: &EventLoop<'_, R>) -> u64 {
+fn rivals<R: Listening>(scenario: &Scenario, event_loop: &EventLoop<'_, R>) -> u64 {
     if scenario.rival { u64::from(event_loop.worker.admission.open()) } else { 0 }
 }
