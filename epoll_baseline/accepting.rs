@@ -1,136 +1,122 @@
-//! Whether connections are taken now, and what the kernel's answer to an accept means.
-//!
-//! A pause costs no system call: a listener's readiness is remembered, nobody asks while it lasts.
+//! How connections come in: a listener's report is remembered, and after the batch some of those who are
+//! queued are taken, while there is room. A pause costs no system call: nobody asks while it lasts. Part
+//! of the event loop.
 
+use super::connection::Connection;
+use super::event_loop::EventLoop;
+use super::sockets::{EpollFlags, Sockets, Token};
+use super::{Own, counter};
+use crate::conn::ConnId;
+use crate::conn::accepting::Answer;
 use crate::conn::machine::Refusal;
-use crate::conn::{Admission, Tick};
-use crate::counters::Counters;
-use nix::errno::Errno;
+use crate::worker;
 
 /// Connections taken per listener and turn, so that a burst of new peers does not hold up the old.
 pub(super) const ACCEPTS_PER_TURN: u32 = 64;
-/// The first pause after a shortage of descriptors or memory, milliseconds. Somebody of this program
-/// who leaves ends it at once; the time is for what other programs give back.
-const PAUSE_AT_FIRST: Tick = 1000;
-/// Pauses double up to this, milliseconds.
-const PAUSE_MAX: Tick = 8000;
 
-/// Whether connections are taken.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Accepting {
-    /// Yes.
-    Open,
-    /// No: all permits are taken. Peers wait in the kernel's queue.
-    Full,
-    /// No: descriptors or memory ran out.
-    Starved {
-        /// When to try again in any case.
-        retry: Tick,
-        /// How long this pause is, milliseconds.
-        pause: Tick,
-        /// Connections that were open when it began: with fewer, a descriptor has come free.
-        open: u32,
-    },
+/// Registered once and never modified. OUT has an edge only after the kernel refused bytes.
+const EDGE: EpollFlags = EpollFlags::EPOLLIN
+    .union(EpollFlags::EPOLLOUT)
+    .union(EpollFlags::EPOLLRDHUP)
+    .union(EpollFlags::EPOLLPRI)
+    .union(EpollFlags::EPOLLET);
+/// What a healthy connection is watched for. Anything else is asked for only while it is stuck.
+const LEVEL: EpollFlags = EpollFlags::EPOLLIN.union(EpollFlags::EPOLLRDHUP);
+/// A listener is edge-triggered in both modes: while accepting pauses, a level would have to be
+/// switched off and on again, and an edge is simply remembered.
+pub(super) const LISTENER: EpollFlags = EpollFlags::EPOLLIN.union(EpollFlags::EPOLLET);
+
+/// A listener, and what is known of its queue.
+pub(super) struct Listening<L> {
+    pub(super) listener: L,
+    /// True from the kernel's report until nobody was queued.
+    pub(super) acceptable: bool,
+    /// How many may still be taken at the stop.
+    pub(super) queued: u32,
 }
 
-impl Accepting {
-    /// What follows a shortage at `now`. A pause after a pause in vain is longer.
-    pub(super) fn starved(self, now: Tick, admission: &Admission) -> Self {
-        let pause = match self {
-            Self::Starved { pause, .. } => (pause * 2).min(PAUSE_MAX),
-            Self::Open | Self::Full => PAUSE_AT_FIRST,
-        };
-        Self::Starved { retry: now + pause, pause, open: admission.open() }
-    }
-
-    /// Whether the pause is over. While it is not, whoever leaves is asked to wake us: it is asked
-    /// first and the state looked at afterwards, so that nobody can leave in between unnoticed.
-    pub(super) fn may_resume(self, now: Tick, admission: &Admission) -> bool {
-        admission.wait();
-        match self {
-            Self::Open => true,
-            Self::Full => !admission.is_full(),
-            Self::Starved { retry, open, .. } => now >= retry || admission.open() < open,
+impl<S: Sockets> EventLoop<'_, S> {
+    /// Remembered, and done after the batch: those who are here come first.
+    pub(super) fn on_acceptable(&mut self, index: usize) {
+        if let Some(listening) = self.listeners.get_mut(index) {
+            listening.acceptable = true;
         }
     }
 
-    /// When to try again in any case, if a time is set.
-    pub(super) fn retry(self) -> Option<Tick> {
-        if let Self::Starved { retry, .. } = self { Some(retry) } else { None }
-    }
-}
-
-/// What an error of accept means.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Answer {
-    /// Nobody is queued.
-    Nobody,
-    /// That one failed: the next may not.
-    Next(Option<Refusal>),
-    /// The next would fail too, until something is given back.
-    Starved(Refusal),
-}
-
-impl Answer {
-    /// What an error means, and its account.
-    pub(super) fn counted(error: Errno, counters: &Counters) -> Self {
-        let answer = Self::of(error);
-        if answer != Self::Nobody {
-            counters.accept_errors.add(1);
-        }
-        if let Self::Next(Some(refusal)) | Self::Starved(refusal) = answer {
-            counters.refused.at(refusal as usize).add(1);
-        }
-        answer
-    }
-
-    /// accept(2), "Error handling": what the network did to one connection says nothing about the
-    /// next. What we do not know pauses like a shortage, because it must not spin.
-    fn of(errno: Errno) -> Self {
-        match errno {
-            Errno::EAGAIN => Self::Nobody,
-            Errno::EINTR => Self::Next(None),
-            Errno::EMFILE | Errno::ENFILE => Self::Starved(Refusal::Descriptors),
-            Errno::ECONNABORTED
-            | Errno::EPROTO
-            | Errno::EPERM
-            | Errno::ENETDOWN
-            | Errno::ENOPROTOOPT
-            | Errno::EHOSTDOWN
-            | Errno::ENONET
-            | Errno::EHOSTUNREACH
-            | Errno::EOPNOTSUPP
-            | Errno::ENETUNREACH
-            | Errno::ETIMEDOUT => Self::Next(Some(Refusal::Aborted)),
-            _ => Self::Starved(Refusal::Memory),
+    /// Takes whoever is queued, unless accepting pauses.
+    pub(super) fn accept_all(&mut self) {
+        if self.stopping.is_none() && self.accepting.resume(self.tools.now, self.admission) {
+            (0..self.listeners.len()).for_each(|index| self.accept_some(index));
         }
     }
-}
 
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn ten_seconds_without_a_descriptor_cost_at_most_four_attempts() {
-        let admission = Admission::new(10);
-        let (mut attempts, mut accepting) = (0, Accepting::Open);
-        for now in 0..10_000 {
-            if accepting.may_resume(now, &admission) {
-                attempts += 1;
-                accepting = accepting.starved(now, &admission);
+    /// Takes some of those who are queued on one listener, until accepting pauses.
+    fn accept_some(&mut self, index: usize) {
+        for _ in 0..ACCEPTS_PER_TURN {
+            if self.accepting.is_paused() || !self.listeners[index].acceptable {
+                return;
+            }
+            if !self.admission.try_enter() {
+                return self.on_full();
+            }
+            match self.accept(index) {
+                Ok(socket) => match self.admit(socket) {
+                    Some(_) => self.accepting.went_well(),
+                    None => self.on_no_room(),
+                },
+                Err(answer) => {
+                    self.leave();
+                    self.listeners[index].acceptable = answer != Answer::Nobody;
+                    self.on_accept_failed(answer);
+                }
             }
         }
-        assert_eq!(attempts, 4);
     }
 
-    #[test]
-    fn who_leaves_ends_a_pause_at_once() {
-        let admission = Admission::new(2);
-        assert!(admission.try_enter() && admission.try_enter());
-        let starved = Accepting::Open.starved(0, &admission);
-        assert!(!starved.may_resume(1, &admission) && !Accepting::Full.may_resume(1, &admission));
-        assert!(admission.leave(), "somebody waits");
-        assert!(starved.may_resume(2, &admission) && Accepting::Full.may_resume(2, &admission));
+    /// One accept, and the account of its errors.
+    pub(super) fn accept(&self, index: usize) -> Result<S::Socket, Answer> {
+        let counters = self.tools.counters;
+        let listener = &self.listeners[index].listener;
+        self.tools.call().accept(listener).map_err(|error| worker::accept_failed(error, counters))
+    }
+
+    /// A connection that has its permit gets its slot and its watch; `None` when the kernel has no
+    /// room for the watch, and the connection is closed.
+    pub(super) fn admit(&mut self, socket: S::Socket) -> Option<ConnId> {
+        let interest = if self.edge { EDGE } else { LEVEL };
+        let connection = Connection::new(socket, interest, self.tools.now);
+        let id = self.connections.insert(connection).ok().expect("a permit without a slot");
+        let socket = &self.connections.get(id).expect("just put in").socket;
+        if self.tools.call().watch(socket, Token::Connection(id), interest).is_err() {
+            let connection = self.connections.remove(id).expect("just put in");
+            self.tools.call().close(connection.socket);
+            self.tools.counters.refused.at(Refusal::Memory as usize).add(1);
+            self.leave();
+            return None;
+        }
+        self.tools.counters.accepted.add(1);
+        self.tools.counters.open.add(1);
+        self.schedule(id);
+        Some(id)
+    }
+
+    fn on_full(&mut self) {
+        let paused = self.accepting.full(self.tools.now, self.admission);
+        self.count_pause(paused);
+    }
+
+    /// The kernel has no room for another watch.
+    fn on_no_room(&mut self) {
+        let paused = self.accepting.starved(self.tools.now, self.admission);
+        self.count_pause(paused);
+    }
+
+    fn on_accept_failed(&mut self, answer: Answer) {
+        let paused = self.accepting.failed(answer, self.tools.now, self.admission);
+        self.count_pause(paused);
+    }
+
+    fn count_pause(&self, paused: bool) {
+        counter(self.tools.counters, Own::AcceptPauses).add(u64::from(paused));
     }
 }

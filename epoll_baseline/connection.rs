@@ -154,6 +154,20 @@ impl<Socket> Connection<Socket> {
         self.on_ready(EpollFlags::EPOLLIN, tools)
     }
 
+    /// Its time had come by `at`. Its last bytes may be in the kernel still, behind those of others or
+    /// in an event in another thread's hands: it is looked at once more, and ends if that changes
+    /// nothing.
+    pub(super) fn on_overdue<S>(&mut self, at: Tick, tools: &mut Tools<'_, S>) -> Served
+    where
+        S: Sockets<Socket = Socket>,
+    {
+        let served = self.on_ready(EpollFlags::EPOLLIN | EpollFlags::EPOLLOUT, tools);
+        if let (Step::Continue, Some(reason)) = (served.step, self.machine.expired(at, &tools.limits)) {
+            self.machine.close(reason);
+        }
+        Served { step: self.machine.step(), ..served }
+    }
+
     /// Receives while there is something, credit and budget; echoes each receive at once.
     fn on_readable<S>(&mut self, tools: &mut Tools<'_, S>, budget: &mut Budget)
     where

@@ -8,17 +8,17 @@
 //! old generation and is counted.
 //!
 //! Absent on purpose: system calls and the clock (they are behind [`Sockets`]), and any choice that
-//! is policy.
+//! is policy. Accepting is in `accepting`, receiving and sending in `connection`, the end in `ending`.
 
-use super::accepting::{ACCEPTS_PER_TURN, Accepting, Answer};
+use super::accepting::{LISTENER, Listening};
 use super::connection::{Connection, Served, Tools};
+use super::ending::Stopping;
 use super::setting::Setting;
 use super::sockets::{EpollFlags, Events, Kernel, Sockets, Token};
 use super::{Own, counter};
-use crate::conn::machine::Refusal;
-use crate::conn::{Admission, CloseReason, ConnId, Deadlines, Queue, Step, Table, Tick};
+use crate::conn::{Accepting, Admission, CloseReason, ConnId, Deadlines, Queue, Step, Table, Tick};
 use crate::counters::Counters;
-use crate::stop::{Phase, Stop};
+use crate::stop::Stop;
 use crate::worker::{Ending, Failure, Worker};
 use nix::errno::Errno;
 use std::time::Duration;
@@ -26,20 +26,6 @@ use std::time::Duration;
 /// Events taken from the kernel at once. More would make batches longer than the first-level cache
 /// remembers; fewer would make more waits.
 const EVENTS_PER_WAIT: usize = 256;
-/// Connections visited per turn when the server stops, so that new events are not kept waiting.
-const VISITS_PER_TURN: u32 = 256;
-
-/// Registered once and never modified. OUT has an edge only after the kernel refused bytes.
-const EDGE: EpollFlags = EpollFlags::EPOLLIN
-    .union(EpollFlags::EPOLLOUT)
-    .union(EpollFlags::EPOLLRDHUP)
-    .union(EpollFlags::EPOLLPRI)
-    .union(EpollFlags::EPOLLET);
-/// What a healthy connection is watched for. Anything else is asked for only while it is stuck.
-const LEVEL: EpollFlags = EpollFlags::EPOLLIN.union(EpollFlags::EPOLLRDHUP);
-/// A listener is edge-triggered in both modes: while accepting pauses, a level would have to be
-/// switched off and on again, and an edge is simply remembered.
-const LISTENER: EpollFlags = EpollFlags::EPOLLIN.union(EpollFlags::EPOLLET);
 
 /// Serves until told to stop.
 ///
@@ -60,47 +46,30 @@ pub fn run(worker: Worker<'_>) -> Result<Ending, Failure> {
     }
 }
 
-struct Listening<L> {
-    listener: L,
-    /// True from the kernel's report until nobody was queued.
-    acceptable: bool,
-}
-
-/// The stop, once it has begun.
-struct Stopping {
-    /// The next slot to visit.
-    cursor: u32,
-    /// When what is left is cut.
-    deadline: Duration,
-    /// Connections that may still be taken from the queue.
-    accepts: u32,
-}
-
 /// The loop of one worker.
 pub(super) struct EventLoop<'a, S: Sockets> {
-    tools: Tools<'a, S>,
-    edge: bool,
-    drain_timeout: Duration,
-    backlog: u32,
-    spill_limit: u64,
-    admission: &'a Admission,
-    stop: &'a Stop,
-    table: Table<Connection<S::Socket>>,
+    pub(super) tools: Tools<'a, S>,
+    pub(super) edge: bool,
+    pub(super) drain_timeout: Duration,
+    pub(super) spill_limit: u64,
+    pub(super) admission: &'a Admission,
+    pub(super) stop: &'a Stop,
+    pub(super) connections: Table<Connection<S::Socket>>,
     /// Who has more to read than an event may cost.
-    ready: Queue,
+    pub(super) ready: Queue,
     /// Who is stuck, the longest without progress first.
-    stuck: Queue,
-    spilled: u64,
-    deadlines: Deadlines,
-    listeners: Vec<Listening<S::Listener>>,
-    accepting: Accepting,
-    stopping: Option<Stopping>,
-    events: Events,
+    pub(super) stuck: Queue,
+    pub(super) spilled: u64,
+    pub(super) deadlines: Deadlines,
+    pub(super) listeners: Vec<Listening<S::Listener>>,
+    pub(super) accepting: Accepting,
+    pub(super) stopping: Option<Stopping>,
+    pub(super) events: Events,
     /// Whether the kernel had nothing to report.
-    quiet: bool,
+    pub(super) quiet: bool,
     /// When the last wait began. Only what was due then may expire: the process may have been stopped
     /// between the kernel's answer and the clock, while bytes arrived.
-    asked: Tick,
+    pub(super) asked: Tick,
 }
 
 impl<'a, S: Sockets> EventLoop<'a, S> {
@@ -124,20 +93,19 @@ impl<'a, S: Sockets> EventLoop<'a, S> {
         Ok(Self {
             edge: setting.is_edge(),
             drain_timeout: setting.drain_timeout,
-            backlog: setting.backlog,
             spill_limit: setting.spill_limit,
             admission,
             stop,
-            table: Table::new(capacity),
+            connections: Table::new(capacity),
             ready: Queue::new(capacity),
             stuck: Queue::new(capacity),
             spilled: 0,
             deadlines: Deadlines::new(capacity, tools.now),
             listeners: listeners
                 .into_iter()
-                .map(|listener| Listening { listener, acceptable: true })
+                .map(|listener| Listening { listener, acceptable: true, queued: setting.queued_max })
                 .collect(),
-            accepting: Accepting::Open,
+            accepting: Accepting::new(),
             stopping: None,
             events: Events::new(EVENTS_PER_WAIT),
             quiet: false,
@@ -159,7 +127,7 @@ impl<'a, S: Sockets> EventLoop<'a, S> {
 
     /// The only place that blocks.
     fn wait(&mut self) {
-        let until = self.until();
+        let until = self.wake_at();
         self.asked = self.tools.now;
         counter(self.tools.counters, Own::Waits).add(1);
         let waited = self.tools.call().wait(&mut self.events, until);
@@ -169,13 +137,12 @@ impl<'a, S: Sockets> EventLoop<'a, S> {
         self.tools.now = self.tools.sockets.now().as_millis() as Tick;
     }
 
-    /// Until when there is nothing to do but what the kernel reports; zero when there is something.
-    pub(super) fn until(&self) -> Option<Duration> {
-        let acceptable = self.accepting == Accepting::Open && self.listeners.iter().any(|one| one.acceptable);
-        let visiting = self
-            .stopping
-            .as_ref()
-            .is_some_and(|stopping| stopping.cursor < self.table.high_water() || !self.listeners.is_empty());
+    /// When to wake even if nothing happens; at once when something is to be done.
+    pub(super) fn wake_at(&self) -> Option<Duration> {
+        let acceptable = !self.accepting.is_paused() && self.listeners.iter().any(|one| one.acceptable);
+        let visiting = self.stopping.as_ref().is_some_and(|stopping| {
+            stopping.next < self.connections.high_water() || !self.listeners.is_empty()
+        });
         if acceptable || visiting || !self.ready.is_empty() {
             return Some(Duration::ZERO);
         }
@@ -196,16 +163,9 @@ impl<'a, S: Sockets> EventLoop<'a, S> {
         }
     }
 
-    /// Remembered, and done after the batch: those who are here come first.
-    fn on_acceptable(&mut self, index: usize) {
-        if let Some(listening) = self.listeners.get_mut(index) {
-            listening.acceptable = true;
-        }
-    }
-
     /// Something may be done for this connection, unless it is gone.
     fn on_ready(&mut self, id: ConnId, ready: EpollFlags) {
-        let Some(connection) = self.table.get_mut(id) else {
+        let Some(connection) = self.connections.get_mut(id) else {
             self.tools.counters.stale_events.add(1);
             return;
         };
@@ -217,14 +177,14 @@ impl<'a, S: Sockets> EventLoop<'a, S> {
     fn serve_ready(&mut self) {
         for _ in 0..self.ready.len() {
             let Some(slot) = self.ready.pop_front() else { return };
-            let id = self.table.id_at(slot).expect("who is closed leaves the ready list");
+            let id = self.connections.id_at(slot).expect("who is closed leaves the ready list");
             self.tools.count(Own::ReadyList);
             self.on_ready(id, EpollFlags::empty());
         }
     }
 
     /// Keeps the books after a connection was served. A healthy one touches none of them.
-    fn settle(&mut self, id: ConnId, served: &Served) {
+    pub(super) fn settle(&mut self, id: ConnId, served: &Served) {
         if served.unsent_before != served.unsent {
             self.spilled = self.spilled - served.unsent_before as u64 + served.unsent as u64;
             self.tools.counters.spilled.set(self.spilled);
@@ -239,7 +199,7 @@ impl<'a, S: Sockets> EventLoop<'a, S> {
         if self.stopping.is_some() {
             self.schedule(id);
         }
-        let Some(connection) = self.table.get_mut(id) else { return };
+        let Some(connection) = self.connections.get_mut(id) else { return };
         if !self.edge {
             // The kernel reports again what is still there.
             connection.forget_readable();
@@ -263,14 +223,14 @@ impl<'a, S: Sockets> EventLoop<'a, S> {
         self.schedule(id);
         while self.spilled > self.spill_limit {
             let slot = self.stuck.front().expect("spilled bytes belong to the stuck");
-            let longest = self.table.id_at(slot).expect("who is closed leaves the stuck");
+            let longest = self.connections.id_at(slot).expect("who is closed leaves the stuck");
             self.close(longest, CloseReason::SpillFull);
         }
     }
 
     /// By level, the kernel is told when something else is worth a report. Only the stuck are.
     fn follow_interest(&mut self, id: ConnId) {
-        let Some(connection) = self.table.get_mut(id) else { return };
+        let Some(connection) = self.connections.get_mut(id) else { return };
         let wanted = connection.wanted(&self.tools.limits);
         if wanted == connection.interest {
             return;
@@ -282,107 +242,6 @@ impl<'a, S: Sockets> EventLoop<'a, S> {
         }
     }
 
-    /// Has the deadline looked at, if there is one.
-    fn schedule(&mut self, id: ConnId) {
-        let Some(connection) = self.table.get(id) else { return };
-        if let Some(due) = connection.machine.deadline(&self.tools.limits) {
-            self.deadlines.schedule(id.slot, due);
-        }
-    }
-
-    /// Takes whoever is queued, unless accepting pauses.
-    fn accept_all(&mut self) {
-        if self.stopping.is_some()
-            || (self.accepting != Accepting::Open
-                && !self.accepting.may_resume(self.tools.now, self.admission))
-        {
-            return;
-        }
-        for index in 0..self.listeners.len() {
-            if !self.accept_some(index) {
-                return;
-            }
-        }
-    }
-
-    /// Takes some of those who are queued on one listener; false when accepting pauses.
-    fn accept_some(&mut self, index: usize) -> bool {
-        let mut failed = 0;
-        for _ in 0..ACCEPTS_PER_TURN {
-            if !self.listeners[index].acceptable {
-                return true;
-            }
-            if !self.admission.try_enter() {
-                return self.pause(Accepting::Full);
-            }
-            match self.accept(index) {
-                Ok(socket) => {
-                    if self.admit(socket).is_none() {
-                        return self.starve();
-                    }
-                    self.accepting = Accepting::Open;
-                }
-                Err(answer) => {
-                    self.leave();
-                    match answer {
-                        Answer::Nobody => {
-                            self.listeners[index].acceptable = false;
-                            self.accepting = Accepting::Open;
-                        }
-                        Answer::Next(_) => failed += 1,
-                        Answer::Starved(_) => return self.starve(),
-                    }
-                }
-            }
-        }
-        // A network that fails every connection shall not keep us busy.
-        failed < ACCEPTS_PER_TURN || self.starve()
-    }
-
-    /// One accept, and the account of its errors.
-    fn accept(&self, index: usize) -> Result<S::Socket, Answer> {
-        let counters = self.tools.counters;
-        let listener = &self.listeners[index].listener;
-        self.tools.call().accept(listener).map_err(|error| Answer::counted(error, counters))
-    }
-
-    /// A connection that has its permit gets its slot and its watch; `None` when the kernel has no
-    /// room for the watch, and the connection is closed.
-    fn admit(&mut self, socket: S::Socket) -> Option<ConnId> {
-        let interest = if self.edge { EDGE } else { LEVEL };
-        let connection = Connection::new(socket, interest, self.tools.now);
-        let id = self.table.insert(connection).ok().expect("a permit without a slot");
-        let socket = &self.table.get(id).expect("just put in").socket;
-        if self.tools.call().watch(socket, Token::Connection(id), interest).is_err() {
-            let connection = self.table.remove(id).expect("just put in");
-            self.tools.call().close(connection.socket);
-            self.tools.counters.refused.at(Refusal::Memory as usize).add(1);
-            self.leave();
-            return None;
-        }
-        self.tools.counters.accepted.add(1);
-        self.tools.counters.open.add(1);
-        self.schedule(id);
-        Some(id)
-    }
-
-    fn starve(&mut self) -> bool {
-        self.pause(self.accepting.starved(self.tools.now, self.admission))
-    }
-
-    /// Accepts no more until [`Accepting::may_resume`]. Always false.
-    fn pause(&mut self, accepting: Accepting) -> bool {
-        if self.accepting == Accepting::Open {
-            self.tools.count(Own::AcceptPauses);
-        }
-        self.accepting = accepting;
-        // Who left since the attempt did not know that somebody waits: look again.
-        if accepting.may_resume(self.tools.now, self.admission) {
-            self.accepting = Accepting::Open;
-        }
-        false
-    }
-
     /// Closes whoever's time has come.
     fn expire(&mut self) {
         // When the server stops, nobody waits for quiet: those who linger would never let it come.
@@ -391,137 +250,109 @@ impl<'a, S: Sockets> EventLoop<'a, S> {
             return;
         }
         while let Some(slot) = self.deadlines.pop(self.asked) {
-            let id = self.table.id_at(slot).expect("who is closed leaves the wheel");
-            let machine = &self.table.get(id).expect("just found").machine;
-            match machine.expired(self.asked, &self.tools.limits) {
-                Some(reason) => self.close(id, reason),
-                None => self.schedule(id),
+            let id = self.connections.id_at(slot).expect("who is closed leaves the wheel");
+            let connection = self.connections.get_mut(id).expect("just found");
+            if connection.machine.expired(self.asked, &self.tools.limits).is_some() {
+                let served = connection.on_overdue(self.asked, &mut self.tools);
+                self.settle(id, &served);
             }
+            self.schedule(id);
         }
         counter(self.tools.counters, Own::DeadlineSteps).set(self.deadlines.steps());
     }
 
-    /// Stops as far as it was told to. `Some` when it is over.
-    fn obey_stop(&mut self) -> Option<Ending> {
-        match self.stop.phase() {
-            Phase::Running => None,
-            Phase::Cut => Some(self.cut()),
-            Phase::Draining => self.drain(),
+    /// Has the deadline looked at, if there is one.
+    pub(super) fn schedule(&mut self, id: ConnId) {
+        let Some(connection) = self.connections.get(id) else { return };
+        if let Some(due) = connection.machine.deadline(&self.tools.limits) {
+            self.deadlines.schedule(id.slot, due);
         }
     }
+}
 
-    /// One turn of the stop: visit some, take who is queued, look whether all are gone.
-    fn drain(&mut self) -> Option<Ending> {
-        let now = self.tools.sockets.now();
-        let (drain_timeout, accepts) = (self.drain_timeout, self.backlog);
-        let begin = || Stopping { cursor: 0, deadline: now + drain_timeout, accepts };
-        let deadline = self.stopping.get_or_insert_with(begin).deadline;
-        // A pause is over, too: its end would be waited for in vain.
-        self.accepting = Accepting::Open;
-        let visited = self.visit_some();
-        for index in (0..self.listeners.len()).rev() {
-            if self.empty_queue(index, visited) {
-                let listening = self.listeners.swap_remove(index);
-                self.tools.call().close_listener(listening.listener);
-            }
-        }
-        if visited && self.table.is_empty() && self.listeners.is_empty() {
-            return Some(Ending::Drained);
-        }
-        (now >= deadline).then(|| self.cut())
+#[cfg(test)]
+mod tests {
+    use super::super::COUNTERS;
+    use super::*;
+    use crate::conn::Limits;
+    use crate::conn::machine::Refusal;
+    use crate::features::{Read, Trigger};
+    use crate::stop::Phase;
+    use std::io::{Read as _, Write as _};
+    use std::net::{TcpListener, TcpStream};
+
+    const SETTING: Setting = Setting {
+        trigger: Trigger::Edge,
+        read: Read::Once,
+        buffer_size: 64,
+        max_connections: 8,
+        limits: Limits {
+            window: 1000,
+            window_at_first: 1000,
+            trust_after: 0,
+            idle_timeout: 50,
+            write_timeout: 0,
+            linger: 50,
+        },
+        spill_limit: 0,
+        drain_timeout: Duration::from_secs(1),
+        queued_max: 2,
+    };
+
+    fn listener() -> TcpListener {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        listener.set_nonblocking(true).unwrap();
+        listener
     }
 
-    /// Tells the next connections of the stop; true when all know.
-    fn visit_some(&mut self) -> bool {
-        let Some(stopping) = &mut self.stopping else { return false };
-        let first = stopping.cursor;
-        stopping.cursor = self.table.high_water().min(first + VISITS_PER_TURN);
-        let end = stopping.cursor;
-        for slot in first..end {
-            if let Some(id) = self.table.id_at(slot) {
-                self.visit(id);
-            }
-        }
-        end == self.table.high_water()
+    fn connect(listener: &TcpListener) -> TcpStream {
+        TcpStream::connect(listener.local_addr().unwrap()).unwrap()
     }
 
-    fn visit(&mut self, id: ConnId) {
-        let Some(connection) = self.table.get_mut(id) else { return };
-        let served = connection.on_stop(&mut self.tools);
-        self.settle(id, &served);
+    fn with_loop(
+        listeners: Vec<TcpListener>,
+        test: impl FnOnce(EventLoop<'_, Kernel<'_>>, &Counters, &Stop),
+    ) {
+        let admission = Admission::new(SETTING.max_connections);
+        let counters = Counters::new(CloseReason::NAMES, Refusal::NAMES, COUNTERS);
+        let stop = Stop::new(1).unwrap();
+        let kernel = Kernel::of_worker(&stop, 0).unwrap();
+        let event_loop = EventLoop::new(&kernel, listeners, &SETTING, &admission, &counters, &stop).unwrap();
+        test(event_loop, &counters, &stop);
     }
 
-    /// Takes who is queued, so that no finished handshake is reset. True when the listener may be
-    /// closed: nobody is queued any more, or, when `visited`, nothing that they lack will come free.
-    fn empty_queue(&mut self, index: usize, visited: bool) -> bool {
-        for _ in 0..VISITS_PER_TURN {
-            let Some(stopping) = self.stopping.as_mut().filter(|stopping| stopping.accepts > 0) else {
-                return true;
+    #[test]
+    fn bytes_that_no_event_has_told_of_keep_a_connection_from_being_idled_out() {
+        let listener = listener();
+        let mut peer = connect(&listener);
+        with_loop(vec![listener], |mut event_loop, counters, _| {
+            event_loop.accept_all();
+            assert_eq!(counters.accepted.get(), 1);
+            // Its time has come, and the batch that would tell of its bytes has not been fetched.
+            peer.write_all(b"late").unwrap();
+            let mut overdue = || {
+                event_loop.tools.now += 1000;
+                (event_loop.asked, event_loop.quiet) = (event_loop.tools.now, true);
+                event_loop.expire();
+                counters.closed.at(CloseReason::IdleTimeout as usize).get()
             };
-            stopping.accepts -= 1;
-            let permit = self.admission.try_enter();
-            if !permit && !visited {
-                return false;
-            }
-            match self.accept(index) {
-                Ok(socket) if permit => {
-                    if let Some(id) = self.admit(socket) {
-                        self.visit(id);
-                    }
-                }
-                Ok(socket) => {
-                    self.tools.call().close(socket);
-                    self.tools.counters.refused.at(Refusal::Stopping as usize).add(1);
-                }
-                Err(answer) => {
-                    if permit {
-                        self.leave();
-                    }
-                    match answer {
-                        Answer::Nobody => return true,
-                        Answer::Next(_) => {}
-                        Answer::Starved(_) => return visited,
-                    }
-                }
-            }
-        }
-        false
+            assert_eq!(overdue(), 0);
+            let mut echo = [0; 4];
+            peer.read_exact(&mut echo).unwrap();
+            assert_eq!(&echo, b"late");
+            assert_eq!(overdue(), 1, "now it is silent");
+        });
     }
 
-    /// Closes everything at once.
-    fn cut(&mut self) -> Ending {
-        for slot in 0..self.table.high_water() {
-            if let Some(id) = self.table.id_at(slot) {
-                self.close(id, CloseReason::Cut);
-            }
-        }
-        for listening in std::mem::take(&mut self.listeners) {
-            self.tools.call().close_listener(listening.listener);
-        }
-        Ending::Cut
-    }
-
-    /// Ends a connection, its socket and its place everywhere. The slot is free at once: what is still
-    /// in the batch for it carries the old generation.
-    fn close(&mut self, id: ConnId, reason: CloseReason) {
-        let connection = self.table.remove(id).expect("a connection is closed once");
-        self.ready.remove(id.slot);
-        self.stuck.remove(id.slot);
-        self.deadlines.remove(id.slot);
-        self.spilled -= connection.unsent_len() as u64;
-        let counters = self.tools.counters;
-        counters.spilled.set(self.spilled);
-        counters.closed.at(reason as usize).add(1);
-        counters.open.subtract(1);
-        let socket = connection.end(&mut self.tools.spares);
-        self.tools.call().close(socket);
-        self.leave();
-    }
-
-    /// Gives a permit back, and says so to those who wait for one.
-    fn leave(&self) {
-        if self.admission.leave() {
-            self.tools.call().wake_others();
-        }
+    #[test]
+    fn at_the_stop_each_listener_has_a_queue_of_its_own_to_empty() {
+        let listeners = [listener(), listener()];
+        let peers: Vec<_> = listeners.iter().flat_map(|one| [connect(one), connect(one)]).collect();
+        with_loop(listeners.into(), |mut event_loop, counters, stop| {
+            stop.advance(Phase::Draining);
+            let _ = event_loop.obey_stop();
+            assert_eq!(counters.accepted.get(), peers.len() as u64);
+            assert!(event_loop.listeners.is_empty());
+        });
     }
 }

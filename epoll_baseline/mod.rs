@@ -11,6 +11,7 @@
 
 mod accepting;
 mod connection;
+mod ending;
 mod event_loop;
 #[cfg(test)]
 mod over_loopback;

@@ -4,7 +4,7 @@ use super::connection::Connection;
 use crate::config::Config;
 use crate::conn::{Limits, Table};
 use crate::features::{Read, Trigger};
-use crate::worker::Laid;
+use crate::worker::{Laid, queued_max};
 use std::os::fd::OwnedFd;
 use std::time::Duration;
 
@@ -25,8 +25,9 @@ pub(super) struct Setting {
     pub(super) spill_limit: u64,
     /// How long a stop may take.
     pub(super) drain_timeout: Duration,
-    /// Connections taken at most when the server stops: no queue was longer when it began.
-    pub(super) backlog: u32,
+    /// Connections taken at most from each listener when the server stops: no queue was longer when it
+    /// began.
+    pub(super) queued_max: u32,
 }
 
 impl Setting {
@@ -44,7 +45,7 @@ impl Setting {
             limits,
             spill_limit,
             drain_timeout: config.drain_timeout,
-            backlog: config.backlog,
+            queued_max: queued_max(config),
         }
     }
 

@@ -181,7 +181,7 @@ impl<Listener, Socket> State<Listener, Socket> {
             next_due: AtomicU64::new(NEVER),
             watched: AtomicU64::new(NEVER),
             sweeping: AtomicBool::new(false),
-            entrance: Mutex::new(Entrance::new(sockets, listeners)?),
+            entrance: Mutex::new(Entrance::new(sockets, listeners, setting.queued_max)?),
             retry: AtomicU64::new(NEVER),
             stopping: Stopping::new(),
             setting,
@@ -271,14 +271,14 @@ impl<'a, S: Sockets> Thread<'a, S> {
 
     /// One turn: wait, dispatch, look after what has no event. `Some` when it is over.
     pub(super) fn turn(&mut self) -> Option<Ending> {
-        let until = self.until();
+        let until = self.wake_at();
         self.wait(until);
         while self.dispatch() {}
         self.look_after()
     }
 
-    /// Until when this thread waits: to the next deadline, if nobody else wakes in time for it.
-    pub(super) fn until(&mut self) -> Option<Duration> {
+    /// When to wake even if nothing happens: at the next deadline, if nobody else wakes in time for it.
+    pub(super) fn wake_at(&mut self) -> Option<Duration> {
         if self.has_to_stop_more() {
             return Some(Duration::ZERO);
         }
@@ -473,23 +473,16 @@ impl<'a, S: Sockets> Thread<'a, S> {
         popped
     }
 
-    /// Looks at one whose time may have come. Its last bytes may be in the kernel still, or its event
-    /// in another thread's hands: before it is closed it has one more chance.
+    /// Looks at one whose time may have come.
     fn expire(&mut self, slot: u32) {
         let mut taken = self.take(slot);
         let Some(connection) = &mut taken.connection else { return };
         if connection.machine.expired(self.tools.now, &self.tools.limits).is_none() {
             return self.schedule(slot, &mut taken);
         }
-        let served = connection.on_ready(EpollFlags::EPOLLIN | EpollFlags::EPOLLOUT, &mut self.tools);
-        let expired = connection.machine.expired(self.tools.now, &self.tools.limits);
-        match (served.step, expired) {
-            (Step::Close(_), _) | (_, None) => {
-                self.schedule(slot, &mut taken);
-                self.settle(slot, taken, &served);
-            }
-            (_, Some(reason)) => self.settle(slot, taken, &Served { step: Step::Close(reason), ..served }),
-        }
+        let served = connection.on_overdue(self.tools.now, &mut self.tools);
+        self.schedule(slot, &mut taken);
+        self.settle(slot, taken, &served);
     }
 
     /// Ends a connection and its socket. The slot is free once nobody has it in hand.

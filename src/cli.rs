@@ -1,6 +1,7 @@
 //! What may be typed. Values are taken as they are and checked in `config`, so that every problem is
 //! reported at once; only what is no flag at all is refused here.
 
+mod load;
 mod refusal;
 
 pub use refusal::sentence;
@@ -16,6 +17,8 @@ use std::sync::LazyLock;
 pub enum Asked {
     /// To serve.
     Serve(Box<Typed>),
+    /// To load a server.
+    Load(Box<crate::load::Typed>),
     /// To read about the dimensions of `--uring`.
     UringHelp,
     /// To read about the dimensions of `--epoll`.
@@ -39,6 +42,7 @@ pub fn parse(arguments: impl IntoIterator<Item = OsString>) -> Result<Asked, cla
     })?;
     let serve = match command.verb {
         Some(Verb::Serve(serve)) => serve,
+        Some(Verb::Load(load)) => return Ok(Asked::Load(Box::new(load.typed()))),
         None => command.serve,
     };
     let asks_help = |texts: &[String]| texts.iter().any(|text| text == "help");
@@ -54,7 +58,8 @@ Examples:
   c10k                              uring where the kernel allows it, else epoll; 127.0.0.1:8888
   c10k --backend epoll --listen 127.0.0.1:0 --workers 2
   c10k --backend uring --uring recv=single,taskrun=coop
-  c10k --uring help                 what can be chosen, and what this kernel says to it";
+  c10k --uring help                 what can be chosen, and what this kernel says to it
+  c10k load pingpong                a client that measures and verifies; c10k load --help";
 
 const AFTER: &str = "\
 Times are written 50us, 10ms, 5s, 1m; counts 10k, 1m; bytes 4Ki, 1Mi.
@@ -89,6 +94,9 @@ enum Verb {
     /// Serve; the same as no verb at all.
     #[command(before_long_help = EXAMPLES, after_long_help = AFTER, allow_negative_numbers = true)]
     Serve(Serve),
+    /// Load a server that echoes, and measure and verify what comes back.
+    #[command(before_long_help = load::EXAMPLES, after_long_help = load::AFTER, allow_negative_numbers = true)]
+    Load(Box<load::Load>),
 }
 
 #[derive(Debug, Default, Args)]

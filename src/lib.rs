@@ -33,6 +33,8 @@ mod seeds;
 pub mod server;
 pub mod statistics;
 pub mod stop;
+#[allow(unsafe_code)] // The few calls no crate offers safely: one of the rooms of `unsafe`.
+pub mod sys;
 pub mod units;
 pub mod uring;
 pub mod worker;

@@ -1,8 +1,12 @@
 //! Quantities as people write them: times (`50us`, `10ms`, `5s`, `1m`, `2h`), counts (`10k`, `1m`) and bytes
-//! (`4Ki`, `1Mi`). Whole numbers only; what does not fit is refused, never rounded or wrapped. And lists of
-//! what would do, in a sentence.
+//! (`4Ki`, `1Mi`). Whole numbers only; what does not fit is refused, never rounded or wrapped. Lists of CPUs
+//! (`0,2-3`). And lists of what would do, in a sentence.
 //!
 //! Absent on purpose: bounds. Which values make sense is known where the setting is.
+
+mod cpus;
+
+pub use cpus::{parse_cpus, print_cpus};
 
 use std::fmt::Write as _;
 use std::time::Duration;

@@ -2,10 +2,12 @@
 //! `run` functions have one signature because of this type.
 
 use crate::config::Config;
+use crate::conn::accepting::Answer;
 use crate::conn::machine::Refusal;
 use crate::conn::{Admission, CloseReason, Limits};
 use crate::counters::Counters;
 use crate::stop::Stop;
+use nix::errno::Errno;
 use std::net::TcpListener;
 use std::time::Duration;
 
@@ -95,6 +97,24 @@ pub fn limits(config: &Config) -> Limits {
         write_timeout: milliseconds(config.write_timeout),
         linger: milliseconds(Some(LINGER)),
     }
+}
+
+/// What the kernel's error to an accept means, and its account.
+#[must_use]
+pub fn accept_failed(error: Errno, counters: &Counters) -> Answer {
+    let answer = Answer::of(error);
+    if let Answer::Next(Some(cause)) | Answer::Starved(cause) = answer {
+        counters.accept_errors.add(1);
+        counters.refused.at(cause as usize).add(1);
+    }
+    answer
+}
+
+/// Connections that may lie in a listener's queue: the kernel lets in one more than its backlog. So many
+/// are taken from each at the stop; who comes later comes too late.
+#[must_use]
+pub const fn queued_max(config: &Config) -> u32 {
+    config.backlog.saturating_add(1)
 }
 
 impl Worker<'_> {

@@ -2,12 +2,14 @@
 //! one thread at a time accepts, and a pause is a listener that is not armed again.
 
 use super::super::Own;
-use super::super::accepting::{ACCEPTS_PER_TURN, Accepting, Answer};
+use super::super::accepting::ACCEPTS_PER_TURN;
 use super::super::connection::Connection;
 use super::super::sockets::{EpollFlags, Sockets, Token};
 use super::{NEVER, Thread, lock};
-use crate::conn::ConnId;
+use crate::conn::accepting::Answer;
 use crate::conn::machine::Refusal;
+use crate::conn::{Accepting, ConnId};
+use crate::worker;
 use nix::errno::Errno;
 use std::sync::atomic::Ordering::SeqCst;
 
@@ -17,8 +19,8 @@ pub(super) struct Entrance<Listener> {
     pub(super) listeners: Vec<Option<Listener>>,
     /// Listeners whose event came in vain: they are to be armed when the pause is over.
     unarmed: Vec<bool>,
-    paused: bool,
-    /// What the last attempt said. A pause in vain makes the next one longer.
+    /// How many may still be taken from each at the stop.
+    pub(super) queued: Vec<u32>,
     accepting: Accepting,
 }
 
@@ -30,15 +32,16 @@ impl<Listener> Entrance<Listener> {
     pub(super) fn new<S: Sockets<Listener = Listener>>(
         sockets: &S,
         listeners: Vec<Listener>,
+        queued_max: u32,
     ) -> Result<Self, Errno> {
         for (index, listener) in listeners.iter().enumerate() {
             sockets.watch_listener(listener, Token::Listener(index), LISTENER)?;
         }
         Ok(Self {
             unarmed: vec![false; listeners.len()],
+            queued: vec![queued_max; listeners.len()],
             listeners: listeners.into_iter().map(Some).collect(),
-            paused: false,
-            accepting: Accepting::Open,
+            accepting: Accepting::new(),
         })
     }
 }
@@ -52,43 +55,35 @@ impl<S: Sockets> Thread<'_, S> {
             return; // The thread that began the stop empties the queues.
         }
         entrance.unarmed[index] = true;
-        if !entrance.paused {
+        if !entrance.accepting.is_paused() {
             self.accept_some(entrance, index);
         }
-        if !entrance.paused {
+        if !entrance.accepting.is_paused() {
             self.arm_all(entrance);
         }
     }
 
     fn accept_some(&mut self, entrance: &mut Entrance<S::Listener>, index: usize) {
-        let mut failed = 0;
         for _ in 0..ACCEPTS_PER_TURN {
+            if entrance.accepting.is_paused() {
+                return;
+            }
             if !self.admission.try_enter() {
-                return self.pause(entrance, Accepting::Full);
+                return self.on_full(entrance);
             }
             match self.accept(entrance, index) {
-                Ok(socket) => {
-                    if self.admit(socket).is_none() {
-                        return self.starve(entrance);
-                    }
-                    entrance.accepting = Accepting::Open;
-                }
+                Ok(socket) => match self.admit(socket) {
+                    Some(_) => entrance.accepting.went_well(),
+                    None => self.on_no_room(entrance),
+                },
                 Err(answer) => {
                     self.afterwards.resume |= self.admission.leave();
-                    match answer {
-                        Answer::Nobody => {
-                            entrance.accepting = Accepting::Open;
-                            return;
-                        }
-                        Answer::Next(_) => failed += 1,
-                        Answer::Starved(_) => return self.starve(entrance),
+                    self.on_accept_failed(entrance, answer);
+                    if answer == Answer::Nobody {
+                        return;
                     }
                 }
             }
-        }
-        // A network that fails every connection shall not keep us busy.
-        if failed == ACCEPTS_PER_TURN {
-            self.starve(entrance);
         }
     }
 
@@ -96,7 +91,7 @@ impl<S: Sockets> Thread<'_, S> {
     pub(super) fn accept(&self, entrance: &Entrance<S::Listener>, index: usize) -> Result<S::Socket, Answer> {
         let counters = self.tools.counters;
         let Some(listener) = &entrance.listeners[index] else { return Err(Answer::Nobody) };
-        self.tools.call().accept(listener).map_err(|error| Answer::counted(error, counters))
+        self.tools.call().accept(listener).map_err(|error| worker::accept_failed(error, counters))
     }
 
     /// A connection that has its permit gets its slot and its watch; `None` when the kernel has no
@@ -124,32 +119,37 @@ impl<S: Sockets> Thread<'_, S> {
         Some(slot)
     }
 
-    fn starve(&mut self, entrance: &mut Entrance<S::Listener>) {
-        let accepting = entrance.accepting.starved(self.tools.now, self.admission);
-        self.pause(entrance, accepting);
+    fn on_full(&self, entrance: &mut Entrance<S::Listener>) {
+        let paused = entrance.accepting.full(self.tools.now, self.admission);
+        self.note_pause(entrance, paused);
     }
 
-    /// Accepts no more until [`Accepting::may_resume`].
-    fn pause(&mut self, entrance: &mut Entrance<S::Listener>, accepting: Accepting) {
-        if entrance.accepting == Accepting::Open {
+    /// The kernel has no room for another watch.
+    fn on_no_room(&self, entrance: &mut Entrance<S::Listener>) {
+        let paused = entrance.accepting.starved(self.tools.now, self.admission);
+        self.note_pause(entrance, paused);
+    }
+
+    fn on_accept_failed(&self, entrance: &mut Entrance<S::Listener>, answer: Answer) {
+        let paused = entrance.accepting.failed(answer, self.tools.now, self.admission);
+        self.note_pause(entrance, paused);
+    }
+
+    fn note_pause(&self, entrance: &Entrance<S::Listener>, paused: bool) {
+        if paused {
             self.tools.count(Own::AcceptPauses);
+            self.state.retry.store(entrance.accepting.retry().unwrap_or(NEVER), SeqCst);
         }
-        entrance.accepting = accepting;
-        // Who left since the attempt did not know that somebody waits: look again.
-        entrance.paused = !accepting.may_resume(self.tools.now, self.admission);
-        let retry = if entrance.paused { accepting.retry() } else { None };
-        self.state.retry.store(retry.unwrap_or(NEVER), SeqCst);
     }
 
     /// Ends a pause, if its reason is gone. No slot may be in hand.
     pub(super) fn resume(&mut self) {
         let state = self.state;
         let entrance = &mut *lock(&state.entrance);
-        if state.stopping.has_begun() || !entrance.paused {
+        if state.stopping.has_begun() || !entrance.accepting.is_paused() {
             return;
         }
-        if entrance.accepting.may_resume(self.tools.now, self.admission) {
-            entrance.paused = false;
+        if entrance.accepting.resume(self.tools.now, self.admission) {
             state.retry.store(NEVER, SeqCst);
             self.arm_all(entrance);
         }
@@ -163,7 +163,7 @@ impl<S: Sockets> Thread<'_, S> {
             };
             self.tools.count(Own::Rearmed);
             if self.tools.call().watch_listener_again(listener, Token::Listener(index), LISTENER).is_err() {
-                return self.starve(entrance);
+                return self.on_no_room(entrance);
             }
             entrance.unarmed[index] = false;
         }

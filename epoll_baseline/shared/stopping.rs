@@ -1,19 +1,17 @@
 //! The stop, where all threads share the connections. Whoever hears of it first begins it and empties
 //! the listeners' queues; all who are awake visit connections, some slots at a time.
 
-use super::super::accepting::Answer;
+use super::super::ending::VISITS;
 use super::super::sockets::Sockets;
 use super::entrance::Entrance;
 use super::{NEVER, Thread, lock};
+use crate::conn::accepting::Answer;
 use crate::conn::machine::Refusal;
 use crate::conn::{CloseReason, Tick};
 use crate::stop::Phase;
 use crate::worker::Ending;
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, AtomicUsize, Ordering::SeqCst};
-
-/// Slots visited per turn, so that new events are not kept waiting.
-const VISITS_PER_TURN: u32 = 256;
 
 /// How far the stop has come.
 pub(super) struct Stopping {
@@ -24,11 +22,9 @@ pub(super) struct Stopping {
     /// When what is left is cut.
     pub(super) deadline: AtomicU64,
     /// The next slot to visit, the slot to end before, and how many have been visited.
-    cursor: AtomicU32,
+    next: AtomicU32,
     end: AtomicU32,
     visited: AtomicU32,
-    /// Connections that may still be taken from the queues.
-    accepts: AtomicU32,
     listeners_closed: AtomicBool,
     /// True from the moment one thread closes everything.
     cutting: AtomicBool,
@@ -42,10 +38,9 @@ impl Stopping {
             begun: AtomicBool::new(false),
             doorman: AtomicUsize::new(usize::MAX),
             deadline: AtomicU64::new(NEVER),
-            cursor: AtomicU32::new(0),
+            next: AtomicU32::new(0),
             end: AtomicU32::new(0),
             visited: AtomicU32::new(0),
-            accepts: AtomicU32::new(0),
             listeners_closed: AtomicBool::new(false),
             cutting: AtomicBool::new(false),
             ending: OnceLock::new(),
@@ -69,7 +64,7 @@ impl<S: Sockets> Thread<'_, S> {
             return false;
         }
         let is_doorman = stopping.doorman.load(SeqCst) == self.index;
-        stopping.cursor.load(SeqCst) < stopping.end.load(SeqCst)
+        stopping.next.load(SeqCst) < stopping.end.load(SeqCst)
             || (is_doorman && !stopping.listeners_closed.load(SeqCst))
     }
 
@@ -124,7 +119,6 @@ impl<S: Sockets> Thread<'_, S> {
         let timeout = state.setting.drain_timeout.as_millis() as Tick;
         stopping.deadline.store(self.tools.now + timeout, SeqCst);
         stopping.end.store(state.high_water.load(SeqCst), SeqCst);
-        stopping.accepts.store(state.setting.backlog, SeqCst);
         // A pause is over, too: its end would be waited for in vain.
         state.retry.store(NEVER, SeqCst);
         stopping.doorman.store(self.index, SeqCst);
@@ -135,9 +129,9 @@ impl<S: Sockets> Thread<'_, S> {
     fn visit_some(&mut self) {
         let stopping = &self.state.stopping;
         let end = stopping.end.load(SeqCst);
-        let advance = |cursor| (cursor < end).then(|| end.min(cursor + VISITS_PER_TURN));
-        let Ok(first) = stopping.cursor.fetch_update(SeqCst, SeqCst, advance) else { return };
-        let slots = first..end.min(first + VISITS_PER_TURN);
+        let advance = |next| (next < end).then(|| end.min(next + VISITS));
+        let Ok(first) = stopping.next.fetch_update(SeqCst, SeqCst, advance) else { return };
+        let slots = first..end.min(first + VISITS);
         let count = slots.len() as u32;
         slots.for_each(|slot| self.visit(slot));
         stopping.visited.fetch_add(count, SeqCst);
@@ -170,16 +164,16 @@ impl<S: Sockets> Thread<'_, S> {
 
     /// True when the listener may be closed: nobody is queued any more, or, when all are `visited`,
     /// nothing that they lack will come free.
-    fn empty_queue(&mut self, entrance: &Entrance<S::Listener>, index: usize, visited: bool) -> bool {
-        for _ in 0..VISITS_PER_TURN {
-            let accepts = &self.state.stopping.accepts;
-            if accepts.fetch_update(SeqCst, SeqCst, |left| left.checked_sub(1)).is_err() {
+    fn empty_queue(&mut self, entrance: &mut Entrance<S::Listener>, index: usize, visited: bool) -> bool {
+        for _ in 0..VISITS {
+            if entrance.queued[index] == 0 {
                 return true;
             }
             let permit = self.admission.try_enter();
             if !permit && !visited {
                 return false;
             }
+            entrance.queued[index] -= 1;
             match self.accept(entrance, index) {
                 Ok(socket) if permit => {
                     if let Some(slot) = self.admit(socket) {

@@ -202,6 +202,7 @@ impl World {
             complete: one.end_seen && one.owed() == 0,
             error_seen: one.error_seen,
             owed: one.owed(),
+            unread: one.unread(),
             promise_kept: one.promised.is_none_or(|promised| one.taken >= promised),
             told: one.promised.is_some(),
             our_fin: one.our_fin,

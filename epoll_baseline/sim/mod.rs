@@ -116,6 +116,8 @@ pub(super) struct Closed {
     pub(super) complete: bool,
     pub(super) error_seen: bool,
     pub(super) owed: u64,
+    /// Bytes that had arrived and were not received.
+    pub(super) unread: u64,
     pub(super) promise_kept: bool,
     /// Whether it was told of the stop.
     pub(super) told: bool,

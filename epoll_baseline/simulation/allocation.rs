@@ -149,7 +149,7 @@ fn setting(trigger: Trigger, read: Read) -> Setting {
         },
         spill_limit: 1 << 20,
         drain_timeout: Duration::from_secs(1),
-        backlog: 100,
+        queued_max: 100,
     }
 }
 

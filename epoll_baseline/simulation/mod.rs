@@ -73,7 +73,7 @@ impl<S: Sockets> Loops<'_, S> {
     /// When `index` is to be woken, where it waits: `Some(None)` is never. `None` is: it is awake.
     fn waits(&self, index: usize) -> Option<Option<Duration>> {
         match self {
-            Self::PerCore(event_loop, _) => Some(event_loop.until()),
+            Self::PerCore(event_loop, _) => Some(event_loop.wake_at()),
             Self::Shared(threads) => threads[index].waits,
         }
     }
@@ -104,7 +104,7 @@ impl<S: Sockets> Virtual<'_, S> {
         } else if !self.thread.dispatch() {
             self.ended = self.thread.look_after();
             if self.ended.is_none() {
-                self.waits = Some(self.thread.until());
+                self.waits = Some(self.thread.wake_at());
             }
         }
     }
@@ -156,7 +156,7 @@ impl Run<'_> {
                 let state = State::new(sockets, listeners, setting).unwrap();
                 let virtual_one = |index| {
                     let mut thread = Thread::new(sockets, &state, index, admission, &counters[index], stop);
-                    let waits = Some(thread.until());
+                    let waits = Some(thread.wake_at());
                     Virtual { thread, waits, ended: None }
                 };
                 self.drive(Loops::Shared((0..threads).map(virtual_one).collect()), steps)

@@ -48,7 +48,7 @@ impl Scenario {
                 limits: limits(random),
                 spill_limit: [0, 10, 60, 100_000, 100_000][random.usize(0..5)],
                 drain_timeout: Duration::from_millis([20, 200, 5_000][random.usize(0..3)]),
-                backlog: [2, 100][random.usize(0..2)],
+                queued_max: [2, 100][random.usize(0..2)],
             },
             descriptors: if random.u8(0..3) == 0 {
                 random.usize(1..=max_connections as usize)

@@ -155,7 +155,9 @@ impl<'a> Watch<'a> {
         match reason {
             CloseReason::PeerFinished => one.complete, // I2
             CloseReason::PeerReset => one.error_seen,
-            CloseReason::IdleTimeout => after(limits.idle_timeout, one.silent) && one.owed == 0,
+            CloseReason::IdleTimeout => {
+                after(limits.idle_timeout, one.silent) && one.owed == 0 && one.unread == 0
+            }
             CloseReason::WriteTimeout => after(limits.write_timeout, one.stuck) && one.owed > 0,
             CloseReason::SpillFull => one.owed > 0,
             CloseReason::Stopped => phase != Phase::Running && one.owed == 0 && one.promise_kept,

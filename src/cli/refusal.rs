@@ -39,6 +39,15 @@ impl Words<'_> {
         }
     }
 
+    /// Whether it is about what follows `load`.
+    fn is_load(&self) -> bool {
+        let usage = match self.answer.get(ContextKind::Usage) {
+            Some(ContextValue::StyledStr(usage)) => usage.to_string(),
+            _ => String::new(),
+        };
+        usage.contains("c10k load")
+    }
+
     /// An option as it is typed: clap has its value's name and dots behind it.
     fn option(&self, kind: ContextKind) -> Option<&str> {
         self.get(kind).map(|shown| shown.split(' ').next().unwrap_or(shown).trim_end_matches('.'))
@@ -46,10 +55,14 @@ impl Words<'_> {
 
     fn unknown_option(&self) -> Option<String> {
         let name = self.get(ContextKind::InvalidArg)?;
+        if !name.starts_with('-') && self.is_load() {
+            return Some(format!("{name}: one word too many; WORKLOAD and HOST:PORT would do"));
+        }
         if !name.starts_with('-') {
             return Some(no_verb(name, "no word is expected here", None));
         }
         let instead = match (name, self.get(ContextKind::SuggestedArg)) {
+            ("--port" | "-p", _) if self.is_load() => "; 127.0.0.1:PORT as the second word would do".into(),
             ("--port" | "-p", _) => "; --listen 127.0.0.1:PORT would do".into(),
             (_, Some(near)) => format!("; did you mean {near}?"),
             _ => String::new(),
@@ -131,6 +144,16 @@ fn example(value: &str) -> &str {
         "CPUS" => "CPUs like 0,2-3",
         "NAME" => "a name like cubic",
         "FORMAT" => "text or json",
+        "RATE" => "a rate like 500 or 200k",
+        "SPACING" => "poisson or uniform",
+        "CONDITION" => "a condition like 'p99<1ms'",
+        "ENGINE" => "auto, uring or epoll",
+        "WHEN" => "auto, on or off",
+        "ADDRESSES" => "auto, or addresses like 127.0.0.1-127.0.0.9",
+        "PROCESS" => "auto, a PID or 10.0.0.2:8889",
+        "NUMBER" => "a number like 7",
+        "LIST" => "percentiles like 50,99,99.9",
+        "FILE" => "the name of a file",
         _ => "one after it",
     }
 }

@@ -162,14 +162,50 @@ fn an_argument_that_is_no_text_is_named() {
 #[test]
 fn every_option_without_its_value_says_what_would_do() {
     let command = <super::Command as clap::CommandFactory>::command();
-    let takes_value = |option: &&clap::Arg| option.get_action().takes_values();
-    let options: Vec<_> = command.get_arguments().filter(takes_value).collect();
-    assert!(options.len() > 15, "{options:?}");
-    for option in options {
-        let sentence = told(&format!("--{}", option.get_long().unwrap()));
-        assert!(sentence.contains(": its value is missing; "), "{sentence}");
-        assert!(!sentence.contains("one after it would do"), "no example: {sentence}");
+    let load = command.find_subcommand("load").unwrap();
+    let takes_value = |option: &&clap::Arg| {
+        let one_or_none = option.get_num_args().is_some_and(|count| count.min_values() == 0);
+        option.get_action().takes_values() && !option.is_positional() && !one_or_none
+    };
+    for (verb, command) in [("", &command), ("load ", load)] {
+        let options: Vec<_> = command.get_arguments().filter(takes_value).collect();
+        assert!(options.len() > 15, "{options:?}");
+        for option in options {
+            let sentence = told(&format!("{verb}--{}", option.get_long().unwrap()));
+            assert!(sentence.contains(": its value is missing; "), "{sentence}");
+            assert!(!sentence.contains("one after it would do"), "no example: {sentence}");
+        }
     }
+}
+
+#[test]
+fn what_cannot_follow_load_is_told_in_the_words_of_load() {
+    for (arguments, begin) in [
+        (
+            "load pingpong --port 80",
+            "--port: there is no such option; 127.0.0.1:PORT as the second word would do",
+        ),
+        ("load pingpong a:1 b:2", "b:2: one word too many; WORKLOAD and HOST:PORT would do"),
+        (
+            "load pingpong --connection 5",
+            "--connection: there is no such option; did you mean --connections?",
+        ),
+        ("load -c 5 -c 6", "--connections: it is given more than once; once would do"),
+    ] {
+        let sentence = told(arguments);
+        assert!(sentence.starts_with(begin), "{sentence}");
+    }
+}
+
+#[test]
+fn the_help_of_load_has_examples_headings_and_exit_codes() {
+    let help = super::parse(["c10k", "load", "--help"].map(Into::into)).unwrap_err().to_string();
+    for part in
+        ["Examples:\n", "How fast, how long:", "Judging:", "Exit codes:", "c10k load churn -t 17 -s 1024"]
+    {
+        assert!(help.contains(part), "{part} is not in\n{help}");
+    }
+    assert!(help.find("Examples:") < help.find("Usage:"), "{help}");
 }
 
 #[test]

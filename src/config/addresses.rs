@@ -1,7 +1,7 @@
 //! Lists that are typed: addresses to listen on, CPUs to run on.
 
 use crate::features::Problem;
-use std::collections::BTreeSet;
+use crate::units;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
 /// Where the server listens unless told otherwise: this machine only.
@@ -9,8 +9,6 @@ pub const LISTEN_DEFAULT: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCA
 const PORT_DEFAULT: u16 = 8888;
 /// Addresses at most: each costs a listener in every worker.
 const ADDRESSES_MAX: usize = 64;
-/// CPUs the kernel's fixed-size mask can name.
-const CPUS_MAX: usize = 1024;
 
 pub(super) fn listen(typed: &[String], problems: &mut Vec<Problem>) -> Vec<SocketAddr> {
     let mut addresses: Vec<SocketAddr> = Vec::new();
@@ -86,55 +84,8 @@ fn address(text: &str) -> Result<SocketAddr, String> {
 /// CPUs as `0,2-3`: every one once, and in the affinity mask.
 pub(super) fn cpus(typed: Option<&str>, mask: &[usize], problems: &mut Vec<Problem>) -> Vec<usize> {
     let Some(text) = typed else { return Vec::new() };
-    let mut named = Vec::new();
-    let mut seen = BTreeSet::new();
-    for part in text.split(',') {
-        let problem = match range(part) {
-            Ok(cpus) => cpus.into_iter().find_map(|cpu| {
-                named.push(cpu);
-                if !seen.insert(cpu) {
-                    Some(format!("--cpus: {cpu} is named twice (in {text}); once would do"))
-                } else if !mask.contains(&cpu) {
-                    let may = print(mask);
-                    Some(format!("--cpus: {cpu} is not in the affinity mask of this process; {may} would do"))
-                } else {
-                    None
-                }
-            }),
-            Err(reason) => Some(format!("--cpus: {part:?} {reason}")),
-        };
-        problems.extend(problem.map(Problem::usage));
-    }
-    named
-}
-
-fn range(part: &str) -> Result<Vec<usize>, String> {
-    let number = |text: &str| {
-        let digits = !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
-        let cpu = digits.then(|| text.parse::<usize>().ok()).flatten();
-        match cpu {
-            Some(cpu) if cpu < CPUS_MAX => Ok(cpu),
-            _ if digits => Err(format!("is no CPU; 0 to {} would do", CPUS_MAX - 1)),
-            _ => Err("is no CPU; written like 0,2-3".to_string()),
-        }
-    };
-    let Some((first, last)) = part.split_once('-') else { return Ok(vec![number(part)?]) };
-    let (first, last) = (number(first)?, number(last)?);
-    if first > last {
-        return Err(format!("runs backwards; {last}-{first} would do"));
-    }
-    Ok((first..=last).collect())
-}
-
-/// Ascending CPUs as `0-1,3`.
-fn print(cpus: &[usize]) -> String {
-    let mut parts: Vec<(usize, usize)> = Vec::new();
-    for &cpu in cpus {
-        match parts.last_mut() {
-            Some((_, last)) if *last + 1 == cpu => *last = cpu,
-            _ => parts.push((cpu, cpu)),
-        }
-    }
-    let part = |(first, last)| if first == last { format!("{first}") } else { format!("{first}-{last}") };
-    parts.into_iter().map(part).collect::<Vec<_>>().join(",")
+    units::parse_cpus(text, mask).unwrap_or_else(|reasons| {
+        problems.extend(reasons.into_iter().map(|reason| Problem::usage(format!("--cpus: {reason}"))));
+        Vec::new()
+    })
 }

@@ -8,6 +8,7 @@
 use super::Tick;
 
 const BUCKETS: usize = 256;
+const WORDS: usize = BUCKETS / 64;
 const NONE: u32 = u32::MAX;
 /// Milliseconds per bucket. 32 ms × 256 = 8.2 s per turn of the wheel.
 pub const GRANULARITY: Tick = 32;
@@ -26,6 +27,8 @@ struct Entry {
 #[derive(Debug)]
 pub struct Deadlines {
     heads: [u32; BUCKETS],
+    /// A bit for each bucket in which somebody stands, so that the next is found in a few words.
+    taken: [u64; WORDS],
     entries: Vec<Entry>,
     /// The bucket looked at next; every entry stands in `cursor..cursor + BUCKETS`.
     cursor: Tick,
@@ -40,6 +43,7 @@ impl Deadlines {
     pub fn new(capacity: u32, now: Tick) -> Self {
         Self {
             heads: [NONE; BUCKETS],
+            taken: [0; WORDS],
             entries: Vec::with_capacity(capacity as usize),
             cursor: now / GRANULARITY,
             scheduled: 0,
@@ -60,7 +64,9 @@ impl Deadlines {
             return;
         }
         self.remove(slot);
-        let head = &mut self.heads[bucket as usize % BUCKETS];
+        let index = bucket as usize % BUCKETS;
+        self.taken[index / 64] |= 1 << (index % 64);
+        let head = &mut self.heads[index];
         self.entries[slot as usize] = Entry { previous: NONE, next: *head, bucket };
         if *head != NONE {
             self.entries[*head as usize].previous = slot;
@@ -75,26 +81,38 @@ impl Deadlines {
         if bucket == Tick::MAX {
             return;
         }
+        let index = bucket as usize % BUCKETS;
         match previous {
-            NONE => self.heads[bucket as usize % BUCKETS] = next,
+            NONE => self.heads[index] = next,
             previous => self.entries[previous as usize].next = next,
         }
         if next != NONE {
             self.entries[next as usize].previous = previous;
         }
+        if self.heads[index] == NONE {
+            self.taken[index / 64] &= !(1 << (index % 64));
+        }
         self.entries[slot as usize].bucket = Tick::MAX;
         self.scheduled -= 1;
     }
 
-    /// When the event loop has to wake for this wheel, if ever.
+    /// When the event loop has to wake for this wheel, if ever. Asked every turn.
     #[must_use]
     pub fn next(&self) -> Option<Tick> {
-        if self.scheduled == 0 {
-            return None;
-        }
-        (self.cursor..self.cursor + BUCKETS as Tick)
-            .find(|&bucket| self.heads[bucket as usize % BUCKETS] != NONE)
-            .map(|bucket| bucket * GRANULARITY)
+        let start = self.cursor as usize % BUCKETS;
+        // Once around, from the bits at and above the cursor to those below it in the same word.
+        let distance = (0..=WORDS).find_map(|step| {
+            let word = (start / 64 + step) % WORDS;
+            let mask = match step {
+                0 => u64::MAX << (start % 64),
+                WORDS => !(u64::MAX << (start % 64)),
+                _ => u64::MAX,
+            };
+            let found = self.taken[word] & mask;
+            let index = word * 64 + found.trailing_zeros() as usize;
+            (found != 0).then(|| (index + BUCKETS - start) % BUCKETS)
+        })?;
+        Some((self.cursor + distance as Tick) * GRANULARITY)
     }
 
     /// Whether [`pop`](Self::pop) may be asked now. `quiet` says that the kernel had nothing to
@@ -159,6 +177,9 @@ mod tests {
                 }
                 _ => {}
             }
+            let heads = (wheel.cursor..wheel.cursor + BUCKETS as Tick)
+                .find(|&bucket| wheel.heads[bucket as usize % BUCKETS] != NONE);
+            assert_eq!(wheel.next(), heads.map(|bucket| bucket * GRANULARITY));
             while let Some(slot) = wheel.pop(now) {
                 let at = due[slot as usize].expect("a slot that was not scheduled came due");
                 if at > now {

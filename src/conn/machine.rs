@@ -271,6 +271,11 @@ impl Machine {
         true
     }
 
+    /// Until `now` it had to wait for something of ours: it is silent only from here on.
+    pub fn kept_waiting(&mut self, now: Tick) {
+        self.active = now;
+    }
+
     /// The peer sent its FIN.
     pub fn peer_finished(&mut self) {
         self.phase = match self.phase {

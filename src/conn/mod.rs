@@ -4,12 +4,14 @@
 //! Absent on purpose: operations in flight, buffers, interest masks. Those exist in one server only
 //! and live there, as the side data of [`table::Table`].
 
+pub mod accepting;
 pub mod admission;
 pub mod deadlines;
 pub mod machine;
 pub mod queue;
 pub mod table;
 
+pub use accepting::Accepting;
 pub use admission::Admission;
 pub use deadlines::Deadlines;
 pub use machine::{CloseReason, Limits, Machine, Step};

@@ -28,11 +28,13 @@ pub enum Capability {
     ReceiveLimit,
     /// No completion for a send that succeeds, and one for a send that comes short.
     SkipSent,
+    /// Ask a socket, through the ring, how much has arrived.
+    CountArrived,
 }
 
 impl Capability {
     /// All of them, in the order they are asked for.
-    pub const ALL: [Self; 12] = [
+    pub const ALL: [Self; 13] = [
         Self::SingleIssuer,
         Self::SubmitAll,
         Self::DeferTaskrun,
@@ -45,6 +47,7 @@ impl Capability {
         Self::DirectDescriptors,
         Self::ReceiveLimit,
         Self::SkipSent,
+        Self::CountArrived,
     ];
     /// What the server by completion cannot do without (Linux 6.0).
     pub const FLOOR: [Self; 3] = [Self::SingleIssuer, Self::BufferRing, Self::MultishotReceive];
@@ -65,6 +68,7 @@ impl Capability {
             Self::DirectDescriptors => "direct descriptors",
             Self::ReceiveLimit => "a limit for multishot receive",
             Self::SkipSent => "leaving out the completion of a send",
+            Self::CountArrived => "asking a socket through the ring how much has arrived",
         }
     }
 
@@ -78,6 +82,7 @@ impl Capability {
             Self::SingleIssuer | Self::MultishotReceive => "6.0",
             Self::DeferTaskrun => "6.1",
             Self::NoSqarray => "6.6",
+            Self::CountArrived => "6.7",
             Self::ReceiveLimit => "6.17",
         }
     }

@@ -112,6 +112,9 @@ pub struct Uring {
     /// Whether the kernel takes a limit for a multishot receive (Linux 6.17). Not a dimension: flow
     /// control uses it where it is there.
     pub receive_limit: bool,
+    /// Whether a socket can be asked through the ring how much has arrived (Linux 6.7). Not a
+    /// dimension: the stop uses it where a socket is a slot of the ring.
+    pub counts_arrived: bool,
 }
 
 /// How the kernel reports a readable socket.

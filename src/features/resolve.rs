@@ -86,6 +86,7 @@ pub fn uring(
         buffer_count: size(typed, "buffer-count", sizes::BUFFER_COUNT),
         buffer_size: size(typed, "buffer-size", sizes::BUFFER_SIZE),
         receive_limit: answers.offers(Capability::ReceiveLimit),
+        counts_arrived: answers.offers(Capability::CountArrived),
     };
     let mut resolved = choice.resolved(features)?;
     resolved.print_sizes();

@@ -3,7 +3,7 @@
 //! threads.
 
 use super::tally::Interval;
-use std::sync::atomic::{AtomicU8, AtomicU32, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, AtomicU64, Ordering};
 use std::sync::mpsc::Sender;
 use std::time::Instant;
 
@@ -34,8 +34,13 @@ pub struct Control {
     pub connected: AtomicU32,
     /// Connections that were given up during the ramp.
     pub given_up: AtomicU32,
-    /// Messages still to be measured, where a number of them ends the run.
-    pub unfinished: AtomicU64,
+    /// Whether a connection has ever stood.
+    pub stood: AtomicBool,
+    /// Where a number of messages ends the run: those nobody has taken on yet, those that have not come
+    /// to an end, and when the last one did.
+    permits: AtomicU64,
+    unfinished: AtomicU64,
+    finished_at: AtomicU64,
 }
 
 impl Control {
@@ -49,8 +54,41 @@ impl Control {
             end: AtomicU64::new(u64::MAX),
             connected: AtomicU32::new(0),
             given_up: AtomicU32::new(0),
+            stood: AtomicBool::new(false),
+            permits: AtomicU64::new(messages),
             unfinished: AtomicU64::new(messages),
+            finished_at: AtomicU64::new(u64::MAX),
         }
+    }
+
+    /// Takes on at most `most` of the messages whose number ends the run, fewer near the end, so that
+    /// all of `threads` have some; 0 where none is left.
+    pub fn take_permits(&self, most: u64, threads: u64) -> u64 {
+        let share = |left: u64| most.min(left / (2 * threads) + 1).min(left);
+        let took = self.permits.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |left| {
+            if left == 0 { None } else { Some(left - share(left)) }
+        });
+        took.map_or(0, share)
+    }
+
+    /// So many of those messages have come to an end, good or bad, by `now`.
+    pub fn finish(&self, messages: u64, now: u64) {
+        if self.unfinished.fetch_sub(messages, Ordering::AcqRel) == messages {
+            self.finished_at.store(now, Ordering::Release);
+        }
+    }
+
+    /// When the last of those messages came to its end; `None` while some have not.
+    #[must_use]
+    pub fn finished_at(&self) -> Option<u64> {
+        let at = self.finished_at.load(Ordering::Acquire);
+        (at != u64::MAX).then_some(at)
+    }
+
+    /// Those messages that nobody has taken on yet, and those that have not come to an end.
+    #[must_use]
+    pub fn left(&self) -> (u64, u64) {
+        (self.permits.load(Ordering::Relaxed), self.unfinished.load(Ordering::Acquire))
     }
 
     /// How far the run has come.
@@ -95,6 +133,8 @@ pub enum Report {
     Ramped {
         /// Its number.
         thread: usize,
+        /// How long its connections took, and what went wrong.
+        ramp: Box<Interval>,
     },
     /// An interval of the window is over.
     Interval {

@@ -216,62 +216,74 @@ fn short(facts: &Facts) -> Option<Doubt> {
     (messages < MESSAGES || window < WINDOW).then_some(Doubt::Short { messages, window })
 }
 
-impl fmt::Display for Doubt {
-    fn fmt(&self, text: &mut fmt::Formatter<'_>) -> fmt::Result {
+impl Doubt {
+    /// What is wrong, as the beginning of a sentence.
+    #[must_use]
+    pub fn cause(&self) -> String {
         match *self {
-            Self::ClientBusy { busy } => write!(
-                text,
-                "a client thread was {} busy, so the latencies include its own queue; lower -R, or add threads on \
-                 CPUs of their own (-t, --cpus)",
-                percent(busy)
-            ),
-            Self::ClientLimit { busy } => write!(
-                text,
-                "a client thread was {} busy, so this is the client's limit and not the server's; add threads on \
-                 CPUs of their own (-t, --cpus)",
-                percent(busy)
-            ),
-            Self::RateMissed { achieved, intended } => write!(
-                text,
+            Self::ClientBusy { busy } => {
+                format!("a client thread was {} busy, so the latencies include its own queue", percent(busy))
+            }
+            Self::ClientLimit { busy } => {
+                format!(
+                    "a client thread was {} busy, so this is the client's limit and not the server's",
+                    percent(busy)
+                )
+            }
+            Self::RateMissed { achieved, intended } => format!(
                 "{achieved:.0} of {intended:.0} messages a second were reached ({}); the server, or the client, \
-                 cannot do more: lower -R, or let --find-rate find what holds",
+                 cannot do more",
                 percent(achieved / intended)
             ),
-            Self::Late { p99, max } => write!(
-                text,
-                "the client sent late (p99 {}, at most {}) though connections were free; lower -R, pin the client \
-                 with --cpus, or keep other programs off its CPUs",
+            Self::Late { p99, max } => format!(
+                "the client sent late (p99 {}, at most {}) though connections were free",
                 time(p99),
                 time(max)
             ),
-            Self::Little { counted, places } => write!(
-                text,
+            Self::Little { counted, places } => format!(
                 "rate x mean latency makes {counted:.1} messages under way where {places:.0} were: connections were \
-                 lost or idle in the window, or a clock is wrong; see the errors and the silent connections",
+                 lost or idle in the window, or a clock is wrong"
             ),
-            Self::Steal { share } => write!(
-                text,
-                "the hypervisor gave {} of the CPU time to other guests; repeat the run when the host is quieter",
-                percent(share)
-            ),
-            Self::Pressure { share } => write!(
-                text,
-                "server, client or other programs waited for a CPU in {} of the time; give server and client \
-                 CPUs of their own (--cpus on both), and stop what else runs",
-                percent(share)
-            ),
-            Self::Drift { ratio } => write!(
-                text,
-                "the rate changed by {:+.1} % from the first half to the second; lengthen the warm-up (-w) or the \
-                 run (-d)",
-                (ratio - 1.0) * 100.0
-            ),
-            Self::Short { messages, window } => write!(
-                text,
-                "{messages} messages in {:.1} s say little; lengthen the run (-d)",
-                window.as_secs_f64()
-            ),
+            Self::Steal { share } => {
+                format!("the hypervisor gave {} of the CPU time to other guests", percent(share))
+            }
+            Self::Pressure { share } => {
+                format!("server, client or other programs waited for a CPU in {} of the time", percent(share))
+            }
+            Self::Drift { ratio } => {
+                format!(
+                    "the rate changed by {:+.1} % from the first half to the second",
+                    (ratio - 1.0) * 100.0
+                )
+            }
+            Self::Short { messages, window } => {
+                format!("{messages} messages in {:.1} s say little", window.as_secs_f64())
+            }
         }
+    }
+
+    /// What to do about it, as the end of a sentence.
+    #[must_use]
+    pub const fn remedy(&self) -> &'static str {
+        match self {
+            Self::ClientBusy { .. } => "lower -R, or add threads on CPUs of their own (-t, --cpus)",
+            Self::ClientLimit { .. } => "add threads on CPUs of their own (-t, --cpus)",
+            Self::RateMissed { .. } => "lower -R, or let --find-rate find what holds",
+            Self::Late { .. } => "lower -R, pin the client with --cpus, or keep other programs off its CPUs",
+            Self::Little { .. } => "see the errors and the silent connections",
+            Self::Steal { .. } => "repeat the run when the host is quieter",
+            Self::Pressure { .. } => {
+                "give server and client CPUs of their own (--cpus on both), and stop what else runs"
+            }
+            Self::Drift { .. } => "lengthen the warm-up (-w) or the run (-d)",
+            Self::Short { .. } => "lengthen the run (-d)",
+        }
+    }
+}
+
+impl fmt::Display for Doubt {
+    fn fmt(&self, text: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(text, "{}; {}", self.cause(), self.remedy())
     }
 }
 

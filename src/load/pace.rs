@@ -142,6 +142,15 @@ mod tests {
     }
 
     #[test]
+    fn the_message_after_any_other_is_found_from_its_time_alone() {
+        // Gaps of about a nanosecond and a half, ten hours on: the number has 45 bits.
+        let pace = uniform(7e8, 1);
+        for number in [0, 1, 1_000_000, 25_200_000_000_000] {
+            assert_eq!(pace.next(0, pace.uniform(0, number)), pace.uniform(0, number + 1), "{number}");
+        }
+    }
+
+    #[test]
     fn uniform_times_go_on_at_the_highest_rates() {
         let pace = uniform(1e9, 1);
         assert_eq!(times(pace, 0, 0, 1_000).count(), 1_000);

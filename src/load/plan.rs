@@ -11,7 +11,7 @@ use std::time::Duration;
 pub struct Plan {
     /// What the connections do.
     pub workload: Workload,
-    /// Where to, in the order of the resolver; the first is used, the others when it is refused at the start.
+    /// Where to.
     pub target: SocketAddr,
     /// Connections held at once.
     pub connections: u32,
@@ -47,6 +47,8 @@ pub struct Plan {
     pub seed: u64,
     /// Time between two lines of progress and between two intervals of the result.
     pub interval: Duration,
+    /// Who tells what the server spends.
+    pub server_stats: StatsFrom,
 }
 
 /// What the connections do.
@@ -60,6 +62,19 @@ pub enum Workload {
     Churn,
     /// Connections that are held, each of which echoes now and then.
     Idle,
+}
+
+impl Workload {
+    /// As it is typed.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::PingPong => "pingpong",
+            Self::Stream => "stream",
+            Self::Churn => "churn",
+            Self::Idle => "idle",
+        }
+    }
 }
 
 /// When messages are sent.
@@ -103,11 +118,31 @@ pub enum Engine {
     Epoll,
 }
 
+/// Who tells what the server spends.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum StatsFrom {
+    /// Nobody.
+    #[default]
+    None,
+    /// /proc, and the account of a process of this host.
+    Pid(u32),
+    /// Somebody on the server's host.
+    Agent(SocketAddr),
+    /// /proc, for the process of this host that listens at the target.
+    Auto,
+}
+
 /// Where the result goes.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq)]
 pub struct Outputs {
     /// How it is printed.
     pub format: Format,
+    /// Whether each interval gets a line.
+    pub interval_lines: bool,
+    /// The percentiles of the table, ascending, in per cent.
+    pub percentiles: Vec<f64>,
+    /// Whether standard error stays empty but for why it failed.
+    pub quiet: bool,
     /// The file for the result instead of standard output.
     pub file: Option<PathBuf>,
     /// The file for the percentiles of the response time, as HdrHistogram prints them.

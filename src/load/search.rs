@@ -144,6 +144,11 @@ mod tests {
             let times = search.steps().iter().filter(|other| other.rate == step.rate).count();
             assert_eq!(times, if step.held { 1 } else { 2 }, "{step:?}");
         }
+        // Halved in ratio: a per cent is a per cent at either end.
+        assert!(
+            search.steps().iter().any(|step| (step.rate - 80_000.0 * 2.0f64.sqrt()).abs() < 1.0),
+            "{search:?}"
+        );
         // 4 doublings, a failure twice, and 6 halvings of at most two measurements each.
         assert!(search.steps().len() <= 4 + 2 + 12, "{}", search.steps().len());
     }

@@ -16,12 +16,16 @@ const RECV_MULTISHOT: u16 = 1 << 1;
 /// setter for it.
 const OPTLEN: usize = 44;
 
+/// `SOCKET_URING_OP_SIOCINQ`: a command to a socket, answered with the bytes in its receive queue.
+const SOCKET_SIOCINQ: u32 = 0;
+
 /// What entries are built from.
 pub(super) struct Builder {
     pub(super) accept_multishot: bool,
     pub(super) receive_multishot: bool,
     pub(super) direct: bool,
     pub(super) receive_limit: bool,
+    pub(super) counts_arrived: bool,
     pub(super) skip_sent: bool,
     pub(super) buffer_size: u32,
     pub(super) memory: Memory,
@@ -54,6 +58,7 @@ impl Builder {
             receive_multishot: features.recv == Recv::Multishot,
             direct: features.files == Files::Direct,
             receive_limit: features.receive_limit,
+            counts_arrived: features.counts_arrived,
             skip_sent: features.cqe_skip,
             buffer_size: features.buffer_size,
             memory,
@@ -85,6 +90,9 @@ impl Builder {
                 let address = &self.targets[target];
                 with_name!(socket, |name| opcode::Connect::new(name, address.as_ptr().cast(), address.len())
                     .build())
+            }
+            Operation::CountArrived { socket } => {
+                with_name!(socket, |name| opcode::UringCmd16::new(name, SOCKET_SIOCINQ).build())
             }
             Operation::Shutdown { socket } => {
                 with_name!(socket, |name| opcode::Shutdown::new(name, libc::SHUT_WR).build())

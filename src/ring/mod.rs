@@ -11,6 +11,7 @@ pub mod dialing;
 mod entry;
 mod pages;
 pub mod probe;
+pub mod readiness;
 pub mod real;
 pub mod setup;
 #[cfg(any(test, feature = "sim"))]
@@ -125,6 +126,12 @@ pub enum Operation {
         /// Where to: the index of the target the kernel was set up with.
         target: usize,
     },
+    /// Count the bytes that have arrived and were not received (SIOCINQ), without waiting. The result is
+    /// their number. For who is told by [`Ring::counts_arrived`] that it is offered.
+    CountArrived {
+        /// In which socket.
+        socket: Socket,
+    },
     /// Send our FIN.
     Shutdown {
         /// Of which socket.
@@ -209,14 +216,20 @@ pub trait Ring {
     /// the stop only, when no accept is armed.
     ///
     /// # Errors
-    /// As accept(2); the connection, if there was one, is lost.
-    fn accept_queued(&mut self, listener: usize) -> io::Result<Option<Socket>>;
+    /// `EAGAIN` when none is; else as accept(2).
+    fn accept_queued(&mut self, listener: usize) -> Result<Socket, Errno>;
 
     /// Closes the listener. No accept may be armed.
     fn close_listener(&mut self, listener: usize);
 
-    /// Bytes in the socket's receive queue (SIOCINQ); `None` where it cannot be asked.
+    /// Bytes in the socket's receive queue (SIOCINQ), asked outside the ring; `None` where it cannot be
+    /// asked so: a slot of the ring's table is no descriptor.
     fn arrived(&mut self, socket: Socket) -> Option<u32>;
+
+    /// Whether [`Operation::CountArrived`] is offered.
+    fn counts_arrived(&self) -> bool {
+        false
+    }
 
     /// Whether the kernel obeys the limit of [`Operation::Receive`].
     fn obeys_limit(&self) -> bool;

@@ -134,6 +134,7 @@ impl Trial {
             Capability::DirectDescriptors => self.accept(true),
             Capability::ReceiveLimit => self.receive(true),
             Capability::SkipSent => self.skip_sent(),
+            Capability::CountArrived => self.count_arrived(),
             // Flags, answered when the ring was made.
             _ => Ok(()),
         }
@@ -233,6 +234,30 @@ impl Trial {
         if told { Ok(()) } else { Err(io::Error::other(format!("{sent} bytes told of, {arrived} arrived"))) }
     }
 
+    /// Counts what lies in a TCP socket of loopback, before and after something has arrived there.
+    fn count_arrived(&mut self) -> io::Result<()> {
+        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?;
+        let mut ours = TcpStream::connect(listener.local_addr()?)?;
+        let (theirs, _) = listener.accept()?;
+        theirs.set_read_timeout(Some(PATIENCE))?;
+        let socket = Socket(Name::Descriptor(theirs.as_raw_fd()));
+        for expected in [0, HALF as i32] {
+            if expected > 0 {
+                ours.write_all(&[1; HALF as usize])?;
+                theirs.peek(&mut [0])?;
+            }
+            self.push(builder(Vec::new()).build(Operation::CountArrived { socket }))?;
+            let counted = self.next()?.result();
+            if counted < 0 {
+                return Err(io::Error::from_raw_os_error(-counted));
+            }
+            if counted != expected {
+                return Err(io::Error::other(format!("{counted} bytes counted of {expected}")));
+            }
+        }
+        Ok(())
+    }
+
     fn push(&mut self, entry: squeue::Entry) -> io::Result<()> {
         let entry = entry.user_data(self.number);
         // SAFETY: what the entry points to, if anything, is the buffer ring, which is never freed; the
@@ -272,6 +297,7 @@ fn builder(listeners: Vec<RawFd>) -> Builder {
         receive_multishot: true,
         direct: false,
         receive_limit: false,
+        counts_arrived: true,
         skip_sent: false,
         buffer_size: HALF,
         // Only one trial sends, from memory of its own.

@@ -235,13 +235,12 @@ impl Ring for RealRing<'_> {
         self.builder.accepted(result)
     }
 
-    fn accept_queued(&mut self, listener: usize) -> io::Result<Option<Socket>> {
+    fn accept_queued(&mut self, listener: usize) -> Result<Socket, Errno> {
         let listener = self.listeners[listener].as_ref().expect("the listener is open until it is closed");
         match listener.accept() {
             // An ordinary descriptor also where others are direct: the ring serves both.
-            Ok((stream, _)) => Ok(Some(Socket(Name::Descriptor(stream.into_raw_fd())))),
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => Ok(None),
-            Err(error) => Err(error),
+            Ok((stream, _)) => Ok(Socket(Name::Descriptor(stream.into_raw_fd()))),
+            Err(error) => Err(Errno::from_raw(error.raw_os_error().unwrap_or(0))),
         }
     }
 
@@ -254,6 +253,10 @@ impl Ring for RealRing<'_> {
         // SAFETY: the loop closes a socket only when it is done with it, so it is open here.
         let borrowed = unsafe { BorrowedFd::borrow_raw(descriptor) };
         rustix::io::ioctl_fionread(borrowed).ok().map(|bytes| bytes.min(u64::from(u32::MAX)) as u32)
+    }
+
+    fn counts_arrived(&self) -> bool {
+        self.builder.counts_arrived
     }
 
     fn obeys_limit(&self) -> bool {

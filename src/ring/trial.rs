@@ -20,8 +20,10 @@ pub(super) struct Task {
     pub(super) size: u32,
     pub(super) targets: usize,
     pub(super) source: Option<IpAddr>,
-    /// Whether a receive is limited to the bytes that are owed.
-    pub(super) limited: bool,
+    /// Limits a receive to so many bytes, and to those that are owed.
+    pub(super) limit: Option<u32>,
+    /// Whether it sends its FIN when it has sent everything, and awaits the other.
+    pub(super) shuts: bool,
     /// When everything is given up, on the clock of the ring.
     pub(super) until: Duration,
 }
@@ -43,8 +45,16 @@ pub(super) enum End {
     Owed(u64),
 }
 
-const KINDS: [Kind; 7] =
-    [Kind::Connect, Kind::Send, Kind::Receive, Kind::Room, Kind::Cancel, Kind::Close, Kind::Wakeups];
+const KINDS: [Kind; 8] = [
+    Kind::Connect,
+    Kind::Send,
+    Kind::Receive,
+    Kind::Room,
+    Kind::Cancel,
+    Kind::Shutdown,
+    Kind::Close,
+    Kind::Wakeups,
+];
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Kind {
@@ -53,6 +63,7 @@ enum Kind {
     Receive,
     Room,
     Cancel,
+    Shutdown,
     Close,
     Wakeups,
 }
@@ -73,6 +84,8 @@ pub(super) fn byte(place: usize, generation: u32, offset: u64) -> u8 {
 struct Place {
     socket: Option<Socket>,
     generation: u32,
+    /// Which of all sockets, from 0.
+    opened: usize,
     connected: bool,
     sent: u64,
     received: u64,
@@ -85,6 +98,7 @@ struct Place {
     watching: bool,
     in_flight: u32,
     end: Option<End>,
+    shut: bool,
     cancelled: bool,
     closing: bool,
 }
@@ -100,6 +114,9 @@ pub(super) struct Client<'a> {
     starved: Vec<usize>,
     silent: VecDeque<(u64, usize)>,
     pub(super) ends: Vec<End>,
+    /// The sockets of those ends, as they were opened.
+    pub(super) sockets: Vec<Option<usize>>,
+    opened: usize,
     pub(super) wakes: u32,
     pub(super) empty_pool: u32,
     pub(super) short_sends: u32,
@@ -134,6 +151,8 @@ impl<'a> Client<'a> {
             starved: Vec::new(),
             silent: VecDeque::new(),
             ends: Vec::new(),
+            sockets: Vec::new(),
+            opened: 0,
             wakes: 0,
             empty_pool: 0,
             short_sends: 0,
@@ -198,11 +217,14 @@ impl<'a> Client<'a> {
         match self.ring.open(target, self.task.source) {
             Ok(socket) => {
                 self.places[place].socket = Some(socket);
+                self.places[place].opened = self.opened;
+                self.opened += 1;
                 self.push(place, Kind::Connect, Operation::Connect { socket, target });
             }
             Err(error) => {
                 let errno = Errno::from_raw(error.raw_os_error().expect("an errno"));
                 self.ends.push(End::Unopened(errno));
+                self.sockets.push(None);
                 self.next_round(place);
             }
         }
@@ -251,6 +273,8 @@ impl<'a> Client<'a> {
             Kind::Cancel => {
                 assert!(matches!(done.outcome(), Ok(0) | Err(Errno::ENOENT | Errno::EALREADY)), "{done:?}")
             }
+            // A connection that is broken says so to its receive.
+            Kind::Shutdown => assert!(matches!(done.outcome(), Ok(0) | Err(Errno::ENOTCONN)), "{done:?}"),
             Kind::Close => return self.on_closed(place, done),
             Kind::Wakeups => unreachable!(),
         }
@@ -270,12 +294,13 @@ impl<'a> Client<'a> {
 
     fn receive(&mut self, place: usize) {
         let one = &mut self.places[place];
-        if one.receiving || one.end.is_some() {
+        if !one.connected || one.receiving || one.end.is_some() || one.closing {
             return;
         }
         one.receiving = true;
         let whole = u64::from(self.task.messages) * u64::from(self.task.size);
-        let limit = if self.task.limited { (whole - one.received) as u32 } else { u32::MAX };
+        let owed = (whole - one.received).max(1) as u32;
+        let limit = self.task.limit.map_or(u32::MAX, |limit| limit.min(owed));
         let socket = one.socket.expect("it is open");
         self.push(place, Kind::Receive, Operation::Receive { socket, limit });
     }
@@ -291,8 +316,9 @@ impl<'a> Client<'a> {
         one.receiving = done.more;
         let received = one.received;
         match done.outcome() {
+            Ok(0) if self.task.shuts && received >= self.whole() => self.end(place, End::Done),
             Ok(0) => self.end(place, End::Finished(received)),
-            Ok(_) if !done.more && received < self.whole() => self.receive_again(place),
+            Ok(_) if !done.more && (self.task.shuts || received < self.whole()) => self.receive_again(place),
             Ok(_) => self.limits_reached += u32::from(!done.more),
             Err(Errno::ENOBUFS) => {
                 self.empty_pool += 1;
@@ -316,8 +342,10 @@ impl<'a> Client<'a> {
             let at = unsafe { self.memory.base.add((start + index) as usize) };
             // SAFETY: the kernel handed the buffer over with the completion.
             let got = unsafe { at.read() };
-            let (generation, offset) = (self.places[place].generation, self.places[place].received);
-            if got != byte(place, generation, offset) {
+            let one = &self.places[place];
+            let (generation, offset) = (one.generation, one.received);
+            let asked = one.sent + u64::from(if one.sending { one.offered } else { 0 });
+            if offset >= asked || got != byte(place, generation, offset) {
                 self.end(place, End::Wrong(offset));
             }
             self.places[place].received += 1;
@@ -361,9 +389,9 @@ impl<'a> Client<'a> {
 
     /// What a connection can do next.
     fn advance(&mut self, place: usize) {
-        let whole = self.whole();
+        let (whole, shuts) = (self.whole(), self.task.shuts);
         let one = &mut self.places[place];
-        if one.connected && one.received >= whole {
+        if one.connected && one.received >= whole && !shuts {
             one.end.get_or_insert(End::Done);
         }
         if one.end.is_some() {
@@ -380,8 +408,13 @@ impl<'a> Client<'a> {
             }
             return;
         }
+        if one.sent >= whole && shuts && !one.shut {
+            one.shut = true;
+            let socket = one.socket.expect("it is open");
+            return self.push(place, Kind::Shutdown, Operation::Shutdown { socket });
+        }
         let size = u64::from(self.task.size);
-        let due = (one.received / size + 1) * size;
+        let due = whole.min((one.received / size + 1) * size);
         let length = due - one.sent;
         if length > 0 {
             self.send(place, length as u32);
@@ -409,6 +442,9 @@ impl<'a> Client<'a> {
 
     fn close(&mut self, place: usize) {
         let one = &mut self.places[place];
+        if one.closing {
+            return;
+        }
         let (generation, socket) = (one.generation, one.socket.expect("it is open"));
         if !one.cancelled && (one.receiving || one.watching || !one.connected) && one.in_flight > 0 {
             one.cancelled = true;
@@ -427,7 +463,7 @@ impl<'a> Client<'a> {
                 self.push(place, Kind::Cancel, Operation::Cancel { target });
             }
         }
-        if self.places[place].in_flight == 0 && !self.places[place].closing {
+        if self.places[place].in_flight == 0 {
             self.places[place].closing = true;
             self.starved.retain(|&other| other != place);
             self.push(place, Kind::Close, Operation::Close { socket });
@@ -438,9 +474,10 @@ impl<'a> Client<'a> {
         assert_eq!(done.result, 0, "{done:?}");
         let one = &mut self.places[place];
         let socket = one.socket.take().expect("it was open");
-        let end = one.end.take().expect("it had a reason to close");
+        let (end, opened) = (one.end.take().expect("it had a reason to close"), one.opened);
         self.ring.closed(socket);
         self.ends.push(end);
+        self.sockets.push(Some(opened));
         self.next_round(place);
     }
 }

@@ -32,7 +32,7 @@ pub(super) fn account(workers: &[Counters], shared: bool, uptime: Duration, line
     account
 }
 
-fn add_group(sums: &mut Named<u64>, group: &Group) {
+fn add_group<const MOST: usize>(sums: &mut Named<u64>, group: &Group<MOST>) {
     group.iter().for_each(|(name, value)| sums.add(name, value));
 }
 

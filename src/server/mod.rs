@@ -5,10 +5,10 @@ mod account;
 mod listen;
 mod print;
 mod ready;
+mod shared_account;
 mod watch;
 
 use crate::config::{self, Backend, Checked, Config, Facts, Typed};
-use crate::counters::Counters;
 use crate::features::{Answers, Kind, Problem, Threads};
 use crate::ring::probe;
 use crate::stop::{self, Stop};
@@ -144,8 +144,11 @@ fn run(checked: &Checked, facts: &Facts, signals: &SignalFd) -> Result<Exit, Str
             return Ok(exit_of(&failure));
         }
     };
-    let counters: Vec<Counters> =
-        (0..config.workers).map(|_| worker::counters(server.own_counters)).collect();
+    let new = || worker::counters(server.own_counters);
+    let (counters, unread) = shared_account::lay_out(config, &listening.addresses, new);
+    if let Some(note) = unread.filter(|_| config.verbosity >= 1) {
+        errors.line(format!("c10k: {note}"));
+    }
     let stop = Stop::new(config.workers).map_err(|error| format!("no eventfd for each worker: {error}"))?;
     let admission = worker::admission(config);
     let (bell, said) = Bell::new().map_err(|error| format!("no eventfd: {error}"))?;
@@ -168,7 +171,7 @@ fn run(checked: &Checked, facts: &Facts, signals: &SignalFd) -> Result<Exit, Str
                 }
             }
         }
-        Ok(Watch::new(plan, &counters, &stop, output, errors, started).until_the_end(signals, &bell, &said))
+        Ok(Watch::new(plan, counters, &stop, output, errors, started).until_the_end(signals, &bell, &said))
     })
 }
 

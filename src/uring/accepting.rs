@@ -1,21 +1,16 @@
 //! How connections come in: accept is armed on every listener while there is room, cancelled when
 //! there is none, and armed again when a permit or a descriptor is free. Part of the event loop.
 
-use super::ending::Stopping;
-use super::event_loop::{Connection, EventLoop, Own};
+use super::connection::Connection;
+use super::ending::{Stopping, VISITS};
+use super::event_loop::{EventLoop, Own};
 use super::token::{self, Kind};
+use crate::conn::accepting::Answer;
 use crate::conn::machine::Refusal;
-use crate::conn::{ConnId, Tick};
+use crate::conn::{Accepting, ConnId};
 use crate::ring::{Completion, Operation, Ring, Socket};
+use crate::worker;
 use nix::errno::Errno;
-
-/// A shortage that nobody may ever tell us the end of is looked at again after this long,
-/// milliseconds: an accept on a process without free descriptors fails at once, and would spin.
-const RETRY: Tick = 1000;
-/// Errors in a row after which a listener is left alone until the retry.
-const FAILURES_MAX: u32 = 16;
-/// Connections taken from one listener at the stop, at most: more than any backlog holds.
-const QUEUED_MAX: u32 = 1 << 17;
 
 /// What the kernel has been asked of a listener.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -30,36 +25,29 @@ pub(super) enum Listener {
     Closed,
 }
 
-/// The state of accepting over all listeners of a worker.
+/// The listeners of a worker, and whether connections are taken.
 #[derive(Debug)]
-pub(super) struct Accepting {
+pub(super) struct Entrance {
     pub(super) listeners: Vec<Listener>,
-    /// True while nothing is accepted for want of a permit, a descriptor or memory.
-    pub(super) paused: bool,
-    /// When to try again although nobody said that there is room.
-    retry_at: Option<Tick>,
+    /// How many may still be taken from each at the stop.
+    queued: Vec<u32>,
+    pub(super) accepting: Accepting,
     /// True when a permit or a descriptor may have come free since the last turn.
     pub(super) room_heard_of: bool,
-    failures: u32,
+    /// True when a queue was left, at the stop, with somebody in it.
+    pub(super) has_more: bool,
 }
 
-impl Accepting {
-    pub(super) fn new(listeners: usize) -> Self {
+impl Entrance {
+    /// For so many listeners, in whose queues there are at most `queued_max` each.
+    pub(super) fn new(listeners: usize, queued_max: u32) -> Self {
         Self {
             listeners: vec![Listener::Idle; listeners],
-            paused: false,
-            retry_at: None,
+            queued: vec![queued_max; listeners],
+            accepting: Accepting::new(),
             room_heard_of: false,
-            failures: 0,
+            has_more: false,
         }
-    }
-
-    pub(super) const fn retry_at(&self) -> Option<Tick> {
-        self.retry_at
-    }
-
-    pub(super) const fn retry_at_never(&mut self) {
-        self.retry_at = None;
     }
 
     pub(super) fn all_closed(&self) -> bool {
@@ -69,14 +57,14 @@ impl Accepting {
 
 impl<R: Ring> EventLoop<'_, R> {
     pub(super) fn arm_accepts(&mut self) {
-        if self.accepting.paused || self.stopping != Stopping::No {
+        if self.entrance.accepting.is_paused() || self.stopping != Stopping::No {
             return;
         }
-        for index in 0..self.accepting.listeners.len() {
-            if self.accepting.listeners[index] == Listener::Idle {
-                self.accepting.listeners[index] = Listener::Armed;
+        for index in 0..self.entrance.listeners.len() {
+            if self.entrance.listeners[index] == Listener::Idle {
+                self.entrance.listeners[index] = Listener::Armed;
                 self.in_flight_other += 1;
-                self.count(Own::AcceptsRearmed, 1);
+                self.count(Own::AcceptsArmed, 1);
                 let token = token::of_listener(Kind::Accept, index);
                 self.ring.push(Operation::Accept { listener: index }, token);
             }
@@ -85,49 +73,30 @@ impl<R: Ring> EventLoop<'_, R> {
 
     pub(super) fn on_accepted(&mut self, index: usize, done: Completion) {
         if !done.more {
-            self.accepting.listeners[index] = Listener::Idle;
+            self.entrance.listeners[index] = Listener::Idle;
             self.in_flight_other -= 1;
         }
         match done.outcome() {
             // Whatever the state, a socket that was accepted is ours to serve or to close.
             Ok(result) => {
-                self.accepting.failures = 0;
+                self.entrance.accepting.went_well();
                 let socket = self.ring.accepted(result);
                 self.admit(socket);
             }
-            Err(Errno::ECANCELED | Errno::EINTR | Errno::EAGAIN) => {}
+            Err(Errno::ECANCELED) => {}
             Err(error) => self.on_accept_failed(error),
         }
         if !done.more {
-            match self.stopping {
-                Stopping::No => self.arm_accepts(),
-                _ => self.close_out(index),
-            }
+            self.arm_accepts();
         }
     }
 
     fn on_accept_failed(&mut self, error: Errno) {
-        self.worker.counters.accept_errors.add(1);
-        match error {
-            // With direct descriptors the kernel takes the peer first and drops it when the table
-            // is full; ordinary descriptors are reserved first, and the peer stays in the backlog.
-            Errno::ENFILE => {
-                self.refused(Refusal::Descriptors);
-                self.pause(true);
-            }
-            Errno::EMFILE => self.pause(true),
-            Errno::ENOMEM | Errno::ENOBUFS => {
-                self.refused(Refusal::Memory);
-                self.pause(true);
-            }
-            _ => {
-                self.refused(Refusal::Aborted);
-                self.accepting.failures += 1;
-                if self.accepting.failures >= FAILURES_MAX {
-                    self.accepting.failures = 0;
-                    self.pause(true);
-                }
-            }
+        let answer = worker::accept_failed(error, self.worker.counters);
+        if self.stopping == Stopping::No
+            && self.entrance.accepting.failed(answer, self.now, self.worker.admission)
+        {
+            self.pause();
         }
     }
 
@@ -140,19 +109,16 @@ impl<R: Ring> EventLoop<'_, R> {
             self.in_flight_other += 1;
             let token = token::of_listener(Kind::CloseRefused, 0);
             self.ring.push(Operation::Close { socket }, token);
-            return self.pause(false);
+            return self.on_full();
         }
         self.worker.counters.accepted.add(1);
         let inserted = self.connections.insert(Connection::new(socket, self.now));
         let id = inserted.expect("the table has room for every permit");
-        let connection = self.connections.get(id).expect("just inserted");
-        if let Some(deadline) = connection.machine.deadline(&self.limits) {
-            self.deadlines.schedule(id.slot, deadline);
-        }
+        self.schedule(id);
         self.begin_drain(id);
         self.advance(id);
         if self.worker.admission.is_full() {
-            self.pause(false);
+            self.on_full();
         }
     }
 
@@ -160,29 +126,21 @@ impl<R: Ring> EventLoop<'_, R> {
         self.worker.counters.refused.at(cause as usize).add(1);
     }
 
-    /// Stops accepting until somebody leaves; on a `shortage` also until the retry.
-    fn pause(&mut self, shortage: bool) {
-        if self.stopping != Stopping::No {
-            return;
+    fn on_full(&mut self) {
+        if self.stopping == Stopping::No && self.entrance.accepting.full(self.now, self.worker.admission) {
+            self.pause();
         }
-        if shortage {
-            self.accepting.retry_at = Some(self.now + RETRY);
-        }
-        if self.accepting.paused {
-            return;
-        }
-        self.accepting.paused = true;
+    }
+
+    fn pause(&mut self) {
         self.count(Own::AcceptPauses, 1);
-        self.worker.admission.wait();
-        // Who left before we said that we wait told nobody.
-        self.accepting.room_heard_of |= !shortage && !self.worker.admission.is_full();
         self.cancel_accepts();
     }
 
     pub(super) fn cancel_accepts(&mut self) {
-        for index in 0..self.accepting.listeners.len() {
-            if self.accepting.listeners[index] == Listener::Armed {
-                self.accepting.listeners[index] = Listener::Cancelling;
+        for index in 0..self.entrance.listeners.len() {
+            if self.entrance.listeners[index] == Listener::Armed {
+                self.entrance.listeners[index] = Listener::Cancelling;
                 self.in_flight_other += 1;
                 let target = token::of_listener(Kind::Accept, index);
                 self.ring.push(Operation::Cancel { target }, token::of_listener(Kind::CancelOther, index));
@@ -192,56 +150,53 @@ impl<R: Ring> EventLoop<'_, R> {
 
     /// Accepts again when there may be room.
     pub(super) fn resume_accepting(&mut self) {
-        let heard = std::mem::take(&mut self.accepting.room_heard_of);
-        if !self.accepting.paused {
-            return;
+        let heard = std::mem::take(&mut self.entrance.room_heard_of);
+        let accepting = &mut self.entrance.accepting;
+        let due = accepting.retry().is_some_and(|retry| retry <= self.now);
+        if accepting.is_paused() && (heard || due) && accepting.resume(self.now, self.worker.admission) {
+            self.arm_accepts();
         }
-        let retry = self.accepting.retry_at.is_some_and(|at| at <= self.now);
-        if !heard && !retry {
-            return;
-        }
-        self.accepting.retry_at = None;
-        if self.worker.admission.is_full() {
-            // Somebody else was faster. Wait for the next one to leave, and look once more.
-            self.worker.admission.wait();
-            if self.worker.admission.is_full() {
-                return;
-            }
-        }
-        self.accepting.paused = false;
-        self.arm_accepts();
     }
 
     /// At the stop: takes what the listener still has queued, so that completed handshakes are not
-    /// reset, and closes it. While there is no room and somebody may still leave, the queue waits: it
-    /// is asked for again every turn.
+    /// reset, and closes it.
     pub(super) fn close_out(&mut self, index: usize) {
-        let draining = matches!(self.stopping, Stopping::Draining { .. });
-        for _ in 0..QUEUED_MAX {
-            let somebody_leaves = draining && !self.connections.is_empty();
-            if somebody_leaves && self.worker.admission.is_full() {
-                return;
-            }
-            match self.ring.accept_queued(index) {
-                Ok(Some(socket)) => self.admit(socket),
-                Ok(None) => break,
-                Err(error) => {
-                    self.worker.counters.accept_errors.add(1);
-                    let shortage = [Errno::EMFILE, Errno::ENFILE, Errno::ENOMEM, Errno::ENOBUFS];
-                    if shortage.iter().any(|errno| error.raw_os_error() == Some(*errno as i32)) {
-                        if somebody_leaves {
-                            return;
-                        }
-                        break;
-                    }
-                    self.refused(Refusal::Aborted);
-                }
-            }
+        if self.empty_queue(index) {
+            self.ring.close_listener(index);
+            self.entrance.listeners[index] = Listener::Closed;
         }
-        self.ring.close_listener(index);
-        self.accepting.listeners[index] = Listener::Closed;
     }
 
+    /// True when the listener may be closed: nobody is queued any more, or nothing that they lack will
+    /// come free. While there is no room and somebody may still leave, the queue waits: it is asked for
+    /// again every turn.
+    fn empty_queue(&mut self, index: usize) -> bool {
+        let draining = matches!(self.stopping, Stopping::Draining { .. });
+        for _ in 0..VISITS {
+            let somebody_leaves = draining && !self.connections.is_empty();
+            if self.entrance.queued[index] == 0 {
+                return true;
+            }
+            if somebody_leaves && self.worker.admission.is_full() {
+                return false;
+            }
+            self.entrance.queued[index] -= 1;
+            match self.ring.accept_queued(index) {
+                Ok(socket) => self.admit(socket),
+                Err(error) => match worker::accept_failed(error, self.worker.counters) {
+                    Answer::Nobody => return true,
+                    Answer::Next(_) => {}
+                    Answer::Starved(_) => return !somebody_leaves,
+                },
+            }
+        }
+        self.entrance.has_more = true;
+        false
+    }
+
+    /// Nobody reads what the wake-ups write, so a watch that is armed after the first of them reports at
+    /// once. That does not spin: a watch ends only when there is no place for its report, and what took
+    /// the place was news of something that happened; one report alone fits into every queue.
     pub(super) fn watch_wakeups(&mut self) {
         self.in_flight_other += 1;
         let token = token::of(Kind::Wakeups, ConnId { slot: 0, generation: 0 });
@@ -250,7 +205,7 @@ impl<R: Ring> EventLoop<'_, R> {
 
     /// Somebody woke us: the phase has changed, or there may be room for connections.
     pub(super) fn on_woken(&mut self, done: Completion) {
-        self.accepting.room_heard_of = true;
+        self.entrance.room_heard_of = true;
         if !done.more {
             self.in_flight_other -= 1;
             if !self.finishing() {

@@ -1,6 +1,7 @@
 //! What the invariants of the simulation need to see of the loop, and production code does not.
 
-use super::event_loop::{Asked, EventLoop};
+use super::connection::{Receiving, Watching};
+use super::event_loop::EventLoop;
 use crate::conn::ConnId;
 use crate::conn::machine::Phase;
 use crate::ring::{Ring, Socket};
@@ -20,6 +21,8 @@ pub struct ConnectionAudit {
     pub in_flight: u8,
     /// Whether a receive is armed.
     pub receive_armed: bool,
+    /// Whether the kernel counts what has arrived.
+    pub counting: bool,
     /// Whether a send is in flight.
     pub sending: bool,
     /// Whether its socket is full, and the kernel watches for room.
@@ -44,9 +47,10 @@ impl<R: Ring> EventLoop<'_, R> {
                 phase: connection.machine.phase(),
                 owed: connection.machine.owed(),
                 in_flight: connection.in_flight,
-                receive_armed: connection.receiving != Asked::Idle,
+                receive_armed: matches!(connection.receiving, Receiving::Armed | Receiving::Cancelling),
+                counting: connection.receiving == Receiving::Counting,
                 sending: connection.sending,
-                awaits_room: connection.full && connection.room != Asked::Idle,
+                awaits_room: connection.full && connection.room != Watching::Idle,
                 starved: self.starved.contains(slot),
                 unspilled: self.unspilled.contains(slot),
                 credit: connection.machine.credit(&self.limits),
@@ -61,7 +65,7 @@ impl<R: Ring> EventLoop<'_, R> {
 
     /// Whether accepting is paused.
     pub fn accepting_paused(&self) -> bool {
-        self.accepting.paused
+        self.entrance.accepting.is_paused()
     }
 
     /// The ring, to step the fake kernel behind it.

@@ -5,7 +5,8 @@
 //! answered, and the worker is done when nothing at all is in flight.
 
 use super::accepting::Listener;
-use super::event_loop::{Asked, EventLoop};
+use super::connection::{Receiving, Stage, Watching};
+use super::event_loop::EventLoop;
 use super::token::{self, Kind};
 use crate::conn::machine::{CloseReason, Phase};
 use crate::conn::{ConnId, Tick};
@@ -13,15 +14,15 @@ use crate::ring::{Completion, Operation, Ring};
 use crate::stop;
 use crate::worker::Ending;
 
-/// Connections visited per turn when the server stops, so that their completions are taken in
+/// Connections visited, or taken from a queue, per turn when the server stops, so that their completions are taken in
 /// between and the completion queue does not fill up.
-const VISITS: u32 = 256;
+pub(super) const VISITS: u32 = 256;
 /// How long closing everything may take once the server is told to cut, milliseconds. The kernel
 /// closes the rest with the process.
 const CUT_MAX: Tick = 100;
-/// What is taken to have arrived where the kernel cannot be asked (a direct descriptor has no
-/// SIOCINQ): the default maximum of a receive buffer (net.ipv4.tcp_rmem). Reading ends earlier, at
-/// would-block.
+/// What is taken to have arrived where the kernel cannot be asked (before Linux 6.7 a direct descriptor
+/// has no SIOCINQ): the default maximum of a receive buffer (net.ipv4.tcp_rmem). Reading ends earlier,
+/// at would-block.
 const ARRIVED_MAX: u32 = 6 * 1024 * 1024;
 
 /// How far the stop of this worker has come.
@@ -71,14 +72,14 @@ impl<R: Ring> EventLoop<'_, R> {
     pub(super) fn end(&mut self, id: ConnId, reason: CloseReason) {
         let connection = self.connections.get_mut(id).expect("the caller looked it up");
         connection.machine.close(reason);
-        if !connection.ending {
-            connection.ending = true;
+        if !connection.is_ending() {
             self.forget(id);
             self.cancel_all(id);
         }
         let connection = self.connections.get_mut(id).expect("still there");
         if connection.in_flight == 0 {
-            if std::mem::take(&mut connection.chunk_awaited) {
+            if connection.stage == (Stage::Ending { holds_chunk: true }) {
+                connection.stage = Stage::Ending { holds_chunk: false };
                 self.chunks_awaited -= 1;
             }
             self.buffers.clear(&mut connection.queue, false, &mut self.ring);
@@ -97,23 +98,21 @@ impl<R: Ring> EventLoop<'_, R> {
         self.deadlines.remove(id.slot);
         let connection = self.connections.get_mut(id).expect("the caller looked it up");
         self.buffers.clear(&mut connection.queue, connection.sending, &mut self.ring);
-        if connection.sending {
-            connection.chunk_awaited = true;
-            self.chunks_awaited += 1;
-        }
+        connection.stage = Stage::Ending { holds_chunk: connection.sending };
+        self.chunks_awaited += u32::from(connection.sending);
     }
 
     fn cancel_all(&mut self, id: ConnId) {
         let connection = self.connections.get_mut(id).expect("the caller looked it up");
         // A send is answered by the next enter anyway.
-        if connection.room == Asked::Armed {
-            connection.room = Asked::Cancelling;
+        if connection.room == Watching::Armed {
+            connection.room = Watching::Cancelling;
             connection.in_flight += 1;
             self.in_flight += 1;
             let target = token::of(Kind::Room, id);
             self.ring.push(Operation::Cancel { target }, token::of(Kind::Cancel, id));
         }
-        if connection.receiving == Asked::Armed {
+        if connection.receiving == Receiving::Armed {
             self.cancel_receive(id);
         }
     }
@@ -124,7 +123,7 @@ impl<R: Ring> EventLoop<'_, R> {
         let Phase::Closing(reason) = connection.machine.phase() else { panic!("closed without a reason") };
         self.in_flight -= 1;
         self.worker.counters.closed.at(reason as usize).add(1);
-        self.accepting.room_heard_of = true;
+        self.entrance.room_heard_of = true;
         if self.worker.admission.leave() {
             self.ring.wake_others();
         }
@@ -133,10 +132,10 @@ impl<R: Ring> EventLoop<'_, R> {
     /// Everything it is owed has been sent after a stop: our FIN goes out.
     pub(super) fn finish_writing(&mut self, id: ConnId) {
         let connection = self.connections.get_mut(id).expect("the caller looked it up");
-        if connection.finishing {
+        if connection.stage != Stage::Serving {
             return;
         }
-        connection.finishing = true;
+        connection.stage = Stage::Finishing;
         connection.in_flight += 1;
         self.in_flight += 1;
         let operation = Operation::Shutdown { socket: connection.socket };
@@ -149,9 +148,7 @@ impl<R: Ring> EventLoop<'_, R> {
         self.in_flight -= 1;
         if done.outcome().is_ok() {
             connection.machine.finished_writing(self.now);
-            if let Some(deadline) = connection.machine.deadline(&self.limits) {
-                self.deadlines.schedule(id.slot, deadline);
-            }
+            self.schedule(id);
         } else {
             connection.machine.close(CloseReason::PeerReset);
         }
@@ -179,13 +176,13 @@ impl<R: Ring> EventLoop<'_, R> {
     fn start_draining(&mut self) {
         let timeout = self.worker.config.drain_timeout.as_millis() as Tick;
         self.stopping = Stopping::Draining { next: 0, deadline: self.now + timeout };
-        self.accepting.retry_at_never();
+        self.entrance.accepting.stop();
         self.cancel_accepts();
     }
 
     fn close_out_idle(&mut self) {
-        for index in 0..self.accepting.listeners.len() {
-            if self.accepting.listeners[index] == Listener::Idle {
+        for index in 0..self.entrance.listeners.len() {
+            if self.entrance.listeners[index] == Listener::Idle {
                 self.close_out(index);
             }
         }
@@ -227,14 +224,38 @@ impl<R: Ring> EventLoop<'_, R> {
             return;
         }
         match connection.receiving {
-            Asked::Armed => self.cancel_receive(id),
-            Asked::Cancelling => {}
-            Asked::Idle => {
-                let arrived = self.ring.arrived(connection.socket).unwrap_or(ARRIVED_MAX);
-                connection.machine.stop(arrived, self.now);
+            Receiving::Armed => self.cancel_receive(id),
+            Receiving::Cancelling | Receiving::Counting => {}
+            Receiving::Idle => {
                 self.starved.remove(id.slot);
+                self.count_arrived(id);
             }
         }
+    }
+
+    /// Asks how much has arrived: at once where the socket is a descriptor, else through the ring.
+    fn count_arrived(&mut self, id: ConnId) {
+        let connection = self.connections.get_mut(id).expect("the caller looked it up");
+        let socket = connection.socket;
+        match self.ring.arrived(socket) {
+            None if self.ring.counts_arrived() => {
+                connection.receiving = Receiving::Counting;
+                connection.in_flight += 1;
+                self.in_flight += 1;
+                self.ring.push(Operation::CountArrived { socket }, token::of(Kind::Count, id));
+            }
+            arrived => connection.machine.stop(arrived.unwrap_or(ARRIVED_MAX), self.now),
+        }
+    }
+
+    /// The kernel has counted what had arrived, or cannot.
+    pub(super) fn on_counted(&mut self, id: ConnId, done: Completion) {
+        let Some(connection) = self.connections.get_mut(id) else { return self.on_stale(done) };
+        connection.receiving = Receiving::Idle;
+        connection.in_flight -= 1;
+        self.in_flight -= 1;
+        connection.machine.stop(done.outcome().unwrap_or(ARRIVED_MAX), self.now);
+        self.advance(id);
     }
 
     pub(super) const fn finishing(&self) -> bool {
@@ -257,7 +278,7 @@ impl<R: Ring> EventLoop<'_, R> {
             return Some(ending);
         }
         let only_wakeups = self.in_flight_other == 1;
-        if self.accepting.all_closed() && self.connections.is_empty() && only_wakeups {
+        if self.entrance.all_closed() && self.connections.is_empty() && only_wakeups {
             self.stopping = Stopping::Finishing { ending };
             self.in_flight_other += 1;
             let target = token::of(Kind::Wakeups, ConnId { slot: 0, generation: 0 });

@@ -1,32 +1,41 @@
 //! The server by completion: what is asked of the kernel, and what happens when it answers. Read it
 //! beside the event loop of `epoll_baseline`, which has the same parts in the same order.
 //!
-//! It needs a [`Ring`] and nothing else: no system call, clock or pointer stands here, and no
-//! feature is named. Whether a receive or an accept is multishot, for example, shows only in
+//! The life of a connection, in steps: 1. `on_accepted` takes it, under a permit, and has a receive
+//! armed. 2. `on_received` queues the buffer with its bytes, and after the batch a send of the first is
+//! pushed; without a buffer it waits among the starved. 3. `on_sent` gives the buffer back; what the
+//! kernel would not take is copied, and the connection stands among the stuck. 4. It ends by its
+//! machine's word, by its deadline, by the spill limit or by the stop: `end` cancels what it has in
+//! flight, and closes it when all of that is answered. 5. `on_closed` frees its slot; a completion that
+//! is still to come has an old generation and is counted.
+//!
+//! Absent on purpose: system calls, the clock and pointers (they are behind [`Ring`]), any choice that
+//! is policy, and the names of features: whether a receive or an accept is multishot shows only in
 //! [`Completion::more`]. Accepting is in `accepting`, sending in `sending`, the end in `ending`.
 
-use super::accepting::Accepting;
-use super::buffers::{Buffers, Lease, LeaseQueue};
+use super::accepting::Entrance;
+use super::buffers::{Buffers, Lease};
+use super::connection::{Connection, Receiving};
 use super::ending::Stopping;
 use super::sending::{SILENCE_MAX, Silent};
 use super::token::{self, Kind};
 use crate::conn::machine::CloseReason;
-use crate::conn::{ConnId, Deadlines, Limits, Machine, Queue, Step, Table, Tick};
-use crate::ring::{Completion, Entered, Operation, Ring, Socket};
-use crate::worker::{Ending, Failure, Worker};
+use crate::conn::{ConnId, Deadlines, Limits, Queue, Step, Table, Tick};
+use crate::ring::{Completion, Entered, Operation, Ring};
+use crate::worker::{Ending, Failure, Worker, queued_max};
 use nix::errno::Errno;
 use std::collections::VecDeque;
 use std::time::Duration;
 
-/// What only this backend counts. The order is that of `Own`.
+/// What only this backend counts.
 pub const COUNTERS: &[&str] = &[
     "enters",
     "completions",
     "overflows",
     "empty_pool",
-    "receives_rearmed",
+    "receives_armed",
     "receives_rearmed_after_empty_pool",
-    "accepts_rearmed",
+    "accepts_armed",
     "receives_cancelled",
     "enters_interrupted",
     "enters_busy",
@@ -36,85 +45,37 @@ pub const COUNTERS: &[&str] = &[
     "accept_pauses",
 ];
 
-/// Indices into [`COUNTERS`].
-#[derive(Clone, Copy)]
+/// The index of a name in [`COUNTERS`].
+#[derive(Clone, Copy, Debug)]
 pub(super) enum Own {
+    /// Times the ring was entered.
     Enters,
+    /// Completions taken.
     Completions,
+    /// Times there were more completions than the queue could hold.
     Overflows,
+    /// Receives that were answered by an empty pool.
     EmptyPool,
-    ReceivesRearmed,
+    /// Receives armed, for the first time or again.
+    ReceivesArmed,
+    /// Of these, for connections that had waited for a buffer.
     ReceivesRearmedAfterEmptyPool,
-    AcceptsRearmed,
+    /// Accepts armed, for the first time or again.
+    AcceptsArmed,
+    /// Receives that were told to end.
     ReceivesCancelled,
+    /// Enters that a signal or a passing shortage cut short.
     EntersInterrupted,
+    /// Enters that were refused because the completion queue was full.
     EntersBusy,
+    /// Bytes copied to the spill area.
     BytesSpilled,
+    /// Times a stuck connection found no room there.
     WaitsForSpill,
+    /// Connections looked at for their deadline.
     DeadlineSteps,
+    /// Times accepting paused, for want of permits, descriptors or memory.
     AcceptPauses,
-}
-
-/// Whether the kernel has been asked for something that goes on until it ends.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Asked {
-    /// No.
-    Idle,
-    /// It is armed.
-    Armed,
-    /// It is armed and its cancel is under way.
-    Cancelling,
-}
-
-/// One connection: the policy's part, and what only a completion server has to know.
-#[derive(Debug)]
-pub(super) struct Connection {
-    pub(super) machine: Machine,
-    pub(super) socket: Socket,
-    pub(super) queue: LeaseQueue,
-    /// Bytes of the send in flight.
-    pub(super) offered: u32,
-    /// Operations the kernel has not finished answering. The slot is free again only after the
-    /// close has been answered, and the close is asked for only at 0.
-    pub(super) in_flight: u8,
-    pub(super) receiving: Asked,
-    /// The watch for room in the socket, from the first time it was full.
-    pub(super) room: Asked,
-    /// True from the moment a send is submitted until it is over.
-    pub(super) sending: bool,
-    /// True from the moment the kernel took less than it was offered until it reports room.
-    pub(super) full: bool,
-    /// The number of the send in flight among all operations pushed; see `Silent`.
-    pub(super) send_number: u64,
-    /// True from the moment our FIN is asked for.
-    pub(super) finishing: bool,
-    /// True from the moment its operations are cancelled in order to close it.
-    pub(super) ending: bool,
-    /// True while it is among those to be looked at after the batch.
-    pub(super) touched: bool,
-    /// True while it is ending and a send from the spill area is still in flight.
-    pub(super) chunk_awaited: bool,
-}
-
-impl Connection {
-    pub(super) const fn new(socket: Socket, now: Tick) -> Self {
-        Self {
-            machine: Machine::new(now),
-            socket,
-            queue: LeaseQueue::EMPTY,
-            offered: 0,
-            in_flight: 0,
-            receiving: Asked::Idle,
-            room: Asked::Idle,
-            sending: false,
-            full: false,
-            send_number: 0,
-            finishing: false,
-            ending: false,
-            touched: false,
-            chunk_awaited: false,
-        }
-    }
 }
 
 /// One worker's loop over its ring.
@@ -138,7 +99,7 @@ pub struct EventLoop<'w, R> {
     hurry: bool,
     /// Sends not yet known to be over, in the order of their numbers.
     pub(super) silent: VecDeque<Silent>,
-    pub(super) accepting: Accepting,
+    pub(super) entrance: Entrance,
     pub(super) stopping: Stopping,
     /// How many are ending while a send from the spill area is still in flight.
     pub(super) chunks_awaited: u32,
@@ -170,7 +131,7 @@ impl<'w, R: Ring> EventLoop<'w, R> {
             hurry: false,
             // One at most for each connection, and one that failed and was not yet passed.
             silent: VecDeque::with_capacity(2 * capacity as usize),
-            accepting: Accepting::new(listeners),
+            entrance: Entrance::new(listeners, queued_max(worker.config)),
             stopping: Stopping::No,
             chunks_awaited: 0,
             in_flight: 0,
@@ -238,6 +199,7 @@ impl<'w, R: Ring> EventLoop<'w, R> {
             || self.somebody_can_be_rearmed()
             || (!self.silent.is_empty() && !self.starved.is_empty())
             || self.stopping.has_more_to_visit()
+            || std::mem::take(&mut self.entrance.has_more)
             || until.is_some_and(|until| until <= self.now);
         let entered = self.ring.enter(u32::from(!busy), until.map(Duration::from_millis));
         match entered {
@@ -265,7 +227,8 @@ impl<'w, R: Ring> EventLoop<'w, R> {
     /// When to wake even if nothing happens.
     fn wake_at(&self) -> Option<Tick> {
         let silence = (!self.silent.is_empty()).then_some(self.now + SILENCE_MAX);
-        let times = [self.deadlines.next(), self.accepting.retry_at(), self.stopping.deadline(), silence];
+        let times =
+            [self.deadlines.next(), self.entrance.accepting.retry(), self.stopping.deadline(), silence];
         times.into_iter().flatten().min()
     }
 
@@ -283,10 +246,11 @@ impl<'w, R: Ring> EventLoop<'w, R> {
         match kind {
             Kind::Receive => self.on_received(id, done),
             Kind::Send => self.on_sent(id, done),
-            Kind::Room => self.on_room(id, done),
+            Kind::Room => self.on_room_made(id, done),
             Kind::Accept => self.on_accepted(id.slot as usize, done),
             Kind::Close => self.on_closed(id, done),
             Kind::Cancel => self.on_cancelled(id, done),
+            Kind::Count => self.on_counted(id, done),
             Kind::Shutdown => self.on_shut_down(id, done),
             Kind::CloseRefused | Kind::CancelOther => self.in_flight_other -= 1,
             Kind::Wakeups => self.on_woken(done),
@@ -310,7 +274,7 @@ impl<'w, R: Ring> EventLoop<'w, R> {
         let lease = done.buffer.map(|buffer| self.buffers.lease(buffer, done.result.max(0) as u32));
         let connection = self.connections.get_mut(id).expect("looked up above");
         if !done.more {
-            connection.receiving = Asked::Idle;
+            connection.receiving = Receiving::Idle;
             connection.in_flight -= 1;
             self.in_flight -= 1;
         }
@@ -358,7 +322,7 @@ impl<'w, R: Ring> EventLoop<'w, R> {
         let connection = self.connections.get_mut(id).expect("the caller looked it up");
         match error {
             // Who is ending has left every queue for good.
-            Errno::ENOBUFS if connection.ending => {}
+            Errno::ENOBUFS if connection.is_ending() => {}
             Errno::ENOBUFS => {
                 self.count(Own::EmptyPool, 1);
                 self.starve(id);
@@ -413,7 +377,7 @@ impl<'w, R: Ring> EventLoop<'w, R> {
     /// else to wait for than the end of that send.
     fn note_hurry(&mut self, id: ConnId) {
         let connection = self.connections.get(id).expect("the caller looked it up");
-        let goes_on_by_itself = connection.receiving == Asked::Armed && !connection.queue.has_several();
+        let goes_on_by_itself = connection.receiving == Receiving::Armed && !connection.queue.has_several();
         self.hurry |= connection.sending && self.ring.skips_sent() && !goes_on_by_itself;
     }
 
@@ -421,7 +385,7 @@ impl<'w, R: Ring> EventLoop<'w, R> {
         let connection = self.connections.get_mut(id).expect("the caller looked it up");
         let credit = connection.machine.credit(&self.limits);
         match connection.receiving {
-            Asked::Idle if credit > 0 && !self.starved.contains(id.slot) => {
+            Receiving::Idle if credit > 0 && !self.starved.contains(id.slot) => {
                 if self.buffers.free() == 0 || !self.starved.is_empty() {
                     self.starve(id);
                 } else {
@@ -429,7 +393,7 @@ impl<'w, R: Ring> EventLoop<'w, R> {
                 }
             }
             // Without a limit the kernel would go on: it has to be told.
-            Asked::Armed if credit == 0 && !self.ring.obeys_limit() => self.cancel_receive(id),
+            Receiving::Armed if credit == 0 && !self.ring.obeys_limit() => self.cancel_receive(id),
             _ => {}
         }
     }
@@ -442,17 +406,17 @@ impl<'w, R: Ring> EventLoop<'w, R> {
         } else {
             Operation::Receive { socket, limit }
         };
-        connection.receiving = Asked::Armed;
+        connection.receiving = Receiving::Armed;
         connection.in_flight += 1;
         self.in_flight += 1;
-        self.count(Own::ReceivesRearmed, 1);
+        self.count(Own::ReceivesArmed, 1);
         self.ring.push(operation, token::of(Kind::Receive, id));
     }
 
     pub(super) fn cancel_receive(&mut self, id: ConnId) {
         let connection = self.connections.get_mut(id).expect("the caller looked it up");
-        assert_eq!(connection.receiving, Asked::Armed);
-        connection.receiving = Asked::Cancelling;
+        assert_eq!(connection.receiving, Receiving::Armed);
+        connection.receiving = Receiving::Cancelling;
         connection.in_flight += 1;
         self.in_flight += 1;
         self.count(Own::ReceivesCancelled, 1);
@@ -477,7 +441,8 @@ impl<'w, R: Ring> EventLoop<'w, R> {
         for _ in 0..self.buffers.free().min(self.starved.len()) {
             let slot = self.starved.pop_front().expect("counted above");
             let id = self.connections.id_at(slot).expect("who is starved is in the table");
-            let connection = self.connections.get(id).expect("just looked up");
+            let connection = self.connections.get_mut(id).expect("just looked up");
+            connection.machine.kept_waiting(self.now);
             if connection.machine.credit(&self.limits) > 0 {
                 self.count(Own::ReceivesRearmedAfterEmptyPool, 1);
                 self.arm_receive(id);
@@ -485,7 +450,7 @@ impl<'w, R: Ring> EventLoop<'w, R> {
         }
     }
 
-    /// Looks at those whose time may have come.
+    /// Closes whoever's time has come.
     fn expire(&mut self, asked: Tick, quiet: bool) {
         if !self.deadlines.ripe(asked, quiet) {
             return;
@@ -494,12 +459,23 @@ impl<'w, R: Ring> EventLoop<'w, R> {
             self.count(Own::DeadlineSteps, 1);
             let Some(id) = self.connections.id_at(slot) else { continue };
             let connection = self.connections.get_mut(id).expect("just looked up");
+            if self.starved.contains(slot) {
+                connection.machine.kept_waiting(self.now);
+            }
             if let Some(reason) = connection.machine.expired(asked, &self.limits) {
                 connection.machine.close(reason);
                 self.advance(id);
-            } else if let Some(deadline) = connection.machine.deadline(&self.limits) {
-                self.deadlines.schedule(slot, deadline);
+            } else {
+                self.schedule(id);
             }
+        }
+    }
+
+    /// Has the deadline looked at, if there is one.
+    pub(super) fn schedule(&mut self, id: ConnId) {
+        let connection = self.connections.get(id).expect("the caller looked it up");
+        if let Some(due) = connection.machine.deadline(&self.limits) {
+            self.deadlines.schedule(id.slot, due);
         }
     }
 
@@ -518,5 +494,29 @@ impl<'w, R: Ring> EventLoop<'w, R> {
         counters.in_flight.set(self.in_flight);
         counters.waiting.set(u64::from(self.starved.len()));
         counters.spilled.set(self.buffers.spilled());
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_counter_has_its_name() {
+        let names = |own: &[Own]| own.iter().map(|&own| COUNTERS[own as usize]).collect::<Vec<_>>();
+        let receives = [Own::EmptyPool, Own::ReceivesArmed, Own::ReceivesRearmedAfterEmptyPool];
+        let told = ["empty_pool", "receives_armed", "receives_rearmed_after_empty_pool"];
+        assert_eq!(names(&receives), told);
+        assert_eq!(
+            names(&[Own::Enters, Own::Completions, Own::Overflows]),
+            ["enters", "completions", "overflows"]
+        );
+        let cancelled = [Own::AcceptsArmed, Own::ReceivesCancelled, Own::EntersInterrupted, Own::EntersBusy];
+        let told = ["accepts_armed", "receives_cancelled", "enters_interrupted", "enters_busy"];
+        assert_eq!(names(&cancelled), told);
+        let last = [Own::BytesSpilled, Own::WaitsForSpill, Own::DeadlineSteps, Own::AcceptPauses];
+        let told = ["bytes_spilled", "waits_for_spill", "deadline_steps", "accept_pauses"];
+        assert_eq!(names(&last), told);
+        assert_eq!(COUNTERS.len(), Own::AcceptPauses as usize + 1);
     }
 }

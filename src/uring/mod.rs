@@ -7,6 +7,7 @@ mod accepting;
 pub mod audit;
 #[allow(unsafe_code)] // The bytes the kernel writes: one of the rooms of `unsafe`.
 pub mod buffers;
+mod connection;
 mod ending;
 pub mod event_loop;
 mod run;

@@ -2,7 +2,8 @@
 //! fits now. A connection whose peer takes less is stuck: its bytes leave the shared buffers for the
 //! spill area, and are sent from there as room comes. Part of the event loop.
 
-use super::event_loop::{Asked, EventLoop, Own};
+use super::connection::Watching;
+use super::event_loop::{EventLoop, Own};
 use super::token::{self, Kind};
 use crate::conn::machine::CloseReason;
 use crate::conn::{ConnId, Tick};
@@ -56,10 +57,10 @@ impl<R: Ring> EventLoop<'_, R> {
     }
 
     /// There may be room again in a socket that was full.
-    pub(super) fn on_room(&mut self, id: ConnId, done: Completion) {
+    pub(super) fn on_room_made(&mut self, id: ConnId, done: Completion) {
         let Some(connection) = self.connections.get_mut(id) else { return self.on_stale(done) };
         if !done.more {
-            connection.room = Asked::Idle;
+            connection.room = Watching::Idle;
             connection.in_flight -= 1;
             self.in_flight -= 1;
         }
@@ -70,10 +71,10 @@ impl<R: Ring> EventLoop<'_, R> {
 
     fn await_room(&mut self, id: ConnId) {
         let connection = self.connections.get_mut(id).expect("the caller looked it up");
-        if connection.room != Asked::Idle {
+        if connection.room != Watching::Idle {
             return; // It reports every time.
         }
-        connection.room = Asked::Armed;
+        connection.room = Watching::Armed;
         connection.in_flight += 1;
         self.in_flight += 1;
         let operation = Operation::AwaitRoom { socket: connection.socket };
@@ -110,17 +111,15 @@ impl<R: Ring> EventLoop<'_, R> {
         connection.machine.sent(bytes, self.now, &self.limits);
         let short = bytes < connection.offered;
         self.buffers.advance(&mut connection.queue, bytes, &mut self.ring);
-        if was_stuck && !connection.ending {
+        if was_stuck && !connection.is_ending() {
             // It made progress: it is no longer among those who have been stuck longest.
             self.stuck.remove(id.slot);
             if connection.machine.is_stuck() {
                 self.stuck.push_back(id.slot);
             } else {
                 self.unspilled.remove(id.slot);
-                // Where the idle timeout is the shorter one, its deadline is earlier than the last.
-                if let Some(deadline) = connection.machine.deadline(&self.limits) {
-                    self.deadlines.schedule(id.slot, deadline);
-                }
+                // The idle timeout may be the shorter one; and without a write timeout it stood nowhere.
+                self.schedule(id);
             }
         }
         if short {
@@ -133,15 +132,13 @@ impl<R: Ring> EventLoop<'_, R> {
     /// that a peer that does not read takes nothing from those who do.
     fn on_blocked(&mut self, id: ConnId) {
         let connection = self.connections.get_mut(id).expect("the caller looked it up");
-        if connection.ending {
+        if connection.is_ending() {
             return;
         }
         connection.full = true;
         if connection.machine.blocked(self.now) {
             self.stuck.push_back(id.slot);
-            if let Some(deadline) = connection.machine.deadline(&self.limits) {
-                self.deadlines.schedule(id.slot, deadline);
-            }
+            self.schedule(id);
         }
         self.spill(id);
         self.await_room(id);

@@ -25,6 +25,8 @@ pub enum Kind {
     Room,
     /// Cancel of a connection's receive, or of its watch for room.
     Cancel,
+    /// Count of what has arrived.
+    Count,
     /// Our FIN.
     Shutdown,
     /// Close of a connection.
@@ -37,12 +39,13 @@ pub enum Kind {
     Wakeups,
 }
 
-const KINDS: [Kind; 10] = [
+const KINDS: [Kind; 11] = [
     Kind::Accept,
     Kind::Receive,
     Kind::Send,
     Kind::Room,
     Kind::Cancel,
+    Kind::Count,
     Kind::Shutdown,
     Kind::Close,
     Kind::CloseRefused,

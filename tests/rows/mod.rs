@@ -1,6 +1,7 @@
 //! The rows of the fault list. A row is one body that runs against every variant of the server; what
 //! holds after every row (see [`Case::close`]) is checked here, so that no row can forget it.
 
+mod account;
 mod ending;
 mod features;
 mod limits;
@@ -331,6 +332,7 @@ pub fn trials() -> Vec<Trial> {
         start::rows(),
         stop::rows(),
         signals::rows(),
+        account::rows(),
     ];
     groups.into_iter().flatten().flat_map(Row::trials).collect()
 }

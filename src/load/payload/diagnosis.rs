@@ -46,7 +46,6 @@ fn one(evidence: &Evidence, stream: Stream, only: Stretch, end: Option<Shortage>
         }
         Place::Unknown => match end {
             None => (length >= GARBAGE).then_some(Kind::Garbage { bytes: length }),
-            Some(Shortage::Excess(bytes)) => Some(Kind::Extra { bytes }),
             Some(_) if evidence.unasked() => Some(Kind::Extra { bytes: length }),
             Some(_) => Some(in_place(evidence, stream, length)),
         },
@@ -70,7 +69,9 @@ fn more(
         }
         (Place::Unknown, Place::Here { shift }) => Some(Kind::Lost { bytes: shift as u64 }),
         (Place::Unknown, Place::There { connection, offset }) => Some(Kind::Foreign { connection, offset }),
-        (Place::Here { shift: shift @ 1.. }, next) => ahead(evidence, shift as u64, second, next, third, end),
+        (Place::Here { shift: shift @ 1.. }, _) => {
+            ahead(evidence, stream, shift as u64, (second, third), end)
+        }
         (Place::Here { shift: shift @ ..0 }, Place::Here { shift: 0 }) => {
             Some(elsewhere(evidence, shift, length))
         }
@@ -87,29 +88,38 @@ fn more(
 /// Bytes came that belong `shift` further on, and then something else.
 fn ahead(
     evidence: &Evidence,
+    stream: Stream,
     shift: u64,
-    second: Stretch,
-    next: Place,
-    third: Option<Stretch>,
+    (second, third): (Stretch, Option<Stretch>),
     end: Option<Shortage>,
 ) -> Option<Kind> {
     let length = second.begin - evidence.offset();
     let lost = Kind::Lost { bytes: shift };
-    match next {
-        Place::Here { shift: 0 } => Some(elsewhere(evidence, shift as i64, length)),
-        Place::Here { shift: back @ ..0 } if back.unsigned_abs().abs_diff(length) <= BLUR => {
-            Some(Kind::Swapped { first: shift, second: back.unsigned_abs() })
+    let swapped = |both: u64| Kind::Swapped { first: shift, second: both - shift };
+    match second.place {
+        Place::Here { shift: 0 } => {
+            // The other half can be so short that it seems to belong to the first one.
+            let begin = stream.eight(evidence.offset());
+            let begin = &begin[..begin.len().min(shift as usize)];
+            let seems = shift <= BLUR && length > shift;
+            let same = seems && stream.matching(second.begin, begin) == begin.len();
+            Some(if same { swapped(length) } else { elsewhere(evidence, shift as i64, length) })
         }
-        // Too few to be traced, and as many as were passed over, before the stream goes on right.
-        Place::Unknown => match third {
-            Some(Stretch { begin, place: Place::Here { shift: 0 } })
-                if (begin - second.begin).abs_diff(shift) <= BLUR =>
-            {
-                Some(Kind::Swapped { first: shift, second: length })
-            }
-            Some(_) => Some(lost),
-            None => end.map(|_| lost),
-        },
+        Place::Here { shift: back @ ..0 } if back.unsigned_abs().abs_diff(length) <= BLUR => {
+            Some(swapped(shift + back.unsigned_abs()))
+        }
+        // Too few to be traced: the other half of a swap where they are as many as were passed over.
+        Place::Unknown => {
+            let over = match (third, end) {
+                (Some(Stretch { begin, place: Place::Here { shift: 0 } }), _) => begin,
+                // A swap changes no count.
+                (None, Some(Shortage::Even)) => evidence.reached(),
+                (None, None) => return None,
+                _ => return Some(lost),
+            };
+            let enough = (over - second.begin).abs_diff(shift) <= BLUR;
+            Some(if enough { swapped(over - evidence.offset()) } else { lost })
+        }
         _ => Some(lost),
     }
 }
@@ -157,7 +167,7 @@ fn in_place(evidence: &Evidence, stream: Stream, length: u64) -> Kind {
     let expected =
         got.iter().zip(evidence.offset()..).map(|(byte, at)| (byte ^ stream.byte(at)).count_ones());
     let bits: u32 = expected.sum();
-    if length <= 8 && bits <= 8 { Kind::Flipped { bits } } else { Kind::Garbage { bytes: length } }
+    if bits <= 8 { Kind::Flipped { bits } } else { Kind::Garbage { bytes: length } }
 }
 
 /// Whether two neighbouring stretches of a few bytes changed places. Their outermost bytes may be equal by

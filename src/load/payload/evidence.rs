@@ -236,26 +236,17 @@ impl Evidence {
         self.window_length = (length - count) as u8;
     }
 
-    /// The known place whose bytes begin first in the window; among equals, the one with most bytes.
+    /// The known place whose bytes begin first in the window; among equals, the one that needs least
+    /// believing.
     fn find(&self, stream: Stream, end: Option<Shortage>) -> Option<Found> {
-        let mut best: Option<Found> = None;
-        let mut consider = |found: Found| {
-            let earlier =
-                |best: &Found| (found.begin, WINDOW - found.length) < (best.begin, WINDOW - best.length);
-            if best.as_ref().is_none_or(earlier) {
-                best = Some(found);
-            }
-        };
-        self.hinted(stream, end).into_iter().flatten().for_each(&mut consider);
-        let near = (-NEAR..=NEAR).filter_map(|shift| self.longest(stream, Place::Here { shift }, SURE));
-        near.for_each(&mut consider);
-        self.read_back(stream).for_each(&mut consider);
-        best
+        let hinted = self.hinted(stream, end).into_iter().flatten();
+        let near = (-NEAR..=NEAR).filter_map(|shift| self.earliest(stream, Place::Here { shift }, SURE));
+        hinted.chain(near).chain(self.read_back(stream)).min_by_key(|found| found.begin)
     }
 
     /// Places that follow from what is known already. At the end a window may be too short to be sure by
     /// itself; a place that explains it down to its last byte, and the count too, is believed.
-    fn hinted(&self, stream: Stream, end: Option<Shortage>) -> [Option<Found>; 3] {
+    fn hinted(&self, stream: Stream, end: Option<Shortage>) -> [Option<Found>; 2] {
         let right = Place::Here { shift: 0 };
         let by_count = match end {
             Some(Shortage::Owed(bytes)) => Some(bytes as i64),
@@ -263,30 +254,11 @@ impl Evidence {
             _ => None,
         };
         let last = |place| end.and_then(|_| self.to_the_end(stream, place));
-        [
-            last(right),
-            by_count.and_then(|shift| last(Place::Here { shift })),
-            self.displaced(stream, end.is_some()),
-        ]
-    }
-
-    /// The bytes that belong where the fault begins, behind bytes from further on: the second half of a
-    /// swap. However few they are, right ones must follow.
-    fn displaced(&self, stream: Stream, end: bool) -> Option<Found> {
-        let ahead = matches!(self.stretches(), [Stretch { place: Place::Here { shift: 1.. }, .. }]);
-        if !ahead {
-            return None;
-        }
-        let place = Place::Here { shift: self.offset as i64 - self.reached() as i64 };
-        let length = self.run(stream, place, 0);
-        let window = self.window();
-        let behind = self.run(stream, Place::Here { shift: 0 }, length);
-        let sure = length > 0 && length + behind == window.len() && (end || behind >= SURE);
-        sure.then_some(Found { begin: 0, length, place })
+        [last(right), by_count.and_then(|shift| last(Place::Here { shift }))]
     }
 
     /// The earliest run of at least `sure` bytes from this place.
-    fn longest(&self, stream: Stream, place: Place, sure: usize) -> Option<Found> {
+    fn earliest(&self, stream: Stream, place: Place, sure: usize) -> Option<Found> {
         let mut begin = 0;
         while begin + sure <= self.window().len() {
             let length = self.run(stream, place, begin);
@@ -364,7 +336,9 @@ fn matching(stream: Stream, place: Place, past: u64, position: u64, bytes: &[u8]
             position.checked_add_signed(shift).map_or(0, |offset| stream.matching(offset, bytes))
         }
         Place::There { connection, offset } => {
-            Stream { connection, ..stream }.matching(offset.wrapping_add(past), bytes)
+            // Before its beginning a stream is what it is before it repeats itself.
+            let offset = offset.wrapping_add(past) % (1 << Origin::TURN_BITS);
+            Stream { connection, ..stream }.matching(offset, bytes)
         }
     }
 }

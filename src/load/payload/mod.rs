@@ -7,8 +7,9 @@
 //! place it comes from), and the pattern of the stretches names the fault (`diagnosis`).
 //!
 //! What it cannot tell: an exchange of equal bytes is no fault; fewer than [`NAMEABLE`] bytes that belong
-//! elsewhere are found, and called garbage or flipped bits; bytes lost at the very end of what was asked for
-//! are bytes that have not come yet, until the connection ends.
+//! elsewhere are found, and called garbage or flipped bits, and so is a whole byte that was replaced; bytes
+//! lost at the very end of what was asked for are bytes that have not come yet, until the connection ends. Of
+//! two faults within a mebibyte the first is named, by what it looks like up to the second.
 
 mod diagnosis;
 mod evidence;
@@ -45,7 +46,7 @@ pub struct Wrong {
 /// What became of bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kind {
-    /// Within eight bytes at most eight bits differ, and the stream goes on right.
+    /// At most eight bits differ, near each other, and the stream goes on right.
     Flipped {
         /// How many.
         bits: u32,

@@ -236,7 +236,7 @@ mod tests {
             assert_eq!(key.origin(key.word(connection, index)), Origin { connection, index });
         }
         let key = Key::of(0);
-        let last = Origin { connection: CONNECTION_MASK, index: INDEX_MASK };
+        let last = Origin { connection: (1 << 28) - 1, index: (1 << 36) - 1 };
         assert_eq!(key.origin(key.word(last.connection, last.index)), last);
     }
 

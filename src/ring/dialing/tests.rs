@@ -1,6 +1,7 @@
 //! A client over the kernel's own ring and over epoll, against servers of loopback that do what they
 //! are told: every test runs on all kinds there are.
 
+use super::super::readiness::Readiness;
 use super::super::trial::{Client, End, Task, memory_needed};
 use super::super::{Dialing, Operation, Pages, Token};
 use super::*;
@@ -15,9 +16,10 @@ use std::time::Duration;
 enum Kind {
     Ring,
     Direct,
+    Readiness,
 }
 
-const KINDS: [Kind; 2] = [Kind::Ring, Kind::Direct];
+const KINDS: [Kind; 3] = [Kind::Ring, Kind::Direct, Kind::Readiness];
 
 /// A kernel of one kind, for one test.
 struct Bench {
@@ -45,7 +47,10 @@ impl Bench {
             buffer_size: self.buffer_size,
             origin: Instant::now(),
         };
-        {
+        if self.kind == Kind::Readiness {
+            let mut readiness = Readiness::new(&setup, pages.memory(), self.waker.as_fd()).unwrap();
+            test(&mut readiness, pages.memory());
+        } else {
             let Ok(offered) = offered() else { return };
             let mut dialer = Dialer::new(&offered, &setup).unwrap();
             let mut ring = dialer.ring(pages.memory(), self.waker.as_fd()).unwrap();
@@ -73,7 +78,8 @@ fn task(connections: u32, messages: u32, size: u32) -> Task {
         size,
         targets: 1,
         source: None,
-        limited: false,
+        limit: None,
+        shuts: false,
         until: Duration::from_secs(20),
     }
 }
@@ -153,7 +159,7 @@ fn buffers_that_run_out_are_told_of_and_nothing_is_lost() {
 fn a_receive_ends_by_itself_at_its_limit_where_that_is_obeyed() {
     for kind in KINDS {
         let bench = Bench::new(kind, &[serving(local(), echo)]);
-        let task = Task { limited: true, rounds: 4, ..task(5, 1, 1000) };
+        let task = Task { limit: Some(u32::MAX), rounds: 4, ..task(5, 1, 1000) };
         bench.with(&task, |ring, memory| {
             let obeys = ring.obeys_limit();
             let mut client = Client::new(ring, memory, bench.buffers, bench.buffer_size, task.clone());
@@ -162,6 +168,15 @@ fn a_receive_ends_by_itself_at_its_limit_where_that_is_obeyed() {
                 assert_eq!(client.limits_reached, 20, "{kind:?}");
             }
         });
+    }
+}
+
+#[test]
+fn our_fin_is_answered_after_everything_that_is_owed() {
+    for kind in KINDS {
+        let bench = Bench::new(kind, &[serving(local(), echo)]);
+        let task = Task { shuts: true, ..task(4, 3, 1000) };
+        assert_eq!(bench.ends(&task), [End::Done; 4], "{kind:?}");
     }
 }
 

@@ -3,6 +3,7 @@
 
 use super::super::{Completion, Operation};
 use super::kernel::Kernel;
+use super::network::Dialed;
 use super::outcome::Outcome;
 use nix::errno::Errno;
 
@@ -128,6 +129,7 @@ impl Kernel {
             }
             Operation::AwaitRoom { .. } => connection.full = false,
             Operation::Shutdown { .. } => connection.error_taken |= failed,
+            Operation::Connect { .. } if completion.result == 0 => connection.dialed = Dialed::Known,
             _ => {}
         }
         completion

@@ -4,7 +4,7 @@
 use super::super::{Entered, Name, Operation, Span, Token};
 use super::buffers::{Buffers, Owner};
 use super::completions::Posted;
-use super::network::{Ending, Listener, Network, Numbers};
+use super::network::{Connection, Dialed, Ending, Listener, Network, Numbers};
 use super::odds::{Odds, happens};
 use super::outcome::{Coverage, Outcome};
 use super::peers::{Peers, World};
@@ -94,6 +94,10 @@ impl Kernel {
         let odds = Odds::draw(&mut random);
         let mut coverage = Coverage::default();
         let peers = Peers::draw(&mut random, &mut coverage, setup.peers, setup.listeners);
+        Self::with(setup, random, odds, coverage, peers)
+    }
+
+    pub(super) fn with(setup: Setup, random: Rng, odds: Odds, coverage: Coverage, peers: Peers) -> Self {
         let (descriptors, slots) =
             if setup.direct { (64, setup.descriptors) } else { (setup.descriptors, 0) };
         Self {
@@ -198,9 +202,13 @@ impl Kernel {
                 self.buffers.check_sendable(span)?;
                 socket
             }
+            Operation::CountArrived { .. } if !self.setup.counts_arrived => {
+                return Err(format!("{operation:?} is not offered"));
+            }
             Operation::Shutdown { socket }
             | Operation::Connect { socket, .. }
             | Operation::Close { socket }
+            | Operation::CountArrived { socket }
             | Operation::AwaitRoom { socket } => socket,
             Operation::Accept { listener } if self.network.listeners[listener].closed => {
                 return Err("an accept on a closed listener".into());
@@ -218,6 +226,11 @@ impl Kernel {
         let connection = &mut self.network.connections[number];
         if connection.ending != Ending::Open {
             return Err(format!("I10: {operation:?} on a socket that is being closed"));
+        }
+        let wanted =
+            if matches!(operation, Operation::Connect { .. }) { Dialed::Fresh } else { Dialed::Known };
+        if connection.dialed != wanted && !matches!(operation, Operation::Close { .. }) {
+            return Err(format!("{operation:?} on a socket that is {:?}", connection.dialed));
         }
         match operation {
             Operation::Close { .. } if connection.in_flight > 0 => {
@@ -334,7 +347,9 @@ impl Kernel {
     /// Nothing is scheduled any more and the caller would wait for ever: the next of what was planned
     /// for that moment happens, provided that nobody is left behind.
     fn settle(&mut self) {
-        let left = self.network.connections.iter().filter(|one| !one.is_closed()).count();
+        // A client holds its connections for as long as it is told to.
+        let held = |one: &&Connection| !one.is_closed() && self.peers.servers.is_none();
+        let left = self.network.connections.iter().filter(held).count();
         let planned = self.planned.iter().position(|one| one.at.is_none());
         match planned {
             Some(index) if left == 0 && self.peers.all_done() => {
@@ -416,6 +431,9 @@ impl Kernel {
     fn heal(&mut self) {
         self.odds.heal();
         self.peers.heal(self.now, &mut self.network);
+        if self.peers.servers.is_some() {
+            return; // A client asks for more for as long as it is told to.
+        }
         let (peers, mut bytes) = self.peers.remaining();
         let connections = self.network.connections.iter().filter(|one| !one.is_closed());
         bytes += connections.map(|one| 2 * (one.written - one.echoed.min(one.written))).sum::<u64>();
@@ -436,13 +454,17 @@ impl Kernel {
                 | Operation::Send { socket, .. }
                 | Operation::AwaitRoom { socket }
                 | Operation::Connect { socket, .. }
+                | Operation::CountArrived { socket }
                 | Operation::Shutdown { socket }
                 | Operation::Close { socket } => self.network.find(socket.0),
                 Operation::Accept { .. } | Operation::Cancel { .. } | Operation::Wakeups => None,
             };
             let id = self.next_id;
             self.next_id += 1;
-            let at_once = matches!(operation, Operation::ReceiveNow { .. } | Operation::Send { .. });
+            let at_once = matches!(
+                operation,
+                Operation::ReceiveNow { .. } | Operation::Send { .. } | Operation::CountArrived { .. }
+            );
             if operation == Operation::Wakeups && self.ever_woken {
                 // The eventfd is never read, so it is ready whenever somebody begins to look.
                 self.wakes = self.wakes.max(1);
@@ -517,7 +539,8 @@ impl Kernel {
         let numbers = if direct { &mut self.network.slots } else { &mut self.network.descriptors };
         let (number, reused) = numbers.take(connection, enter)?;
         if reused {
-            self.coverage.note(Outcome::AcceptNumberReused);
+            let dialed = self.peers.servers.is_some();
+            self.coverage.note(if dialed { Outcome::OpenNumberReused } else { Outcome::AcceptNumberReused });
         }
         let name = if direct { Name::Slot(number) } else { Name::Descriptor(number as i32) };
         self.network.connections[connection].name = Some(name);

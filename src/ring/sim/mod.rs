@@ -10,19 +10,23 @@
 
 mod buffers;
 mod completions;
+mod dialing;
 mod kernel;
 mod network;
 mod odds;
 mod operations;
 mod outcome;
 mod peers;
+mod servers;
 
-pub use outcome::{Coverage, Outcome};
+pub use dialing::Client;
+pub use outcome::{Coverage, Outcome, Side};
+pub use servers::{Lie, Plant, Scene, Told};
 
 use super::{Completion, Entered, Memory, Name, Operation, Ring, Socket, Token};
 use kernel::{Kernel, Planned};
+use nix::errno::Errno;
 use std::cell::RefCell;
-use std::io;
 use std::rc::Rc;
 use std::time::Duration;
 
@@ -53,8 +57,10 @@ pub struct Setup {
     pub obeys_limit: bool,
     /// Whether a send that does not wait has no completion when all of it is taken.
     pub skips_sent: bool,
-    /// Whether the bytes that have arrived can be asked for.
+    /// Whether the bytes that have arrived at a descriptor can be asked for outside the ring.
     pub arrived_known: bool,
+    /// Whether they can be asked for through the ring.
+    pub counts_arrived: bool,
     /// Whether a receive wants a buffer when it is armed, not only when bytes come.
     pub buffers_at_arming: bool,
     /// Listeners.
@@ -260,8 +266,8 @@ impl Ring for Sim {
         Socket(if direct { Name::Slot(result) } else { Name::Descriptor(result as i32) })
     }
 
-    fn accept_queued(&mut self, listener: usize) -> io::Result<Option<Socket>> {
-        Ok(self.kernel.borrow_mut().accept_queued(listener)?.map(Socket))
+    fn accept_queued(&mut self, listener: usize) -> Result<Socket, Errno> {
+        self.kernel.borrow_mut().accept_queued(listener).map(Socket)
     }
 
     fn close_listener(&mut self, listener: usize) {
@@ -273,6 +279,10 @@ impl Ring for Sim {
         let number = kernel.network.find(socket.0)?;
         let unread = kernel.network.connections[number].unread();
         (kernel.setup.arrived_known && matches!(socket.0, Name::Descriptor(_))).then_some(unread as u32)
+    }
+
+    fn counts_arrived(&self) -> bool {
+        self.kernel.borrow().setup.counts_arrived
     }
 
     fn obeys_limit(&self) -> bool {

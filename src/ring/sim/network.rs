@@ -46,6 +46,7 @@ pub(super) struct Connection {
 
     pub(super) broken: Option<Errno>,
     pub(super) ending: Ending,
+    pub(super) dialed: Dialed,
 
     /// Operations whose last completion the loop has not taken, by kind.
     pub(super) in_flight: u32,
@@ -86,6 +87,21 @@ pub(super) enum Ending {
     Closed,
 }
 
+/// How far the connection of a socket has come. One that was accepted stands from the beginning.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Dialed {
+    /// Opened, not connected.
+    Fresh,
+    /// What will become of the connect, and when.
+    Connecting { at: u64, fate: Option<Errno> },
+    /// It stands, and the caller has not heard of it.
+    Standing,
+    /// It stands, and the caller knows.
+    Known,
+    /// It did not come about.
+    Failed,
+}
+
 impl Connection {
     pub(super) fn new(key: u64, peer: usize, inbound_room: u64, outbound_room: u64, now: u64) -> Self {
         Self {
@@ -105,6 +121,7 @@ impl Connection {
             echoed_taken: 0,
             broken: None,
             ending: Ending::Queued,
+            dialed: Dialed::Known,
             in_flight: 0,
             receiving: 0,
             sending: 0,
@@ -136,6 +153,10 @@ impl Connection {
 
     pub(super) fn room_to_echo(&self) -> u64 {
         self.outbound_room.saturating_sub(self.echoed - self.peer_read)
+    }
+
+    pub(super) fn stands(&self) -> bool {
+        matches!(self.dialed, Dialed::Standing | Dialed::Known)
     }
 
     pub(super) fn is_closed(&self) -> bool {

@@ -28,6 +28,9 @@ pub(super) struct Odds {
     pub accept_error: u32,
     /// That what is cancelled completes with a result instead of `ECANCELED`.
     pub cancel_late: u32,
+    /// That counting what has arrived fails, or counts too much.
+    pub count_fails: u32,
+    pub count_more: u32,
     /// That a connection is lost without its peer's doing, in an enter.
     pub lost: u32,
     /// That a peer ends in the moment in which the loop ends something.
@@ -62,6 +65,8 @@ impl Odds {
             send_interrupted: rare(150),
             accept_error: rare(200),
             cancel_late: rare(900),
+            count_fails: rare(900),
+            count_more: rare(600),
             lost: rare(15),
             at_the_end: rare(900),
             interrupted: rare(200),
@@ -86,6 +91,8 @@ impl Odds {
             send_interrupted: 0,
             accept_error: 0,
             cancel_late: self.cancel_late,
+            count_fails: 0,
+            count_more: 0,
             lost: 0,
             at_the_end: 0,
             interrupted: 0,

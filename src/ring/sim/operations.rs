@@ -2,13 +2,12 @@
 
 use super::super::{Name, Operation, Span, Token};
 use super::kernel::{InFlight, Kernel};
-use super::network::{Ending, payload};
+use super::network::{Dialed, Ending, payload};
 use super::odds::happens;
 use super::outcome::Outcome;
 use nix::errno::Errno;
-use std::io;
 
-fn failure(errno: Errno) -> i32 {
+pub(super) fn failure(errno: Errno) -> i32 {
     -(errno as i32)
 }
 
@@ -24,6 +23,9 @@ impl Kernel {
                     !op.told && (connection().room_to_echo() > 0 || connection().broken.is_some())
                 }
                 Operation::Wakeups => self.wakes > 0,
+                Operation::Connect { .. } => {
+                    matches!(connection().dialed, Dialed::Connecting { at, .. } if at <= self.now)
+                }
                 _ => true,
             }
     }
@@ -42,6 +44,7 @@ impl Kernel {
             Operation::Accept { listener } if self.out_of_descriptors() => {
                 self.accept_without_descriptor(id, listener);
             }
+            Operation::Connect { .. } => self.start_connect(index),
             Operation::Receive { .. } if self.buffers.free() == 0 && self.setup.buffers_at_arming => {
                 self.coverage.note(Outcome::ReceiveNoBuffersArming);
                 self.post(id, failure(Errno::ENOBUFS), false, None);
@@ -65,9 +68,10 @@ impl Kernel {
             Operation::Send { span, .. } => self.run_send(&op, span),
             Operation::AwaitRoom { .. } => self.run_room(&op),
             Operation::Cancel { target } => self.run_cancel(&op, target),
+            Operation::CountArrived { .. } => self.run_count(&op),
             Operation::Shutdown { .. } => self.run_shutdown(&op),
             Operation::Close { socket } => self.run_close(&op, socket.0),
-            Operation::Connect { .. } => unreachable!("the fake kernel does not dial yet"),
+            Operation::Connect { .. } => self.run_connect(&op),
             Operation::Wakeups => self.run_wakeups(&op),
         }
     }
@@ -78,7 +82,7 @@ impl Kernel {
         let odds = self.odds.at_the_end;
         let (resets, finishes) = match op.operation {
             Operation::Shutdown { .. } => (2 * odds, 0),
-            Operation::ReceiveNow { .. } => (odds / 10, odds / 3),
+            Operation::ReceiveNow { .. } => (odds / 10, odds / 2),
             Operation::Receive { .. } if op.doomed => (odds / 10, odds / 2),
             _ => return,
         };
@@ -177,23 +181,25 @@ impl Kernel {
     }
 
     /// Takes a queued connection outside of the ring.
-    pub(super) fn accept_queued(&mut self, listener: usize) -> io::Result<Option<Name>> {
+    pub(super) fn accept_queued(&mut self, listener: usize) -> Result<Name, Errno> {
         self.call();
         if self.accept_is_out(listener) {
             self.violation("a queued connection was taken beside an armed accept");
         }
         if self.network.descriptors.is_full() {
             self.network.listeners[listener].starved = true;
-            return Err(Errno::EMFILE.into());
+            return Err(Errno::EMFILE);
         }
-        let Some(number) = self.network.listeners[listener].queue.pop_front() else { return Ok(None) };
+        let Some(number) = self.network.listeners[listener].queue.pop_front() else {
+            return Err(Errno::EAGAIN);
+        };
         if happens(&mut self.random, self.odds.accept_error) {
             self.drop_queued(number);
-            return Err(Errno::ECONNABORTED.into());
+            return Err(Errno::ECONNABORTED);
         }
         self.network.connections[number].active_at = self.now;
         self.facts.accepted += 1;
-        Ok(self.name(number, false))
+        Ok(self.name(number, false).expect("a number was seen to be free"))
     }
 
     pub(super) fn close_listener(&mut self, listener: usize) {
@@ -312,7 +318,10 @@ impl Kernel {
         let buffer = self.buffers.pick().expect("a free buffer was seen");
         let connection = &mut self.network.connections[number];
         let (key, start) = (connection.key, connection.read);
-        self.buffers.fill(buffer, bytes, |index| payload(key, start + index));
+        match &mut self.peers.servers {
+            Some(servers) => self.buffers.fill(buffer, bytes, |_| servers.receive(number)),
+            None => self.buffers.fill(buffer, bytes, |index| payload(key, start + index)),
+        }
         connection.read += u64::from(bytes);
         connection.received_in = self.enters;
         self.peers.on_received(number, self.now, &self.network);
@@ -417,6 +426,9 @@ impl Kernel {
             self.violation(what);
             return;
         }
+        if let Some(servers) = &mut self.peers.servers {
+            return servers.on_sent(number, (0..bytes).map(|index| self.buffers.read(span, index)));
+        }
         let connection = &self.network.connections[number];
         let (key, start) = (connection.key, connection.echoed);
         let wrong = (0..bytes)
@@ -458,6 +470,29 @@ impl Kernel {
         self.post(op.id, result, false, None);
     }
 
+    /// Never too few: a byte that has arrived stays until it is received. An urgent one is counted
+    /// though no receive brings it.
+    fn run_count(&mut self, op: &InFlight) {
+        let number = op.connection.expect("a count names a socket");
+        let unread = self.network.connections[number].unread() as i32;
+        let (outcome, result) = match () {
+            () if happens(&mut self.random, self.odds.count_fails) => {
+                if self.random.bool() {
+                    (Outcome::CountUnsupported, failure(Errno::EOPNOTSUPP))
+                } else {
+                    (Outcome::CountFailed, failure(Errno::EINVAL))
+                }
+            }
+            () if happens(&mut self.random, self.odds.count_more) => {
+                (Outcome::CountTooMany, unread + self.random.i32(1..200))
+            }
+            () if unread == 0 => (Outcome::CountNothing, 0),
+            () => (Outcome::CountExact, unread),
+        };
+        self.coverage.note(outcome);
+        self.post(op.id, result, false, None);
+    }
+
     fn run_shutdown(&mut self, op: &InFlight) {
         let number = op.connection.expect("a shutdown names a socket");
         let connection = &mut self.network.connections[number];
@@ -477,8 +512,10 @@ impl Kernel {
     fn run_close(&mut self, op: &InFlight, name: Name) {
         let number = op.connection.expect("a close names a socket");
         let enter = self.enters;
-        let (numbers, index) = self.network.numbers(name);
-        numbers.give_back(index, enter);
+        if self.gives_back_at_close(name) {
+            let (numbers, index) = self.network.numbers(name);
+            numbers.give_back(index, enter);
+        }
         self.accepts_in_vain = 0;
         if let Err(what) = self.judge_close(number) {
             self.violation(format!("connection {number} was closed {what}"));
@@ -513,6 +550,9 @@ impl Kernel {
 
     /// Whether the loop had a reason to close this connection now, as far as the kernel can tell.
     fn judge_close(&mut self, number: usize) -> Result<(), &'static str> {
+        if self.peers.servers.is_some() {
+            return Ok(()); // A client closes when it likes.
+        }
         let connection = &self.network.connections[number];
         let owed = connection.read - connection.echoed.min(connection.read);
         let waited = |since: u64, timeout: Option<u64>| {

@@ -87,6 +87,12 @@ outcomes! {
     CancelBusyBefore = "cancel: EALREADY before the target's last",
     CancelBusyAfter = "cancel: EALREADY after the target's last",
 
+    CountExact = "count: as many as have arrived",
+    CountNothing = "count: nothing",
+    CountTooMany = "count: more than can be received",
+    CountUnsupported = "count: EOPNOTSUPP",
+    CountFailed = "count: EINVAL",
+
     ShutdownDone = "shutdown: 0",
     ShutdownUnconnected = "shutdown: ENOTCONN",
     CloseClean = "close: nothing unread",
@@ -105,25 +111,90 @@ outcomes! {
     PushSubmits = "push: the full queue was submitted",
     PushWaits = "push: the operation waits for a place",
 
+    OpenDone = "open: a socket",
+    OpenNumberReused = "open: a number given back in the same batch",
+    OpenDescriptors = "open: EMFILE",
+    OpenSource = "open: EADDRNOTAVAIL",
+    OpenMemory = "open: ENOBUFS or ENOMEM",
+    ConnectStands = "connect: it stands",
+    ConnectRefused = "connect: ECONNREFUSED",
+    ConnectReset = "connect: ECONNRESET",
+    ConnectUnreachable = "connect: EHOSTUNREACH",
+    ConnectPorts = "connect: EADDRNOTAVAIL",
+    ConnectTimedOut = "connect: ETIMEDOUT",
+    ConnectCancelled = "connect: ECANCELED",
+    ConnectCancelledStands = "connect: cancelled, and it stands all the same",
+    ServerByte = "server: writes one byte of several",
+    ServerBlocked = "server: the client does not read",
+    ServerFinishes = "server: finishes after the client",
+    ServerFinishesEarly = "server: finishes early",
+    ServerResets = "server: resets",
+    ServerStalls = "server: says nothing any more",
+    LieFlip = "lie: a bit turned over",
+    LieDrop = "lie: bytes left out",
+    LieDouble = "lie: bytes twice",
+    LieSwap = "lie: neighbours swapped",
+    LieCross = "lie: bytes of another connection",
+    LieExtra = "lie: bytes that nobody sent",
+    LieEarly = "lie: bytes before anything was received",
+    LieStall = "lie: nothing any more",
+    LieFinish = "lie: the end though more is owed",
+
     PeerResets = "peer: resets",
     PeerFinishesWithData = "peer: FIN together with bytes",
     PeerBlocked = "peer: the server does not read",
     BurstOfConnects = "peer: several connect at one moment",
 }
 
-/// How often each outcome was drawn.
+/// On which side of a connection the caller is.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Side {
+    /// It accepts.
+    #[default]
+    Server,
+    /// It connects.
+    Client,
+}
+
+impl Outcome {
+    /// Whether it can be drawn for a caller on this side. By the word it begins with; what is on no list
+    /// is for both.
+    #[must_use]
+    pub fn is_for(self, side: Side) -> bool {
+        const SERVER: [&str; 4] = ["accept", "receive now", "count", "peer"];
+        const CLIENT: [&str; 4] = ["open", "connect", "server", "lie"];
+        let begins = |words: [&str; 4]| words.contains(&self.name().split(':').next().unwrap_or(""));
+        match side {
+            Side::Server => !begins(CLIENT),
+            Side::Client => !begins(SERVER),
+        }
+    }
+}
+
+/// How often each outcome was drawn, of those that can be.
 #[derive(Clone, Debug)]
 pub struct Coverage {
+    side: Side,
     counts: [u64; Outcome::ALL.len()],
 }
 
 impl Default for Coverage {
     fn default() -> Self {
-        Self { counts: [0; Outcome::ALL.len()] }
+        Self::of(Side::default())
     }
 }
 
 impl Coverage {
+    /// Nothing drawn yet, for a caller on this side.
+    #[must_use]
+    pub const fn of(side: Side) -> Self {
+        Self { side, counts: [0; Outcome::ALL.len()] }
+    }
+
+    fn outcomes(&self) -> impl Iterator<Item = Outcome> {
+        Outcome::ALL.iter().copied().filter(|one| one.is_for(self.side))
+    }
+
     pub(super) fn note(&mut self, outcome: Outcome) {
         self.counts[outcome as usize] += 1;
     }
@@ -142,12 +213,12 @@ impl Coverage {
     /// One line per outcome.
     #[must_use]
     pub fn table(&self) -> String {
-        Outcome::ALL.iter().map(|&one| format!("{:>10}  {}\n", self.count(one), one.name())).collect()
+        self.outcomes().map(|one| format!("{:>10}  {}\n", self.count(one), one.name())).collect()
     }
 
     /// Outcomes drawn fewer than `times` times.
     #[must_use]
     pub fn below(&self, times: u64) -> Vec<&'static str> {
-        Outcome::ALL.iter().filter(|&&one| self.count(one) < times).map(|one| one.name()).collect()
+        self.outcomes().filter(|&one| self.count(one) < times).map(Outcome::name).collect()
     }
 }

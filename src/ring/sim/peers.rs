@@ -4,6 +4,7 @@
 use super::network::{Connection, Ending, Network};
 use super::odds::{Odds, happens};
 use super::outcome::{Coverage, Outcome};
+use super::servers::Servers;
 use fastrand::Rng;
 use nix::errno::Errno;
 use std::cmp::Reverse;
@@ -54,11 +55,25 @@ pub(super) struct Peers {
     events: BinaryHeap<Reverse<(u64, u64, Event)>>,
     sequence: u64,
     healed: bool,
+    /// Where the caller is a client: what it connects to, and nobody else is there.
+    pub(super) servers: Option<Servers>,
 }
 
 impl Peers {
+    /// Nobody but `servers`.
+    pub(super) fn serving(servers: Servers) -> Self {
+        Self {
+            peers: Vec::new(),
+            events: BinaryHeap::new(),
+            sequence: 0,
+            healed: false,
+            servers: Some(servers),
+        }
+    }
+
     pub(super) fn draw(random: &mut Rng, coverage: &mut Coverage, count: usize, listeners: usize) -> Self {
-        let mut all = Self { peers: Vec::new(), events: BinaryHeap::new(), sequence: 0, healed: false };
+        let mut all =
+            Self { peers: Vec::new(), events: BinaryHeap::new(), sequence: 0, healed: false, servers: None };
         let mut connects_at = 0;
         let burst = random.u32(0..1000);
         let silent = [100, 300, 800][random.usize(0..3)];
@@ -80,7 +95,8 @@ impl Peers {
     }
 
     pub(super) fn next_at(&self) -> Option<u64> {
-        self.events.peek().map(|Reverse((at, ..))| *at)
+        let ours = self.events.peek().map(|Reverse((at, ..))| *at);
+        ours.into_iter().chain(self.servers.as_ref().and_then(Servers::next_at)).min()
     }
 
     /// Whether every peer has come to its end.
@@ -99,6 +115,9 @@ impl Peers {
 
     /// Lets everything happen that is due by `now`.
     pub(super) fn advance(&mut self, now: u64, world: &mut World<'_>) {
+        if let Some(servers) = &mut self.servers {
+            return servers.advance(now, world);
+        }
         while self.next_at().is_some_and(|at| at <= now) {
             let Some(Reverse((_, _, event))) = self.events.pop() else { return };
             match event {
@@ -187,6 +206,9 @@ impl Peers {
 
     /// Bytes were echoed: the peer reads them in its own time.
     pub(super) fn on_echoed(&mut self, number: usize, now: u64, network: &Network) {
+        if let Some(servers) = &mut self.servers {
+            return servers.on_echoed(number, now);
+        }
         let connection = &network.connections[number];
         let peer = &mut self.peers[connection.peer];
         let Reading::Paced { every, .. } = peer.reading else { return };
@@ -199,6 +221,9 @@ impl Peers {
 
     /// The loop received bytes: a blocked peer writes on.
     pub(super) fn on_received(&mut self, number: usize, now: u64, network: &Network) {
+        if let Some(servers) = &mut self.servers {
+            return servers.on_received(number, now);
+        }
         let index = network.connections[number].peer;
         if matches!(self.peers[index].script.front(), Some(Act::Send(_))) {
             self.schedule(now, Event::Act(index));
@@ -207,6 +232,9 @@ impl Peers {
 
     /// The loop closed the connection, or it broke: the peer's life ends when it has read all.
     pub(super) fn on_closed(&mut self, number: usize, network: &Network) {
+        if let Some(servers) = &mut self.servers {
+            return servers.on_closed(number);
+        }
         let connection = &network.connections[number];
         let peer = &mut self.peers[connection.peer];
         let all_read = connection.peer_read == connection.echoed || matches!(peer.reading, Reading::Never);
@@ -218,12 +246,18 @@ impl Peers {
     /// A peer says no more.
     pub(super) fn finish(&mut self, number: usize, network: &mut Network) {
         let connection = &mut network.connections[number];
-        self.peers[connection.peer].script.clear();
+        match &mut self.servers {
+            Some(servers) => servers.on_closed(number),
+            None => self.peers[connection.peer].script.clear(),
+        }
         connection.finished = true;
     }
 
     /// Our FIN arrived: a peer that has nothing more to say answers with its own.
     pub(super) fn on_shut(&mut self, number: usize, now: u64, odds_of_answer: u32, world: &mut World<'_>) {
+        if let Some(servers) = &mut self.servers {
+            return servers.on_shut(number, now);
+        }
         let index = world.network.connections[number].peer;
         if self.healed || happens(world.random, odds_of_answer) {
             self.peers[index].script.push_back(Act::Finish);
@@ -234,6 +268,9 @@ impl Peers {
     /// From now on everybody reads what there is, says the rest of what it has to say, and finishes.
     pub(super) fn heal(&mut self, now: u64, network: &mut Network) {
         self.healed = true;
+        if let Some(servers) = &mut self.servers {
+            return servers.heal(now, network);
+        }
         for index in 0..self.peers.len() {
             let peer = &mut self.peers[index];
             peer.reading = Reading::Paced { bytes: u64::MAX, every: 1 };
@@ -270,7 +307,7 @@ impl World<'_> {
         }
         let number = self.random.usize(0..self.network.connections.len());
         let connection = &mut self.network.connections[number];
-        if connection.ending != Ending::Closed && connection.broken.is_none() {
+        if connection.ending != Ending::Closed && connection.broken.is_none() && connection.stands() {
             connection.broken = Some(if self.random.bool() { Errno::ECONNRESET } else { Errno::ETIMEDOUT });
         }
     }

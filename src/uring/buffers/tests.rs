@@ -30,7 +30,7 @@ impl Ring for Pool {
     fn accepted(&self, _: u32) -> Socket {
         unreachable!()
     }
-    fn accept_queued(&mut self, _: usize) -> std::io::Result<Option<Socket>> {
+    fn accept_queued(&mut self, _: usize) -> Result<Socket, nix::errno::Errno> {
         unreachable!()
     }
     fn close_listener(&mut self, _: usize) {

@@ -9,7 +9,6 @@ use crate::uring::event_loop::EventLoop;
 use crate::worker::Worker;
 use nix::errno::Errno;
 use std::collections::VecDeque;
-use std::io;
 use std::time::Duration;
 
 const CONNECTIONS: u32 = 64;
@@ -156,8 +155,8 @@ impl Ring for Still {
         sim::slot(result)
     }
 
-    fn accept_queued(&mut self, _: usize) -> io::Result<Option<Socket>> {
-        Ok(None)
+    fn accept_queued(&mut self, _: usize) -> Result<Socket, Errno> {
+        Err(Errno::EAGAIN)
     }
 
     fn close_listener(&mut self, _: usize) {}

@@ -7,7 +7,8 @@ use crate::ring::Ring;
 use crate::ring::sim::Sim;
 use crate::stop;
 use crate::uring::audit::ConnectionAudit;
-use crate::uring::event_loop::{Asked, EventLoop, Own};
+use crate::uring::connection::Receiving;
+use crate::uring::event_loop::{EventLoop, Own};
 use crate::worker::Ending;
 
 /// Compares what was counted on both sides.
@@ -96,6 +97,9 @@ impl Watch {
             let now = Before { generation: one.id.generation, waited: one.starved, receives };
             let before = std::mem::replace(&mut self.before[slot], now);
             let before = if before.generation == now.generation { before } else { Before::default() };
+            if before.waited && one.phase == Phase::Closing(CloseReason::IdleTimeout) {
+                return Err(format!("I14: it waited for a buffer, and was idled out: {one:?}"));
+            }
             if !before.waited && receives > before.receives {
                 pushed_in = Some(one.id);
             }
@@ -128,7 +132,7 @@ fn look_at(one: &ConnectionAudit, sim: &Sim, scenario: &Scenario, obeys_limit: b
     if closing && one.in_flight == 0 {
         return Err("I16: it is closing and awaits nothing".into());
     }
-    if closing && !one.receive_armed && !one.sending {
+    if closing && !one.receive_armed && !one.sending && !one.counting {
         return Ok(()); // Its close may be done, and its number somebody else's.
     }
     let Some(view) = sim.view(one.socket) else { return Err("I10: its socket is gone".into()) };
@@ -149,10 +153,11 @@ fn look_at(one: &ConnectionAudit, sim: &Sim, scenario: &Scenario, obeys_limit: b
     if one.owed > 0 && !one.sending && !one.unspilled && !one.awaits_room {
         return Err("I16: it is owed bytes, and nothing is being sent".into());
     }
-    if one.credit > 0 && !one.receive_armed && !one.starved {
+    if one.credit > 0 && !one.receive_armed && !one.starved && !one.counting {
         return Err("I14: it may receive, and neither does nor waits for a buffer".into());
     }
-    if one.in_flight < u8::from(one.receive_armed) + u8::from(one.sending) {
+    let known = [one.receive_armed, one.sending, one.counting];
+    if one.in_flight < known.into_iter().map(u8::from).sum() {
         return Err("I11: it has more in flight than it knows".into());
     }
     Ok(())
@@ -165,7 +170,7 @@ fn look_inside<R: Ring>(
     quiet: bool,
 ) -> Result<(), String> {
     let connection = event_loop.connections.get(one.id).expect("it was just seen");
-    let armed = connection.receiving == Asked::Armed;
+    let armed = connection.receiving == Receiving::Armed;
     if armed && one.credit == 0 && !event_loop.ring.obeys_limit() {
         return Err("I5: it may receive no more, and the kernel was not told".into());
     }

@@ -14,6 +14,7 @@ mod allocation;
 mod invariants;
 mod planted;
 mod scenario;
+mod scripted;
 
 use super::event_loop::EventLoop;
 use crate::ring::Ring;

@@ -32,6 +32,7 @@ pub(super) struct Scenario {
     pub(super) obeys_limit: bool,
     pub(super) skips_sent: bool,
     pub(super) arrived_known: bool,
+    pub(super) counts_arrived: bool,
     pub(super) buffers_at_arming: bool,
     pub(super) listeners: usize,
     pub(super) peers: usize,
@@ -67,7 +68,7 @@ impl Scenario {
             buffers: 2 << random.u32(0..7).saturating_sub(1),
             buffer_size: [16, 17, 32, 64, 100, 256][random.usize(0..6)],
             sq: [1, 2, 4, 8, 64, 256][random.usize(0..6)],
-            cq: [2, 3, 4, 8, 16, 64, 512][random.usize(0..7)],
+            cq: [1, 2, 3, 4, 8, 16, 64, 512][random.usize(0..8)],
             max_connections,
             descriptors: if random.u8(0..3) == 0 {
                 random.u32(1..=max_connections + 1)
@@ -80,6 +81,7 @@ impl Scenario {
             obeys_limit: random.bool(),
             skips_sent: random.bool(),
             arrived_known: !direct,
+            counts_arrived: random.u8(0..3) > 0,
             buffers_at_arming: random.u8(0..8) > 0,
             listeners: random.usize(1..=2),
             peers,
@@ -109,6 +111,7 @@ impl Scenario {
             obeys_limit: self.obeys_limit,
             skips_sent: self.skips_sent,
             arrived_known: self.arrived_known,
+            counts_arrived: self.counts_arrived,
             buffers_at_arming: self.buffers_at_arming,
             listeners: self.listeners,
             peers: self.peers,
@@ -198,6 +201,7 @@ impl Scenario {
             buffer_count: self.buffers,
             buffer_size: self.buffer_size,
             receive_limit: self.obeys_limit,
+            counts_arrived: self.counts_arrived,
         }
     }
 }

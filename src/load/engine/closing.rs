@@ -1,0 +1,152 @@
+//! How connections end: whatever the kernel does for one is ended first, then it is closed, and its slot
+//! is free when the close is answered. Part of the engine.
+
+use super::super::trouble::{Cause, Phase};
+use super::connection::{Asked, State, Then};
+use super::token::{self, Kind};
+use super::{Engine, Loop};
+use crate::ring::{Completion, Dialing, Operation};
+use std::sync::atomic::Ordering;
+
+/// Stuck connections that are named.
+const NAMED: usize = 8;
+
+impl<R: Dialing> Engine<'_, R> {
+    /// The connection came to a bad end: what it had on its way never comes.
+    pub(super) fn lose(&mut self, slot: u32, phase: Phase, cause: Cause) {
+        let connection = &mut self.connections[slot as usize];
+        if connection.state != State::Standing {
+            return; // It is ending already, and that is what the kernel tells of.
+        }
+        connection.failed = connection.failed.saturating_add(1);
+        self.account.now().troubles.count(phase, cause);
+        self.forget_messages(slot);
+        self.end(slot, if self.churns { Then::Next } else { Then::Leave });
+    }
+
+    /// Nobody waits for its messages any more.
+    fn forget_messages(&mut self, slot: u32) {
+        let connection = &mut self.connections[slot as usize];
+        let lost = connection.outstanding();
+        let first = connection.answered.max(connection.first_counted);
+        self.finished += connection.asked.saturating_sub(first);
+        connection.answered = connection.asked;
+        self.outstanding -= lost;
+    }
+
+    /// Ends what is in flight, then closes.
+    pub(super) fn end(&mut self, slot: u32, then: Then) {
+        let connection = &mut self.connections[slot as usize];
+        let id = connection.id(slot);
+        let before = std::mem::replace(&mut connection.state, State::Ending);
+        connection.then = then;
+        match before {
+            State::Standing => {
+                self.open -= 1;
+                self.share.control.connected.fetch_sub(1, Ordering::Relaxed);
+                let connection = &mut self.connections[slot as usize];
+                let receiving = connection.receiving == Asked::Armed;
+                let watching = connection.room == Asked::Armed;
+                if receiving {
+                    connection.receiving = Asked::Cancelling;
+                    self.push(Operation::Cancel { target: token::of(Kind::Receive, id) }, Kind::Cancel, slot);
+                }
+                if watching {
+                    self.connections[slot as usize].room = Asked::Cancelling;
+                    self.push(Operation::Cancel { target: token::of(Kind::Room, id) }, Kind::Cancel, slot);
+                }
+            }
+            // A connect that has been answered is over.
+            State::Connecting if connection.in_flight > 0 => {
+                self.push(Operation::Cancel { target: token::of(Kind::Connect, id) }, Kind::Cancel, slot);
+            }
+            State::Connecting => {}
+            other => panic!("a connection that is {other:?} cannot end"),
+        }
+        self.close_if_quiet(slot);
+    }
+
+    pub(super) fn close_if_quiet(&mut self, slot: u32) {
+        if self.connections[slot as usize].in_flight > 0 {
+            return;
+        }
+        let began = self.stamp();
+        let connection = &mut self.connections[slot as usize];
+        connection.state = State::Closing;
+        connection.began = began;
+        let socket = connection.socket.expect("a connection that ends has a socket");
+        self.push(Operation::Close { socket }, Kind::Close, slot);
+    }
+
+    pub(super) fn on_closed(&mut self, slot: u32, done: Completion) {
+        let connection = &mut self.connections[slot as usize];
+        let socket = connection.socket.take().expect("it had one until now");
+        self.ring.closed(socket);
+        if let Err(error) = done.outcome() {
+            self.account.now().troubles.count(Phase::Close, Cause::of(error));
+        }
+        match connection.then {
+            Then::Leave => connection.state = State::Gone,
+            Then::TryAgain => self.try_again(slot),
+            Then::Next => self.on_life_over(slot),
+        }
+    }
+
+    /// A life of a churning slot is over; the next one begins.
+    fn on_life_over(&mut self, slot: u32) {
+        let connection = &mut self.connections[slot as usize];
+        let began = connection.began;
+        let failed = connection.failed;
+        // Of all lives of all slots each has a number of its own, until the numbers are used up.
+        let number = connection.number.wrapping_add(self.share.plan.connections) & super::NUMBERS;
+        connection.permitted = false;
+        connection.renew(number);
+        if failed == 0 {
+            self.account.now().connections += 1;
+            if let Some(interval) = self.account.samples(began) {
+                interval.close.record(self.now - began);
+            }
+        }
+        if matches!(self.order, Loop::Open(_)) {
+            self.connections[slot as usize].free_since = self.now;
+            self.set_due(slot);
+        }
+        if failed > 0 {
+            return self.try_again(slot);
+        }
+        self.connect(slot);
+    }
+
+    /// Begins to close everything: the run is over.
+    pub(super) fn close_all(&mut self) {
+        self.dialer.stop();
+        for slot in 0..self.connections.len() as u32 {
+            let connection = &mut self.connections[slot as usize];
+            connection.then = Then::Leave;
+            match connection.state {
+                State::Waiting => connection.state = State::Gone,
+                State::Connecting => self.end(slot, Then::Leave),
+                State::Standing => {
+                    self.name_stuck(slot);
+                    self.forget_messages(slot);
+                    self.end(slot, Then::Leave);
+                }
+                State::Ending | State::Closing | State::Gone => {}
+            }
+        }
+    }
+
+    /// Counts the connection if it is still owed bytes.
+    fn name_stuck(&mut self, slot: u32) {
+        let connection = &self.connections[slot as usize];
+        if connection.outstanding() == 0 || self.account.window().0 == u64::MAX {
+            return;
+        }
+        let stuck = &mut self.ended.stuck;
+        stuck.count += 1;
+        if stuck.first.len() < NAMED {
+            stuck.first.push((connection.number, connection.owed()));
+        }
+        self.account.now().troubles.count(Phase::Receive, Cause::Stuck);
+    }
+}

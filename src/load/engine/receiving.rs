@@ -1,0 +1,177 @@
+//! How bytes come back: compared where they lie, counted to messages, and their buffer shown to the kernel
+//! again at once. Part of the engine.
+
+use super::super::buffers::Received;
+use super::super::payload::{Ending, Stream, Verdict, Wrong};
+use super::super::trouble::{Cause, Phase};
+use super::connection::{Asked, State, Then};
+use super::token::Kind;
+use super::{Engine, Loop};
+use crate::ring::{Completion, Dialing, Operation};
+use nix::errno::Errno;
+
+/// Wrong bytes that are kept for the report, of one thread.
+const WRONG_MAX: usize = 8;
+
+impl<R: Dialing> Engine<'_, R> {
+    /// Receives until further notice. A connection that churns asks for its one answer, so that the
+    /// receive ends by itself where the kernel can do that.
+    pub(super) fn arm_receive(&mut self, slot: u32) {
+        let connection = &self.connections[slot as usize];
+        let limit = if self.churns {
+            let expected = self.size(connection.number, 0).saturating_sub(connection.verifier.count());
+            expected.clamp(1, u64::from(u32::MAX)) as u32
+        } else {
+            u32::MAX
+        };
+        let connection = &mut self.connections[slot as usize];
+        connection.receiving = Asked::Armed;
+        let socket = connection.socket.expect("a connection that stands has a socket");
+        self.push(Operation::Receive { socket, limit }, Kind::Receive, slot);
+    }
+
+    pub(super) fn on_received(&mut self, slot: u32, done: Completion) {
+        if !done.more {
+            self.connections[slot as usize].receiving = Asked::Idle;
+        }
+        // Taken whatever the result says: an end of stream or an error may carry a buffer too.
+        let received = done.buffer.map(|buffer| self.buffers.take(buffer, done.result.max(0) as u32));
+        match (done.outcome(), &received) {
+            (Ok(0), _) => self.on_finished(slot),
+            (Ok(bytes), Some(received)) => self.on_bytes(slot, bytes, received),
+            (Ok(_), None) => panic!("the kernel received bytes into no buffer of ours"),
+            (Err(Errno::ENOBUFS), _) => self.on_empty_pool(slot),
+            (Err(Errno::ECANCELED | Errno::EINTR | Errno::EAGAIN), _) => {}
+            (Err(error), _) => self.lose(slot, Phase::Receive, Cause::of(error)),
+        }
+        if let Some(received) = received {
+            self.buffers.give_back(received, &mut self.ring);
+        }
+        let connection = &self.connections[slot as usize];
+        let idle = connection.receiving == Asked::Idle;
+        if idle && connection.state == State::Standing && done.outcome() != Err(Errno::ENOBUFS) {
+            self.arm_receive(slot);
+        }
+        self.advance(slot);
+    }
+
+    fn on_bytes(&mut self, slot: u32, bytes: u32, received: &Received) {
+        let connection = &mut self.connections[slot as usize];
+        self.account.now().bytes_received += u64::from(bytes);
+        if connection.state != State::Standing {
+            return; // It was lost, or the run is over: nothing is owed any more.
+        }
+        if self.share.plan.verify {
+            let (stream, asked) = (Stream::new(self.key, connection.number), connection.handed());
+            let verdict = connection.verifier.received(stream, asked, self.buffers.bytes(received));
+            if let Verdict::Wrong(wrong) = verdict {
+                return self.on_wrong(slot, *wrong);
+            }
+        } else {
+            connection.verifier.skipped(u64::from(bytes));
+        }
+        while self.connections[slot as usize].outstanding() > 0 && self.answered(slot) {}
+    }
+
+    /// Whether the oldest message on its way has come back whole; counts it if it has.
+    fn answered(&mut self, slot: u32) -> bool {
+        let connection = &self.connections[slot as usize];
+        if connection.verifier.count() < connection.answer_end {
+            return false;
+        }
+        let next = if connection.outstanding() > 1 {
+            self.size(connection.number, connection.answered + 1)
+        } else {
+            0 // Set when it is begun.
+        };
+        let connection = &mut self.connections[slot as usize];
+        let message = connection.answered;
+        let place = connection.outstanding() == u64::from(self.depth);
+        connection.answered += 1;
+        connection.answer_end += next;
+        if place {
+            connection.free_since = self.now;
+        }
+        self.outstanding -= 1;
+        let counts = message >= connection.first_counted;
+        if counts {
+            self.finished += 1;
+        }
+        if if self.counted { counts } else { self.account.inside() } {
+            connection.messages += 1;
+        }
+        self.account.messages(counts).messages += 1;
+        self.sample(slot, message);
+        self.succeeded_at = self.now;
+        if self.churns && !self.is_wrong_at_end(slot, Ending::Closed) {
+            self.connections[slot as usize].failed = 0;
+            self.end(slot, Then::Next);
+        }
+        true
+    }
+
+    fn sample(&mut self, slot: u32, message: u64) {
+        if self.depth == 0 {
+            return; // A stream: nobody waits for a message of it.
+        }
+        let place = slot as usize * self.depth as usize + (message % u64::from(self.depth)) as usize;
+        let stamp = self.stamps[place];
+        let open = matches!(self.order, Loop::Open(_));
+        if let Some(interval) = self.account.samples(stamp.intended) {
+            interval.service.record(self.now.saturating_sub(stamp.sent));
+            if open {
+                interval.response.record(self.now.saturating_sub(stamp.intended));
+            }
+        }
+    }
+
+    fn on_wrong(&mut self, slot: u32, wrong: Wrong) {
+        self.ended.wrong_connections += 1;
+        if self.ended.wrong.len() < WRONG_MAX {
+            self.ended.wrong.push(wrong);
+        }
+        // Its stream cannot be trusted any more.
+        self.lose(slot, Phase::Receive, Cause::WrongBytes);
+    }
+
+    /// The server has closed. Nobody asked it to.
+    fn on_finished(&mut self, slot: u32) {
+        let stands = self.connections[slot as usize].state == State::Standing;
+        if stands && !self.is_wrong_at_end(slot, Ending::Closed) {
+            self.lose(slot, Phase::Receive, Cause::ClosedEarly);
+        }
+    }
+
+    /// Nothing more comes: whether what did come turns out to be wrong. The connection is lost then.
+    pub(super) fn is_wrong_at_end(&mut self, slot: u32, ending: Ending) -> bool {
+        let connection = &mut self.connections[slot as usize];
+        let (stream, asked) = (Stream::new(self.key, connection.number), connection.handed());
+        if !self.share.plan.verify {
+            return false;
+        }
+        let wrong = connection.verifier.ended(stream, asked, ending);
+        wrong.is_some_and(|wrong| {
+            self.on_wrong(slot, *wrong);
+            true
+        })
+    }
+
+    fn on_empty_pool(&mut self, slot: u32) {
+        self.ended.overflows += 1;
+        let connection = &self.connections[slot as usize];
+        if connection.state == State::Standing {
+            self.starved.push_back(connection.id(slot));
+        }
+    }
+
+    /// Arms the receives that found no buffer: whatever came in this batch has been given back.
+    pub(super) fn rearm_starved(&mut self) {
+        while let Some(id) = self.starved.pop_front() {
+            let connection = &self.connections[id.slot as usize];
+            let same = connection.life == id.life && connection.state == State::Standing;
+            if same && connection.receiving == Asked::Idle {
+                self.arm_receive(id.slot);
+            }
+        }
+    }
+}

@@ -1,0 +1,154 @@
+//! The stages of a thread: ramp, ready, load, grace, leaving. What the main thread says and what the
+//! clock says move it on, never back. Part of the engine.
+
+use super::super::control::{self, Report};
+use super::super::tally::{Ended, Spread};
+use super::connection::State;
+use super::token::{self, Kind};
+use super::{Ending, Engine};
+use crate::ring::{Dialing, Operation};
+use std::sync::atomic::Ordering;
+
+/// How far a thread has come.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Stage {
+    /// Its connections are being made.
+    Ramping,
+    /// They stand or were given up; it waits for the others.
+    Ready,
+    /// Messages are begun.
+    Loading,
+    /// None is begun any more; answers are awaited.
+    Grace,
+    /// Everything is being closed.
+    Leaving,
+}
+
+impl Stage {
+    /// Whether messages may be begun.
+    pub(super) fn sends(self) -> bool {
+        self == Self::Loading
+    }
+
+    /// Whether somebody's time may come.
+    pub(super) const fn takes_times(self) -> bool {
+        matches!(self, Self::Ramping | Self::Loading)
+    }
+}
+
+impl<R: Dialing> Engine<'_, R> {
+    /// When the stage ends by the clock.
+    pub(super) fn stage_ends(&self) -> u64 {
+        let end = self.account.window().1;
+        match self.stage {
+            Stage::Loading => end,
+            Stage::Grace => end.saturating_add(self.share.plan.grace.as_nanos() as u64),
+            Stage::Ramping | Stage::Ready | Stage::Leaving => u64::MAX,
+        }
+    }
+
+    /// Whether the run cannot go on.
+    pub(super) const fn has_failed(&self) -> bool {
+        self.ended.failure.is_some()
+    }
+
+    /// Passes the edges of the window that lie behind, and moves on to the stage of the time.
+    pub(super) fn obey(&mut self) -> Option<Ending> {
+        let phase = self.share.control.phase();
+        if phase == control::Phase::Over {
+            return Some(Ending::Cut);
+        }
+        if phase >= control::Phase::Load && self.stage != Stage::Leaving {
+            self.account.set_window(self.share.control);
+        }
+        let (ring, share) = (&self.ring, &self.share);
+        self.account.pass(self.now, self.open, || Self::cost(ring, share));
+        match self.stage {
+            Stage::Ramping if phase == control::Phase::Ramp && self.dialer.done() => {
+                self.stage = Stage::Ready;
+                let (thread, ramp) = (self.share.thread, self.account.ramp_so_far());
+                // The main thread may have left.
+                let _ = self.share.reports.send(Report::Ramped { thread, ramp });
+            }
+            Stage::Ramping | Stage::Ready if phase == control::Phase::Load => self.begin_load(),
+            _ => {}
+        }
+        if self.stage < Stage::Grace && (phase == control::Phase::Grace || self.now >= self.stage_ends()) {
+            self.begin_grace();
+        }
+        let over = self.stage == Stage::Grace && (self.outstanding == 0 || self.now >= self.stage_ends());
+        if self.stage != Stage::Leaving && (over || self.has_failed()) {
+            self.leave();
+        }
+        (self.stage == Stage::Leaving && self.is_quiet()).then_some(Ending::Closed)
+    }
+
+    fn begin_load(&mut self) {
+        self.stage = Stage::Loading;
+        let begin = self.account.window().0;
+        self.load_began = begin.saturating_sub(self.share.plan.warmup.as_nanos() as u64);
+        for slot in 0..self.connections.len() as u32 {
+            self.set_due_first(slot);
+            match self.connections[slot as usize].state {
+                State::Standing => self.touch(slot),
+                State::Waiting if self.churns => self.connect(slot),
+                _ => {}
+            }
+        }
+    }
+
+    fn begin_grace(&mut self) {
+        self.stage = Stage::Grace;
+        self.dialer.stop();
+        let slots: Vec<u32> = self.times.drain().collect();
+        slots.into_iter().for_each(|slot| self.connections[slot as usize].scheduled = false);
+    }
+
+    fn leave(&mut self) {
+        self.stage = Stage::Leaving;
+        self.close_all();
+        self.push_other(Operation::Cancel { target: token::of(Kind::Wakeups, token::NOBODY) });
+    }
+
+    fn push_other(&mut self, operation: Operation) {
+        self.in_flight_other += 1;
+        self.ring.push(operation, token::of(Kind::CancelWakeups, token::NOBODY));
+    }
+
+    /// Whether nothing is in flight any more, so that no connection is left either.
+    const fn is_quiet(&self) -> bool {
+        self.in_flight == 0 && self.in_flight_other == 0
+    }
+
+    /// Tells how many counted messages have come to an end since the last time.
+    pub(super) fn say_finished(&mut self) {
+        if self.finished > 0 {
+            self.share.control.finish(self.finished, self.now);
+            self.finished = 0;
+        }
+    }
+
+    /// Its last word.
+    pub(super) fn finish(&mut self) -> Ended {
+        self.say_finished();
+        let mut ended = std::mem::take(&mut self.ended);
+        ended.after = self.account.close();
+        ended.ramp = std::mem::take(&mut self.account.ramp);
+        ended.cpu = self.account.spent.cpu;
+        ended.system_calls = self.account.spent.enters;
+        ended.overflows += self.ring.overflows();
+        self.connections.iter().for_each(|connection| add(&mut ended.spread, u64::from(connection.messages)));
+        self.share.control.connected.fetch_sub(self.open, Ordering::Relaxed);
+        ended
+    }
+}
+
+/// Counts a connection with so many messages.
+fn add(spread: &mut Spread, messages: u64) {
+    spread.least = if spread.connections == 0 { messages } else { spread.least.min(messages) };
+    spread.most = spread.most.max(messages);
+    spread.connections += 1;
+    spread.silent += u64::from(messages == 0);
+    spread.sum += messages as f64;
+    spread.sum_of_squares += (messages as f64).powi(2);
+}

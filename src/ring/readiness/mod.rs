@@ -1,0 +1,531 @@
+//! A client's kernel by readiness: epoll behind the seam of the rings, so that the load generator has one
+//! engine. Operations are done in the enter that takes them, or wait here for epoll's word.
+//!
+//! Every socket is watched once, edge-triggered, and never again: what was said is remembered per socket.
+//! A send that is taken whole has no completion, as on a ring that skips them: one wait and one receive
+//! and one send a message are all the system calls there are.
+//!
+//! Needs Linux 4.5; from 5.11 on (epoll_pwait2) waits are exact, before they are rounded up to
+//! milliseconds. Left out: direct descriptors, and everything a server does.
+
+mod pool;
+
+use super::dialing::{Setup, system_calls, unconnected};
+use super::{Completion, Dialing, Entered, Memory, Name, Operation, Ring, Socket, Span, Token};
+use nix::errno::Errno;
+use nix::sys::epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags, EpollTimeout};
+use pool::Pool;
+use rustix::net::{RecvFlags, SendFlags, Shutdown};
+use socket2::{SockAddr, Type};
+use std::collections::{HashMap, VecDeque};
+use std::io;
+use std::net::IpAddr;
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
+use std::time::{Duration, Instant};
+
+/// Receives from one socket in one turn, so that one that always has more does not keep out the others.
+const RECEIVES_MAX: u32 = 8;
+/// Events of one wait at most.
+const EVENTS: usize = 512;
+/// What epoll says of the waker; a socket says its descriptor.
+const WAKER: u64 = u64::MAX;
+
+/// One thread's epoll instance and its sockets.
+pub struct Readiness<'a> {
+    epoll: Epoll,
+    /// Kept so that it is open while it is watched.
+    _waker: BorrowedFd<'a>,
+    targets: Box<[SockAddr]>,
+    origin: Instant,
+    pool: Pool,
+    /// By descriptor.
+    sockets: Vec<Option<Watched>>,
+    /// Pushed, and not taken yet.
+    queue: Vec<(Operation, Token)>,
+    completions: VecDeque<Completion>,
+    /// Descriptors with an armed receive that may have bytes, first come first served.
+    ready: VecDeque<u32>,
+    /// The sockets of operations that wait, for those who cancel them.
+    waiting: HashMap<Token, u32>,
+    events: Vec<EpollEvent>,
+    wakeups: Option<Token>,
+    /// A wake-up came that nobody has been told of.
+    woken: bool,
+    /// Whether the kernel has epoll_pwait2.
+    exact: bool,
+    pushed: u64,
+    taken: u64,
+    answered: u64,
+    calls: u64,
+}
+
+/// A socket, what waits on it, and what epoll last said of it.
+struct Watched {
+    socket: socket2::Socket,
+    connecting: Option<Token>,
+    receiving: Option<Receiving>,
+    awaiting_room: Option<Token>,
+    /// There may be bytes, an end or an error to receive.
+    readable: bool,
+    /// There is an end or an error behind the bytes: a short receive does not mean that nothing is left.
+    over: bool,
+    /// No send has found it full since epoll said that there is room.
+    writable: bool,
+    /// It is in `ready`.
+    queued: bool,
+}
+
+#[derive(Clone, Copy)]
+struct Receiving {
+    token: Token,
+    left: u32,
+}
+
+impl<'a> Readiness<'a> {
+    /// An instance over `memory`, which must outlive it. `waker` is an eventfd whose writes are reported;
+    /// it is never read.
+    ///
+    /// # Errors
+    /// A sentence with the remedy, when descriptors or memory are out.
+    pub fn new(setup: &Setup<'_>, memory: Memory, waker: BorrowedFd<'a>) -> Result<Self, String> {
+        assert!(!setup.direct, "epoll watches descriptors");
+        let epoll = Epoll::new(EpollCreateFlags::EPOLL_CLOEXEC).and_then(|epoll| {
+            let on = EpollFlags::EPOLLIN | EpollFlags::EPOLLET;
+            epoll.add(waker, EpollEvent::new(on, WAKER)).map(|()| epoll)
+        });
+        let epoll = epoll.map_err(|errno| {
+            format!(
+                "the kernel refuses an epoll instance: {errno}; raise `ulimit -n`, or use fewer threads (-t)"
+            )
+        })?;
+        Ok(Self {
+            epoll,
+            _waker: waker,
+            targets: setup.targets.iter().map(|&target| SockAddr::from(target)).collect(),
+            origin: setup.origin,
+            pool: Pool::new(memory, setup.buffer_count, setup.buffer_size),
+            sockets: Vec::new(),
+            queue: Vec::new(),
+            completions: VecDeque::new(),
+            ready: VecDeque::new(),
+            waiting: HashMap::new(),
+            events: vec![EpollEvent::empty(); EVENTS],
+            wakeups: None,
+            woken: false,
+            exact: true,
+            pushed: 0,
+            taken: 0,
+            answered: 0,
+            calls: 0,
+        })
+    }
+
+    fn post(&mut self, token: Token, result: Result<u32, Errno>) {
+        let result = result.map_or_else(|errno| -(errno as i32), |result| result as i32);
+        self.completions.push_back(Completion { token, result, more: false, buffer: None });
+    }
+
+    fn post_more(&mut self, token: Token) {
+        self.completions.push_back(Completion { token, result: 1, more: true, buffer: None });
+    }
+
+    fn watched(&mut self, socket: Socket) -> (u32, &mut Watched) {
+        let Name::Descriptor(descriptor) = socket.0 else { unreachable!("it gave out no slot") };
+        let watched = self.sockets.get_mut(descriptor as usize).and_then(Option::as_mut);
+        (descriptor as u32, watched.expect("the caller closes a socket last"))
+    }
+
+    /// Does everything that was pushed, as far as it can be done now.
+    fn submit(&mut self) {
+        let mut queue = std::mem::take(&mut self.queue);
+        for (operation, token) in queue.drain(..) {
+            self.taken += 1;
+            self.start(operation, token);
+        }
+        // Its room is used again.
+        self.queue = queue;
+    }
+
+    fn start(&mut self, operation: Operation, token: Token) {
+        match operation {
+            Operation::Send { socket, span } => self.send(socket, span, token),
+            Operation::Receive { socket, limit } => self.receive(socket, limit, token),
+            Operation::Connect { socket, target } => self.connect(socket, target, token),
+            Operation::Close { socket } => self.close(socket, token),
+            Operation::AwaitRoom { socket } => self.await_room(socket, token),
+            Operation::Cancel { target } => self.cancel(target, token),
+            Operation::Shutdown { socket } => {
+                self.calls += 1;
+                let done = rustix::net::shutdown(&self.watched(socket).1.socket, Shutdown::Write);
+                self.post(token, done.map(|()| 0).map_err(errno));
+            }
+            Operation::Wakeups => {
+                self.wakeups = Some(token);
+                if std::mem::take(&mut self.woken) {
+                    self.post_more(token);
+                }
+            }
+            other => unreachable!("a client asks for no {other:?}"),
+        }
+    }
+
+    fn connect(&mut self, socket: Socket, target: usize, token: Token) {
+        self.calls += 1;
+        let address = self.targets[target].clone();
+        let (descriptor, watched) = self.watched(socket);
+        let connected = match watched.socket.connect(&address) {
+            Err(error) if error.raw_os_error() == Some(libc::EINPROGRESS) => Ok(false),
+            Err(error) => Err(errno_of(&error)),
+            Ok(()) => Ok(true),
+        };
+        // Watched from here on: before, it would be reported as closed.
+        let outcome = connected.and_then(|connected| self.watch(descriptor).map(|()| connected));
+        match outcome {
+            Ok(true) => self.post(token, Ok(0)),
+            Ok(false) => {
+                self.watched(socket).1.connecting = Some(token);
+                self.waiting.insert(token, descriptor);
+            }
+            Err(errno) => self.post(token, Err(errno)),
+        }
+    }
+
+    fn watch(&mut self, descriptor: u32) -> Result<(), Errno> {
+        self.calls += 1;
+        let on = EpollFlags::EPOLLIN | EpollFlags::EPOLLOUT | EpollFlags::EPOLLRDHUP | EpollFlags::EPOLLET;
+        let watched = self.sockets[descriptor as usize].as_ref().expect("the caller looked it up");
+        self.epoll.add(&watched.socket, EpollEvent::new(on, u64::from(descriptor)))
+    }
+
+    fn send(&mut self, socket: Socket, span: Span, token: Token) {
+        self.calls += 1;
+        let Name::Descriptor(descriptor) = socket.0 else { unreachable!("it gave out no slot") };
+        let watched = self.sockets[descriptor as usize].as_mut().expect("the caller closes a socket last");
+        let flags = SendFlags::DONTWAIT | SendFlags::NOSIGNAL;
+        let sent = rustix::net::send(&watched.socket, self.pool.lent(span), flags).map_err(errno);
+        match sent {
+            Ok(bytes) if bytes == span.length as usize => return,
+            Ok(_) | Err(Errno::EAGAIN) => watched.writable = false,
+            Err(_) => {}
+        }
+        self.post(token, sent.map(|bytes| bytes as u32));
+    }
+
+    fn await_room(&mut self, socket: Socket, token: Token) {
+        let (descriptor, watched) = self.watched(socket);
+        watched.awaiting_room = Some(token);
+        let news = watched.writable;
+        self.waiting.insert(token, descriptor);
+        if news {
+            self.post_more(token);
+        }
+    }
+
+    fn receive(&mut self, socket: Socket, limit: u32, token: Token) {
+        let (descriptor, watched) = self.watched(socket);
+        assert!(watched.receiving.is_none(), "two receives of one socket");
+        watched.receiving = Some(Receiving { token, left: limit });
+        self.waiting.insert(token, descriptor);
+        self.serve_later(descriptor);
+    }
+
+    fn serve_later(&mut self, descriptor: u32) {
+        let watched = self.sockets[descriptor as usize].as_mut().expect("the caller looked it up");
+        if watched.readable && watched.receiving.is_some() && !watched.queued {
+            watched.queued = true;
+            self.ready.push_back(descriptor);
+        }
+    }
+
+    fn cancel(&mut self, target: Token, token: Token) {
+        if self.wakeups == Some(target) {
+            self.wakeups = None;
+        } else if let Some(descriptor) = self.waiting.remove(&target) {
+            let watched = self.sockets[descriptor as usize].as_mut().expect("who waits is not closed");
+            watched.connecting.take_if(|waiting| *waiting == target);
+            watched.receiving.take_if(|waiting| waiting.token == target);
+            watched.awaiting_room.take_if(|waiting| *waiting == target);
+        } else {
+            return self.post(token, Err(Errno::ENOENT));
+        }
+        self.post(target, Err(Errno::ECANCELED));
+        self.post(token, Ok(0));
+    }
+
+    fn close(&mut self, socket: Socket, token: Token) {
+        self.calls += 1;
+        let (descriptor, watched) = self.watched(socket);
+        let waits = watched.connecting.is_some() || watched.receiving.is_some();
+        assert!(!waits && watched.awaiting_room.is_none(), "a socket was closed that somebody waits for");
+        // Dropped, and with it its place in epoll. It may still stand in `ready`, and then say nothing.
+        self.sockets[descriptor as usize] = None;
+        self.post(token, Ok(0));
+    }
+
+    fn on_event(&mut self, event: EpollEvent) {
+        if event.data() == WAKER {
+            match self.wakeups {
+                Some(token) => self.post_more(token),
+                None => self.woken = true,
+            }
+            return;
+        }
+        let descriptor = event.data() as u32;
+        let (flags, ended) =
+            (event.events(), EpollFlags::EPOLLRDHUP | EpollFlags::EPOLLHUP | EpollFlags::EPOLLERR);
+        if flags.intersects(EpollFlags::EPOLLOUT | EpollFlags::EPOLLHUP | EpollFlags::EPOLLERR) {
+            self.on_connectable(descriptor);
+            self.on_writable(descriptor);
+        }
+        let watched = self.sockets[descriptor as usize].as_mut().expect("what is closed is not watched");
+        watched.readable |= flags.intersects(EpollFlags::EPOLLIN | ended);
+        watched.over |= flags.intersects(ended);
+        self.serve_later(descriptor);
+    }
+
+    /// The connection stands, or does not come about.
+    fn on_connectable(&mut self, descriptor: u32) {
+        let watched = self.sockets[descriptor as usize].as_mut().expect("what is closed is not watched");
+        let Some(token) = watched.connecting.take() else { return };
+        self.waiting.remove(&token);
+        self.calls += 1;
+        let outcome = match watched.socket.take_error() {
+            Ok(None) => Ok(0),
+            Ok(Some(error)) | Err(error) => Err(errno_of(&error)),
+        };
+        self.post(token, outcome);
+    }
+
+    fn on_writable(&mut self, descriptor: u32) {
+        let watched = self.sockets[descriptor as usize].as_mut().expect("what is closed is not watched");
+        if !std::mem::replace(&mut watched.writable, true)
+            && let Some(token) = watched.awaiting_room
+        {
+            self.post_more(token);
+        }
+    }
+
+    /// Receives from everybody who may have bytes, from each so much and no more.
+    fn serve(&mut self) {
+        for _ in 0..self.ready.len() {
+            let Some(descriptor) = self.ready.pop_front() else { return };
+            let more = (0..RECEIVES_MAX).all(|_| self.on_readable(descriptor));
+            if let Some(watched) = self.sockets[descriptor as usize].as_mut() {
+                watched.queued = false;
+            }
+            if more {
+                self.serve_later(descriptor);
+            }
+        }
+    }
+
+    /// One receive. False when there is nothing more to do for this socket now.
+    fn on_readable(&mut self, descriptor: u32) -> bool {
+        let Some(watched) = self.sockets[descriptor as usize].as_mut() else { return false };
+        let Some(receiving) = watched.receiving.as_mut().filter(|_| watched.readable) else { return false };
+        let token = receiving.token;
+        let Some((buffer, room)) = self.pool.head() else {
+            return self.end_receive(descriptor, Err(Errno::ENOBUFS));
+        };
+        let wanted = room.len().min(receiving.left as usize);
+        self.calls += 1;
+        let received = rustix::net::recv(&watched.socket, &mut room[..wanted], RecvFlags::DONTWAIT);
+        let bytes = match received.map_err(errno) {
+            Ok((0, _)) => return self.end_receive(descriptor, Ok(0)),
+            Ok((bytes, _)) => bytes,
+            Err(Errno::EAGAIN) => {
+                watched.readable = false;
+                return false;
+            }
+            Err(Errno::EINTR) => return true,
+            Err(errno) => return self.end_receive(descriptor, Err(errno)),
+        };
+        self.pool.take();
+        receiving.left -= bytes as u32;
+        // A short receive has emptied the socket; what comes later is news.
+        watched.readable = bytes == wanted || watched.over;
+        let more = receiving.left > 0;
+        if !more {
+            watched.receiving = None;
+            self.waiting.remove(&token);
+        }
+        self.completions.push_back(Completion { token, result: bytes as i32, more, buffer: Some(buffer) });
+        more
+    }
+
+    fn end_receive(&mut self, descriptor: u32, result: Result<u32, Errno>) -> bool {
+        let watched = self.sockets[descriptor as usize].as_mut().expect("the caller looked it up");
+        let receiving = watched.receiving.take().expect("the caller looked it up");
+        self.waiting.remove(&receiving.token);
+        self.post(receiving.token, result);
+        false
+    }
+
+    /// Waits, and says how many events came.
+    fn wait(&mut self, until: Option<Duration>) -> Result<usize, Errno> {
+        self.calls += 1;
+        let left = until.map(|until| until.saturating_sub(self.origin.elapsed()));
+        match left {
+            None => self.epoll.wait(&mut self.events, EpollTimeout::NONE),
+            Some(Duration::ZERO) => self.epoll.wait(&mut self.events, EpollTimeout::ZERO),
+            Some(left) if self.exact => match self.wait_exactly(left) {
+                // Not there, or forbidden by a filter that does not know it.
+                Err(Errno::ENOSYS | Errno::EPERM) => {
+                    self.exact = false;
+                    self.wait(until)
+                }
+                done => done,
+            },
+            // Rounded up: a timeout of 0.4 ms that became 0 would spin until its time has come.
+            Some(left) => {
+                let milliseconds = i32::try_from(left.as_nanos().div_ceil(1_000_000)).unwrap_or(i32::MAX);
+                let timeout = EpollTimeout::try_from(milliseconds).unwrap_or(EpollTimeout::MAX);
+                self.epoll.wait(&mut self.events, timeout)
+            }
+        }
+    }
+
+    fn wait_exactly(&mut self, left: Duration) -> Result<usize, Errno> {
+        let time = libc::timespec {
+            tv_sec: left.as_secs().try_into().unwrap_or(libc::time_t::MAX),
+            tv_nsec: left.subsec_nanos().into(),
+        };
+        let (epoll, events) = (self.epoll.0.as_raw_fd(), self.events.as_mut_ptr());
+        let no_mask = std::ptr::null::<libc::sigset_t>();
+        // SAFETY: `events` has room for EVENTS of the kernel's own type, and `time` outlives the call.
+        let result = unsafe {
+            libc::syscall(libc::SYS_epoll_pwait2, epoll, events, EVENTS, &raw const time, no_mask, 0)
+        };
+        Errno::result(result).map(|count| count as usize)
+    }
+}
+
+fn errno(error: rustix::io::Errno) -> Errno {
+    Errno::from_raw(error.raw_os_error())
+}
+
+fn errno_of(error: &io::Error) -> Errno {
+    Errno::from_raw(error.raw_os_error().unwrap_or(libc::EIO))
+}
+
+impl Ring for Readiness<'_> {
+    #[inline]
+    fn push(&mut self, operation: Operation, token: Token) {
+        self.queue.push((operation, token));
+        self.pushed += 1;
+    }
+
+    fn enter(&mut self, wait_for: u32, until: Option<Duration>) -> Entered {
+        self.submit();
+        loop {
+            // Everybody is looked at in every turn, also when somebody has more to say.
+            let enough = self.completions.len() >= wait_for as usize || !self.ready.is_empty();
+            let count = match self.wait(if enough { Some(Duration::ZERO) } else { until }) {
+                Ok(count) => count,
+                Err(Errno::EINTR) => return Entered::Interrupted,
+                Err(error) => return Entered::Failed(error),
+            };
+            for index in 0..count {
+                self.on_event(self.events[index]);
+            }
+            self.serve();
+            let timed_out = count == 0 && until.is_some_and(|until| self.origin.elapsed() >= until);
+            if enough || timed_out || self.completions.len() >= wait_for as usize {
+                return Entered::Done;
+            }
+        }
+    }
+
+    #[inline]
+    fn next_completion(&mut self) -> Option<Completion> {
+        let next = self.completions.pop_front();
+        if next.is_none() {
+            self.answered = self.taken;
+        }
+        next
+    }
+
+    #[inline]
+    fn provide(&mut self, buffer: u16) {
+        self.pool.provide(buffer);
+    }
+
+    #[inline]
+    fn publish(&mut self) {
+        self.pool.publish();
+    }
+
+    fn now(&mut self) -> Duration {
+        self.origin.elapsed()
+    }
+
+    fn accepted(&self, _: u32) -> Socket {
+        unreachable!("a client accepts nothing")
+    }
+
+    fn accept_queued(&mut self, _: usize) -> Result<Socket, Errno> {
+        unreachable!("a client has no listener")
+    }
+
+    fn close_listener(&mut self, _: usize) {
+        unreachable!("a client has no listener")
+    }
+
+    fn arrived(&mut self, _: Socket) -> Option<u32> {
+        None
+    }
+
+    fn wake_others(&mut self) {}
+
+    fn obeys_limit(&self) -> bool {
+        true
+    }
+
+    fn skips_sent(&self) -> bool {
+        true
+    }
+
+    #[inline]
+    fn pushed(&self) -> u64 {
+        self.pushed
+    }
+
+    #[inline]
+    fn answered(&mut self) -> u64 {
+        self.answered
+    }
+
+    fn overflows(&self) -> u64 {
+        0
+    }
+
+    /// System calls of every kind.
+    fn enters(&self) -> u64 {
+        self.calls
+    }
+}
+
+impl Dialing for Readiness<'_> {
+    fn open(&mut self, target: usize, source: Option<IpAddr>) -> io::Result<Socket> {
+        self.calls += system_calls(source);
+        let socket = unconnected(&self.targets[target], source, Type::STREAM.nonblocking())?;
+        let descriptor = socket.as_fd().as_raw_fd();
+        let index = descriptor as usize;
+        if index >= self.sockets.len() {
+            self.sockets.resize_with(index + 1, || None);
+        }
+        self.sockets[index] = Some(Watched {
+            socket,
+            connecting: None,
+            receiving: None,
+            awaiting_room: None,
+            readable: false,
+            over: false,
+            writable: false,
+            queued: false,
+        });
+        Ok(Socket(Name::Descriptor(descriptor)))
+    }
+
+    fn closed(&mut self, _: Socket) {}
+}

@@ -1,0 +1,370 @@
+//! A kernel that answers what the test says and nothing else: for what a seed meets too seldom, or
+//! what is over before a random run looks at it. It keeps no rules; `sim` does.
+
+use super::scenario::Scenario;
+use crate::config::Config;
+use crate::conn::machine::{CloseReason, Phase};
+use crate::conn::{Admission, Limits};
+use crate::counters::Counters;
+use crate::ring::{Completion, Entered, Operation, Ring, Socket, Token, sim};
+use crate::stop::{self, Stop};
+use crate::uring::buffers::{Arena, Buffers, CHUNK};
+use crate::uring::event_loop::EventLoop;
+use crate::worker::Worker;
+use nix::errno::Errno;
+use std::cell::RefCell;
+use std::collections::VecDeque;
+use std::rc::Rc;
+use std::time::Duration;
+
+/// What the test and the ring share.
+#[derive(Default)]
+struct State {
+    /// Asked for and not yet answered for the last time.
+    asked: Vec<(Operation, Token)>,
+    answers: VecDeque<Completion>,
+    /// Milliseconds.
+    now: u64,
+    /// Until when the loop last meant to sleep, and for how many completions.
+    until: Option<u64>,
+    wait_for: u32,
+    /// Connections in the listener's queue, and those taken from there; whether it is closed.
+    queued: u32,
+    taken: u32,
+    listener_closed: bool,
+    /// Whether what has arrived can be counted through the ring.
+    counts_arrived: bool,
+}
+
+/// A handle; clones are the same kernel.
+#[derive(Clone, Default)]
+struct Scripted(Rc<RefCell<State>>);
+
+impl Scripted {
+    /// Answers the oldest operation that `is` meant, in the next turn.
+    #[track_caller]
+    fn answer(&self, is: impl Fn(&Operation) -> bool, result: i32, more: bool, buffer: Option<u16>) {
+        let state = &mut *self.0.borrow_mut();
+        let index = state.asked.iter().position(|(operation, _)| is(operation));
+        let index = index.unwrap_or_else(|| panic!("not asked for: {:?}", state.asked));
+        let token = state.asked[index].1;
+        if !more {
+            state.asked.remove(index);
+        }
+        state.answers.push_back(Completion { token, result, more, buffer });
+    }
+
+    fn is_asked(&self, is: impl Fn(&Operation) -> bool) -> bool {
+        self.0.borrow().asked.iter().any(|(operation, _)| is(operation))
+    }
+
+    fn accept(&self, socket: i32) {
+        self.answer(|one| matches!(one, Operation::Accept { .. }), socket, true, None);
+    }
+
+    fn receive(&self, number: u32, bytes: i32, buffer: Option<u16>) {
+        let more = bytes > 0;
+        self.answer(|one| is_receive(one, number), bytes, more, buffer);
+    }
+
+    fn send(&self, number: u32, result: i32) {
+        self.answer(|one| is_send(one, number), result, false, None);
+    }
+}
+
+fn is_receive(operation: &Operation, number: u32) -> bool {
+    matches!(operation, Operation::Receive { socket, .. } if *socket == sim::slot(number))
+}
+
+fn is_send(operation: &Operation, number: u32) -> bool {
+    matches!(operation, Operation::Send { socket, .. } if *socket == sim::slot(number))
+}
+
+impl Ring for Scripted {
+    fn push(&mut self, operation: Operation, token: Token) {
+        self.0.borrow_mut().asked.push((operation, token));
+    }
+
+    fn enter(&mut self, wait_for: u32, until: Option<Duration>) -> Entered {
+        self.0.borrow_mut().until = until.map(|until| until.as_millis() as u64);
+        self.0.borrow_mut().wait_for = wait_for;
+        Entered::Done
+    }
+
+    fn next_completion(&mut self) -> Option<Completion> {
+        self.0.borrow_mut().answers.pop_front()
+    }
+
+    fn provide(&mut self, _: u16) {}
+
+    fn publish(&mut self) {}
+
+    fn now(&mut self) -> Duration {
+        Duration::from_millis(self.0.borrow().now)
+    }
+
+    fn accepted(&self, result: u32) -> Socket {
+        sim::slot(result)
+    }
+
+    fn accept_queued(&mut self, _: usize) -> Result<Socket, Errno> {
+        let state = &mut *self.0.borrow_mut();
+        state.queued = state.queued.checked_sub(1).ok_or(Errno::EAGAIN)?;
+        state.taken += 1;
+        Ok(sim::slot(1000 + state.taken))
+    }
+
+    fn close_listener(&mut self, _: usize) {
+        self.0.borrow_mut().listener_closed = true;
+    }
+
+    fn arrived(&mut self, _: Socket) -> Option<u32> {
+        None
+    }
+
+    fn counts_arrived(&self) -> bool {
+        self.0.borrow().counts_arrived
+    }
+
+    fn obeys_limit(&self) -> bool {
+        true
+    }
+
+    fn wake_others(&mut self) {}
+
+    fn overflows(&self) -> u64 {
+        0
+    }
+
+    fn enters(&self) -> u64 {
+        0
+    }
+}
+
+/// A loop over a scripted kernel.
+struct Stage<'w> {
+    kernel: Scripted,
+    event_loop: EventLoop<'w, Scripted>,
+    counters: &'w Counters,
+    stop: &'w Stop,
+}
+
+impl Stage<'_> {
+    fn turn(&mut self) {
+        assert!(self.event_loop.turn().unwrap().is_none());
+    }
+
+    /// Goes to a time: a turn in which it is noticed, one in which it counts, and the next sleep.
+    fn at(&mut self, now: u64) {
+        self.kernel.0.borrow_mut().now = now;
+        (0..3).for_each(|_| self.turn());
+    }
+
+    /// Until when it means to sleep.
+    fn sleeps_until(&self) -> Option<u64> {
+        self.kernel.0.borrow().until
+    }
+
+    /// Whether the connection in the slot ends for this reason.
+    fn ends(&self, slot: u32, reason: CloseReason) -> bool {
+        self.event_loop.audit().any(|one| one.id.slot == slot && one.phase == Phase::Closing(reason))
+    }
+}
+
+/// Two buffers, and limits of the test's own.
+fn on_stage(idle_timeout: u64, write_timeout: u64, play: impl FnOnce(&mut Stage<'_>)) {
+    let scenario = Scenario { max_connections: 1000, ..Scenario::draw(0) };
+    let arena = Arena::new(2, 64, 16 * u64::from(CHUNK)).unwrap();
+    let config = Config { backlog: BACKLOG, ..scenario.config() };
+    let counters = scenario.counters();
+    let (admission, stop): (Rc<Admission>, Stop) = (scenario.admission(), scenario.stop());
+    let worker = Worker {
+        index: 0,
+        config: &config,
+        listeners: Vec::new(),
+        admission: &admission,
+        counters: &counters,
+        stop: &stop,
+        ready: &|_| {},
+    };
+    let kernel = Scripted::default();
+    let mut event_loop = EventLoop::new(kernel.clone(), Buffers::new(&arena), &worker, 1);
+    event_loop.limits = Limits {
+        window: 4_000,
+        window_at_first: 4_000,
+        trust_after: 0,
+        idle_timeout,
+        write_timeout,
+        linger: 1_000,
+    };
+    play(&mut Stage { kernel, event_loop, counters: &counters, stop: &stop });
+}
+
+/// More than is taken from a queue in one turn.
+const BACKLOG: u32 = 300;
+const WOULD_BLOCK: i32 = -(Errno::EAGAIN as i32);
+const CANCELLED: i32 = -(Errno::ECANCELED as i32);
+const NO_BUFFERS: i32 = -(Errno::ENOBUFS as i32);
+
+#[test]
+fn who_was_stuck_longer_than_the_idle_timeout_is_still_idled_out_after_it() {
+    on_stage(100, 0, |stage| {
+        stage.kernel.accept(0);
+        stage.turn();
+        stage.kernel.receive(0, 10, Some(0));
+        stage.turn();
+        stage.kernel.send(0, WOULD_BLOCK);
+        stage.turn();
+        // Its time comes while it is stuck, and without a write timeout that means nothing.
+        stage.at(300);
+        assert_eq!(stage.sleeps_until(), None, "there is nothing to wake for");
+        stage.kernel.answer(|one| matches!(one, Operation::AwaitRoom { .. }), 1, true, None);
+        stage.turn();
+        stage.kernel.send(0, 10);
+        stage.turn();
+        stage.at(399);
+        assert!(!stage.ends(0, CloseReason::IdleTimeout));
+        assert!(stage.sleeps_until().is_some(), "it stands in no wheel");
+        stage.at(500);
+        assert!(stage.ends(0, CloseReason::IdleTimeout));
+    });
+}
+
+#[test]
+fn who_waits_for_a_buffer_is_not_idled_out_meanwhile() {
+    on_stage(100, 0, |stage| {
+        for socket in 0..3 {
+            stage.kernel.accept(socket);
+        }
+        stage.turn();
+        // Two have both buffers, and their sends take a while; the third meets an empty pool.
+        stage.kernel.receive(0, 10, Some(0));
+        stage.kernel.receive(1, 10, Some(1));
+        stage.kernel.receive(2, NO_BUFFERS, None);
+        stage.at(50);
+        assert_eq!(stage.counters.waiting.get(), 1);
+        stage.at(140);
+        assert!(!stage.ends(2, CloseReason::IdleTimeout), "it waits for us");
+        // In the turn in which it is armed again the kernel has not yet been asked for its bytes.
+        stage.kernel.send(0, 10);
+        stage.at(400);
+        assert!(stage.kernel.is_asked(|one| is_receive(one, 2)));
+        assert!(!stage.ends(2, CloseReason::IdleTimeout), "it was just asked");
+        stage.at(490);
+        assert!(!stage.ends(2, CloseReason::IdleTimeout));
+        stage.at(540);
+        assert!(stage.ends(2, CloseReason::IdleTimeout), "from here on it was silent itself");
+    });
+}
+
+#[test]
+fn a_queue_that_never_ends_is_left_after_as_many_as_could_have_been_in_it_at_the_stop() {
+    on_stage(0, 0, |stage| {
+        stage.turn();
+        stage.kernel.0.borrow_mut().queued = u32::MAX;
+        stage.stop.advance(stop::Phase::Draining);
+        stage.turn();
+        stage.kernel.answer(|one| matches!(one, Operation::Accept { .. }), CANCELLED, false, None);
+        stage.turn();
+        let taken = stage.kernel.0.borrow().taken;
+        assert!((1..=BACKLOG).contains(&taken), "{taken} taken at once keep everybody waiting");
+        stage.turn();
+        assert_eq!(stage.kernel.0.borrow().wait_for, 0, "somebody is queued, and it sleeps");
+        assert_eq!(stage.kernel.0.borrow().taken, BACKLOG + 1);
+        assert!(stage.kernel.0.borrow().listener_closed);
+    });
+}
+
+#[test]
+fn a_shortage_pauses_longer_each_time_and_who_leaves_ends_it() {
+    on_stage(0, 0, |stage| {
+        stage.turn();
+        let is_accept = |one: &Operation| matches!(one, Operation::Accept { .. });
+        let mut now = 0;
+        for (error, pause) in [(Errno::EMFILE, 1000), (Errno::ENFILE, 2000), (Errno::ENOMEM, 4000)] {
+            stage.kernel.answer(is_accept, -(error as i32), false, None);
+            (0..2).for_each(|_| stage.turn());
+            now += pause;
+            assert_eq!(stage.sleeps_until(), Some(now), "{error}");
+            assert!(!stage.kernel.is_asked(is_accept));
+            stage.at(now);
+            assert!(stage.kernel.is_asked(is_accept), "{error}");
+        }
+        let refused = |name| stage.counters.refused.iter().find(|one| one.0 == name).expect("a cause").1;
+        assert_eq!((refused("refused_descriptors"), refused("refused_memory")), (2, 1));
+        // Somebody is served, and a descriptor comes free when that one leaves.
+        stage.kernel.accept(0);
+        stage.turn();
+        stage.kernel.answer(is_accept, -(Errno::EMFILE as i32), false, None);
+        stage.turn();
+        assert!(!stage.kernel.is_asked(is_accept));
+        stage.kernel.receive(0, 0, None);
+        stage.turn();
+        stage.kernel.answer(|one| matches!(one, Operation::Close { .. }), 0, false, None);
+        stage.turn();
+        assert!(stage.kernel.is_asked(is_accept), "it waits for what is there");
+    });
+}
+
+/// A connection in the ring's own table is told of the stop, up to the question how much has arrived.
+fn stopped_in_mid_flow(stage: &mut Stage<'_>) {
+    stage.kernel.accept(0);
+    stage.turn();
+    stage.kernel.receive(0, 10, Some(0));
+    stage.turn();
+    stage.kernel.send(0, 10);
+    stage.stop.advance(stop::Phase::Draining);
+    stage.turn();
+    stage.kernel.answer(|one| is_receive(one, 0), CANCELLED, false, None);
+    stage.turn();
+}
+
+fn is_count(operation: &Operation) -> bool {
+    matches!(operation, Operation::CountArrived { .. })
+}
+
+fn is_receive_now(operation: &Operation) -> bool {
+    matches!(operation, Operation::ReceiveNow { .. })
+}
+
+#[test]
+fn at_the_stop_a_direct_socket_is_read_as_far_as_had_arrived_and_no_further() {
+    on_stage(0, 0, |stage| {
+        stage.kernel.0.borrow_mut().counts_arrived = true;
+        stopped_in_mid_flow(stage);
+        assert!(!stage.kernel.is_asked(is_receive_now), "nothing is read before it is counted");
+        stage.kernel.answer(is_count, 20, false, None);
+        stage.turn();
+        stage.kernel.answer(|one| matches!(one, Operation::ReceiveNow { limit: 20, .. }), 20, false, Some(1));
+        stage.turn();
+        stage.kernel.send(0, 20);
+        stage.turn();
+        assert!(!stage.kernel.is_asked(is_receive_now), "what came later is not echoed");
+        assert!(stage.kernel.is_asked(|one| matches!(one, Operation::Shutdown { .. })));
+    });
+}
+
+#[test]
+fn where_it_cannot_be_counted_reading_ends_at_would_block() {
+    for counts_arrived in [true, false] {
+        on_stage(0, 0, |stage| {
+            stage.kernel.0.borrow_mut().counts_arrived = counts_arrived;
+            stopped_in_mid_flow(stage);
+            assert_eq!(stage.kernel.is_asked(is_count), counts_arrived);
+            if counts_arrived {
+                stage.kernel.answer(is_count, -(Errno::EOPNOTSUPP as i32), false, None);
+                stage.turn();
+            }
+            for _ in 0..3 {
+                stage.kernel.answer(is_receive_now, 20, false, Some(1));
+                stage.turn();
+                stage.kernel.send(0, 20);
+                stage.turn();
+            }
+            stage.kernel.answer(is_receive_now, WOULD_BLOCK, false, None);
+            stage.turn();
+            assert!(!stage.kernel.is_asked(is_receive_now));
+            assert!(stage.kernel.is_asked(|one| matches!(one, Operation::Shutdown { .. })));
+        });
+    }
+}
