@@ -143,9 +143,11 @@ impl Account {
     }
 
     /// Where a sample goes that is placed in time by `key`; `None` when that lies outside the window.
+    /// `counts` says whether it is of one of those messages whose number ends the run.
     #[inline]
-    pub(super) fn samples(&mut self, key: u64) -> Option<&mut Interval> {
-        (self.begin <= key && key < self.end).then_some(&mut self.current)
+    pub(super) fn samples(&mut self, key: u64, counts: bool) -> Option<&mut Interval> {
+        let inside = if self.counted { counts } else { self.begin <= key && key < self.end };
+        inside.then_some(&mut self.current)
     }
 
     /// Where a message is counted that came back now; `counts` says whether it is one of those whose

@@ -96,14 +96,14 @@ impl<R: Dialing> Engine<'_, R> {
     fn on_life_over(&mut self, slot: u32) {
         let connection = &mut self.connections[slot as usize];
         let began = connection.began;
-        let failed = connection.failed;
+        let (failed, counts) = (connection.failed, connection.counts());
         // Of all lives of all slots each has a number of its own, until the numbers are used up.
         let number = connection.number.wrapping_add(self.share.plan.connections) & super::NUMBERS;
         connection.permitted = false;
         connection.renew(number);
         if failed == 0 {
-            self.account.now().connections += 1;
-            if let Some(interval) = self.account.samples(began) {
+            self.account.messages(counts).connections += 1;
+            if let Some(interval) = self.account.samples(began, counts) {
                 interval.close.record(self.now - began);
             }
         }

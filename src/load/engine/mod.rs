@@ -32,7 +32,6 @@ use crate::ring::{Completion, Dialing, Entered, Operation};
 use account::{Account, Cost};
 use connection::{Connection, Stamp};
 use dialing::Dialer;
-pub use dialing::sentence;
 use sending::Silent;
 use stages::Stage;
 use std::collections::VecDeque;
@@ -218,7 +217,8 @@ impl<'a, R: Dialing> Engine<'a, R> {
 
     /// The only place that blocks.
     fn enter(&mut self) -> Result<(), String> {
-        let busy = !self.touched.is_empty() || !self.starved.is_empty() || self.can_dial();
+        let busy =
+            !self.touched.is_empty() || !self.starved.is_empty() || self.can_dial() || self.stage_is_over();
         let until = self.wake_at().map(Duration::from_nanos);
         match self.ring.enter(u32::from(!busy), until) {
             Entered::Done | Entered::Interrupted | Entered::Busy => Ok(()),

@@ -101,7 +101,7 @@ impl<R: Dialing> Engine<'_, R> {
             connection.messages += 1;
         }
         self.account.messages(counts).messages += 1;
-        self.sample(slot, message);
+        self.sample(slot, message, counts);
         self.succeeded_at = self.now;
         if self.churns && !self.is_wrong_at_end(slot, Ending::Closed) {
             self.connections[slot as usize].failed = 0;
@@ -110,14 +110,15 @@ impl<R: Dialing> Engine<'_, R> {
         true
     }
 
-    fn sample(&mut self, slot: u32, message: u64) {
-        if self.depth == 0 {
-            return; // A stream: nobody waits for a message of it.
+    fn sample(&mut self, slot: u32, message: u64, counts: bool) {
+        // Nobody waits for a message of a stream.
+        if self.depth == 0 || !self.share.plan.latency {
+            return;
         }
         let place = slot as usize * self.depth as usize + (message % u64::from(self.depth)) as usize;
         let stamp = self.stamps[place];
         let open = matches!(self.order, Loop::Open(_));
-        if let Some(interval) = self.account.samples(stamp.intended) {
+        if let Some(interval) = self.account.samples(stamp.intended, counts) {
             interval.service.record(self.now.saturating_sub(stamp.sent));
             if open {
                 interval.response.record(self.now.saturating_sub(stamp.intended));

@@ -7,6 +7,7 @@ use super::super::plan::{self, Engine, Plan, Workload};
 use super::super::tally::Ended;
 use crate::host;
 use crate::ring::dialing::{self, Offered, Setup};
+use crate::ring::readiness::Readiness;
 use crate::stop::Stop;
 use std::net::SocketAddr;
 use std::os::fd::BorrowedFd;
@@ -70,7 +71,10 @@ fn load(share: Share<'_>, kernel: &Kernel, waker: BorrowedFd<'_>) -> Result<Ende
             let ring = dialer.ring(arena.memory(), waker)?;
             engine::Engine::new(ring, &arena, share).run()
         }
-        Kernel::Epoll => return Err("the epoll engine is not built yet; use --engine uring".into()),
+        Kernel::Epoll => {
+            let ring = Readiness::new(&setup, arena.memory(), waker)?;
+            engine::Engine::new(ring, &arena, share).run()
+        }
     };
     if ending == Ending::Cut {
         // Operations may be in flight, and the kernel ends a ring in its own time: the memory is left to
