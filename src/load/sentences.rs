@@ -191,6 +191,7 @@ mod tests {
             connect_rate: None,
             connect_timeout: Duration::from_secs(5),
             verify: true,
+            latency: true,
             seed: 1,
             interval: Duration::from_secs(1),
             server_stats: StatsFrom::None,

@@ -1,7 +1,10 @@
-//! The seam between the completion loop and the kernel: [`Ring`]. The loop says what it wants in
-//! operations of our own, and hears back in completions; no pointer, clock or system call passes.
-//! [`real`] is the kernel; `sim` is a fake one for tests, which obeys the same rules and draws among
-//! everything the real one may legally do.
+//! The seam between a completion loop and the kernel: [`Ring`], and what a server ([`Listening`]) or a
+//! client ([`Dialing`]) needs of it beside. A loop says what it wants in operations of our own, and hears
+//! back in completions; no pointer, clock or system call passes.
+//!
+//! [`real`] is the kernel's own ring, set up for a client by [`dialing`]; [`readiness`] is epoll, for a
+//! client where there is no ring; `sim` is a fake kernel for tests, which obeys the same rules and draws
+//! among everything the real one may legally do.
 //!
 //! Absent on purpose: connections and buffers. A token is a number the caller chose; a span is a
 //! range of the memory the ring was set up with.
@@ -127,7 +130,7 @@ pub enum Operation {
         target: usize,
     },
     /// Count the bytes that have arrived and were not received (SIOCINQ), without waiting. The result is
-    /// their number. For who is told by [`Ring::counts_arrived`] that it is offered.
+    /// their number. For who is told by [`Listening::counts_arrived`] that it is offered.
     CountArrived {
         /// In which socket.
         socket: Socket,
@@ -187,7 +190,7 @@ pub enum Entered {
     Failed(Errno),
 }
 
-/// A kernel, real or fake, as one worker sees it.
+/// A kernel, real or fake, as one worker or client sees it: what both sides need of it.
 pub trait Ring {
     /// Queues an operation. Never fails: a full submission queue is submitted, or the operation
     /// waits in order until it can be.
@@ -209,6 +212,35 @@ pub trait Ring {
     /// Monotonic time since an origin of the ring's own.
     fn now(&mut self) -> Duration;
 
+    /// Whether the kernel obeys the limit of [`Operation::Receive`].
+    fn obeys_limit(&self) -> bool;
+
+    /// Whether a send has no completion when the kernel took all of it.
+    fn skips_sent(&self) -> bool {
+        false
+    }
+
+    /// How many operations have been pushed.
+    fn pushed(&self) -> u64 {
+        0
+    }
+
+    /// Of how many operations, counted in the order of their pushes, it is known whether they were
+    /// answered at once: the kernel has them, and every completion that it posted with them has been
+    /// returned by [`next_completion`](Self::next_completion).
+    fn answered(&mut self) -> u64 {
+        0
+    }
+
+    /// Times the kernel had more completions than the queue could hold.
+    fn overflows(&self) -> u64;
+
+    /// Entries into the kernel so far, those of [`Dialing::open`] included.
+    fn enters(&self) -> u64;
+}
+
+/// A kernel as a server sees it: connections come to it over listeners.
+pub trait Listening: Ring {
     /// The socket in the result of an accept.
     fn accepted(&self, result: u32) -> Socket;
 
@@ -231,34 +263,8 @@ pub trait Ring {
         false
     }
 
-    /// Whether the kernel obeys the limit of [`Operation::Receive`].
-    fn obeys_limit(&self) -> bool;
-
-    /// Whether a send has no completion when the kernel took all of it.
-    fn skips_sent(&self) -> bool {
-        false
-    }
-
-    /// How many operations have been pushed.
-    fn pushed(&self) -> u64 {
-        0
-    }
-
-    /// Of how many operations, counted in the order of their pushes, it is known whether they were
-    /// answered at once: the kernel has them, and every completion that it posted with them has been
-    /// returned by [`next_completion`](Self::next_completion).
-    fn answered(&mut self) -> u64 {
-        0
-    }
-
     /// Wakes the other workers: a permit or a descriptor is free.
     fn wake_others(&mut self);
-
-    /// Times the kernel had more completions than the queue could hold.
-    fn overflows(&self) -> u64;
-
-    /// Entries into the kernel so far.
-    fn enters(&self) -> u64;
 }
 
 /// A kernel as a client sees it: it makes sockets that are to be connected, and accepts none.

@@ -4,7 +4,7 @@
 
 use super::buffer_ring::BufferRing;
 use super::entry::Builder;
-use super::{Completion, Entered, Memory, Name, Operation, Ring, Socket, Token};
+use super::{Completion, Entered, Listening, Memory, Name, Operation, Ring, Socket, Token};
 use crate::features::Uring;
 use io_uring::squeue::Entry;
 use io_uring::types::{SubmitArgs, Timespec};
@@ -231,6 +231,34 @@ impl Ring for RealRing<'_> {
         self.origin.elapsed()
     }
 
+    fn obeys_limit(&self) -> bool {
+        self.builder.receive_limit || !self.builder.receive_multishot
+    }
+
+    fn skips_sent(&self) -> bool {
+        self.builder.skip_sent
+    }
+
+    #[inline]
+    fn pushed(&self) -> u64 {
+        self.pushed
+    }
+
+    #[inline]
+    fn answered(&mut self) -> u64 {
+        self.answered
+    }
+
+    fn overflows(&self) -> u64 {
+        self.overflows
+    }
+
+    fn enters(&self) -> u64 {
+        self.enters
+    }
+}
+
+impl Listening for RealRing<'_> {
     fn accepted(&self, result: u32) -> Socket {
         self.builder.accepted(result)
     }
@@ -259,33 +287,7 @@ impl Ring for RealRing<'_> {
         self.builder.counts_arrived
     }
 
-    fn obeys_limit(&self) -> bool {
-        self.builder.receive_limit || !self.builder.receive_multishot
-    }
-
-    fn skips_sent(&self) -> bool {
-        self.builder.skip_sent
-    }
-
-    #[inline]
-    fn pushed(&self) -> u64 {
-        self.pushed
-    }
-
-    #[inline]
-    fn answered(&mut self) -> u64 {
-        self.answered
-    }
-
     fn wake_others(&mut self) {
         (self.wake_others)();
-    }
-
-    fn overflows(&self) -> u64 {
-        self.overflows
-    }
-
-    fn enters(&self) -> u64 {
-        self.enters
     }
 }

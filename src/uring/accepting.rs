@@ -8,7 +8,7 @@ use super::token::{self, Kind};
 use crate::conn::accepting::Answer;
 use crate::conn::machine::Refusal;
 use crate::conn::{Accepting, ConnId};
-use crate::ring::{Completion, Operation, Ring, Socket};
+use crate::ring::{Completion, Listening, Operation, Socket};
 use crate::worker;
 use nix::errno::Errno;
 
@@ -55,7 +55,7 @@ impl Entrance {
     }
 }
 
-impl<R: Ring> EventLoop<'_, R> {
+impl<R: Listening> EventLoop<'_, R> {
     pub(super) fn arm_accepts(&mut self) {
         if self.entrance.accepting.is_paused() || self.stopping != Stopping::No {
             return;

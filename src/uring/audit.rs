@@ -4,7 +4,7 @@ use super::connection::{Receiving, Watching};
 use super::event_loop::EventLoop;
 use crate::conn::ConnId;
 use crate::conn::machine::Phase;
-use crate::ring::{Ring, Socket};
+use crate::ring::{Listening, Socket};
 
 /// One connection, as the loop believes it to be.
 #[derive(Clone, Debug)]
@@ -35,7 +35,7 @@ pub struct ConnectionAudit {
     pub credit: u32,
 }
 
-impl<R: Ring> EventLoop<'_, R> {
+impl<R: Listening> EventLoop<'_, R> {
     /// Every connection in the table.
     pub fn audit(&self) -> impl Iterator<Item = ConnectionAudit> + '_ {
         (0..self.connections.high_water()).filter_map(|slot| {

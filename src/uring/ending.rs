@@ -10,7 +10,7 @@ use super::event_loop::EventLoop;
 use super::token::{self, Kind};
 use crate::conn::machine::{CloseReason, Phase};
 use crate::conn::{ConnId, Tick};
-use crate::ring::{Completion, Operation, Ring};
+use crate::ring::{Completion, Listening, Operation};
 use crate::stop;
 use crate::worker::Ending;
 
@@ -66,7 +66,7 @@ impl Stopping {
     }
 }
 
-impl<R: Ring> EventLoop<'_, R> {
+impl<R: Listening> EventLoop<'_, R> {
     /// Ends a connection: its operations are cancelled, then awaited, then it is closed. Called
     /// again after each of their completions.
     pub(super) fn end(&mut self, id: ConnId, reason: CloseReason) {

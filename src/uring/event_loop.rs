@@ -21,7 +21,7 @@ use super::sending::{SILENCE_MAX, Silent};
 use super::token::{self, Kind};
 use crate::conn::machine::CloseReason;
 use crate::conn::{ConnId, Deadlines, Limits, Queue, Step, Table, Tick};
-use crate::ring::{Completion, Entered, Operation, Ring};
+use crate::ring::{Completion, Entered, Listening, Operation};
 use crate::worker::{Ending, Failure, Worker, queued_max};
 use nix::errno::Errno;
 use std::collections::VecDeque;
@@ -110,7 +110,7 @@ pub struct EventLoop<'w, R> {
     pub(super) now: Tick,
 }
 
-impl<'w, R: Ring> EventLoop<'w, R> {
+impl<'w, R: Listening> EventLoop<'w, R> {
     /// A loop over `ring`, which has been set up with the memory of `buffers`. Everything it will
     /// need is laid out here.
     pub fn new(mut ring: R, buffers: Buffers<'w>, worker: &'w Worker<'w>, listeners: usize) -> Self {

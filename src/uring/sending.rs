@@ -7,7 +7,7 @@ use super::event_loop::{EventLoop, Own};
 use super::token::{self, Kind};
 use crate::conn::machine::CloseReason;
 use crate::conn::{ConnId, Tick};
-use crate::ring::{Completion, Operation, Ring};
+use crate::ring::{Completion, Listening, Operation};
 use nix::errno::Errno;
 
 /// A send whose success the kernel does not report: over without a word once the kernel is known to
@@ -23,7 +23,7 @@ pub(super) struct Silent {
 /// buffer, or a connection can go on only after its send, the loop does not block at all.
 pub(super) const SILENCE_MAX: Tick = 2;
 
-impl<R: Ring> EventLoop<'_, R> {
+impl<R: Listening> EventLoop<'_, R> {
     pub(super) fn send_next(&mut self, id: ConnId) {
         let connection = self.connections.get_mut(id).expect("the caller looked it up");
         if connection.sending || connection.full {

@@ -261,9 +261,8 @@ impl<R: Dialing> Engine<'_, R> {
         let connection = &mut self.connections[slot as usize];
         connection.failed = connection.failed.saturating_add(1);
         let stood = self.share.control.stood.load(Ordering::Relaxed);
-        if !stood && is_hopeless(phase, cause) {
-            self.fail(phase, cause);
-        } else if self.churns && stood && self.is_deserted() {
+        let hopeless = !stood && is_hopeless(phase, cause);
+        if hopeless || (self.churns && stood && self.is_deserted()) {
             self.fail(phase, cause);
         }
     }

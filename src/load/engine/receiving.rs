@@ -111,8 +111,9 @@ impl<R: Dialing> Engine<'_, R> {
     }
 
     fn sample(&mut self, slot: u32, message: u64, counts: bool) {
-        if self.depth == 0 {
-            return; // A stream: nobody waits for a message of it.
+        // Nobody waits for a message of a stream.
+        if self.depth == 0 || !self.share.plan.latency {
+            return;
         }
         let place = slot as usize * self.depth as usize + (message % u64::from(self.depth)) as usize;
         let stamp = self.stamps[place];

@@ -459,24 +459,6 @@ impl Ring for Readiness<'_> {
         self.origin.elapsed()
     }
 
-    fn accepted(&self, _: u32) -> Socket {
-        unreachable!("a client accepts nothing")
-    }
-
-    fn accept_queued(&mut self, _: usize) -> Result<Socket, Errno> {
-        unreachable!("a client has no listener")
-    }
-
-    fn close_listener(&mut self, _: usize) {
-        unreachable!("a client has no listener")
-    }
-
-    fn arrived(&mut self, _: Socket) -> Option<u32> {
-        None
-    }
-
-    fn wake_others(&mut self) {}
-
     fn obeys_limit(&self) -> bool {
         true
     }
@@ -529,3 +511,6 @@ impl Dialing for Readiness<'_> {
 
     fn closed(&mut self, _: Socket) {}
 }
+
+#[cfg(test)]
+mod tests;

@@ -23,7 +23,7 @@ pub use dialing::Client;
 pub use outcome::{Coverage, Outcome, Side};
 pub use servers::{Lie, Plant, Scene, Told};
 
-use super::{Completion, Entered, Memory, Name, Operation, Ring, Socket, Token};
+use super::{Completion, Entered, Listening, Memory, Name, Operation, Ring, Socket, Token};
 use kernel::{Kernel, Planned};
 use nix::errno::Errno;
 use std::cell::RefCell;
@@ -261,6 +261,33 @@ impl Ring for Sim {
         Duration::from_micros(self.kernel.borrow().now)
     }
 
+    fn obeys_limit(&self) -> bool {
+        let kernel = self.kernel.borrow();
+        kernel.setup.obeys_limit || !kernel.setup.receive_multishot
+    }
+
+    fn skips_sent(&self) -> bool {
+        self.kernel.borrow().setup.skips_sent
+    }
+
+    fn pushed(&self) -> u64 {
+        self.kernel.borrow().pushed
+    }
+
+    fn answered(&mut self) -> u64 {
+        self.kernel.borrow_mut().answered()
+    }
+
+    fn overflows(&self) -> u64 {
+        self.kernel.borrow().facts.overflows
+    }
+
+    fn enters(&self) -> u64 {
+        self.kernel.borrow().enters
+    }
+}
+
+impl Listening for Sim {
     fn accepted(&self, result: u32) -> Socket {
         let direct = self.kernel.borrow().setup.direct;
         Socket(if direct { Name::Slot(result) } else { Name::Descriptor(result as i32) })
@@ -285,30 +312,5 @@ impl Ring for Sim {
         self.kernel.borrow().setup.counts_arrived
     }
 
-    fn obeys_limit(&self) -> bool {
-        let kernel = self.kernel.borrow();
-        kernel.setup.obeys_limit || !kernel.setup.receive_multishot
-    }
-
-    fn skips_sent(&self) -> bool {
-        self.kernel.borrow().setup.skips_sent
-    }
-
-    fn pushed(&self) -> u64 {
-        self.kernel.borrow().pushed
-    }
-
-    fn answered(&mut self) -> u64 {
-        self.kernel.borrow_mut().answered()
-    }
-
     fn wake_others(&mut self) {}
-
-    fn overflows(&self) -> u64 {
-        self.kernel.borrow().facts.overflows
-    }
-
-    fn enters(&self) -> u64 {
-        self.kernel.borrow().enters
-    }
 }

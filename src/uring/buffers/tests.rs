@@ -2,7 +2,7 @@
 //! order, whatever was spilled in between, and every buffer is with the kernel, leased, or neither.
 
 use super::*;
-use crate::ring::{Completion, Entered, Operation, Socket, Token, stride};
+use crate::ring::{Completion, Entered, Operation, Token, stride};
 use std::collections::VecDeque;
 use std::time::Duration;
 
@@ -27,22 +27,7 @@ impl Ring for Pool {
     fn now(&mut self) -> Duration {
         unreachable!()
     }
-    fn accepted(&self, _: u32) -> Socket {
-        unreachable!()
-    }
-    fn accept_queued(&mut self, _: usize) -> Result<Socket, nix::errno::Errno> {
-        unreachable!()
-    }
-    fn close_listener(&mut self, _: usize) {
-        unreachable!()
-    }
-    fn arrived(&mut self, _: Socket) -> Option<u32> {
-        unreachable!()
-    }
     fn obeys_limit(&self) -> bool {
-        unreachable!()
-    }
-    fn wake_others(&mut self) {
         unreachable!()
     }
     fn overflows(&self) -> u64 {

@@ -3,7 +3,7 @@
 //! its limit, and a send has to wait.
 
 use super::scenario::Scenario;
-use crate::ring::{Completion, Entered, Operation, Ring, Socket, Span, Token, sim};
+use crate::ring::{Completion, Entered, Listening, Operation, Ring, Socket, Span, Token, sim};
 use crate::uring::buffers::{Arena, Buffers, CHUNK};
 use crate::uring::event_loop::EventLoop;
 use crate::worker::Worker;
@@ -151,20 +151,6 @@ impl Ring for Still {
         Duration::from_micros(self.enters * 10)
     }
 
-    fn accepted(&self, result: u32) -> Socket {
-        sim::slot(result)
-    }
-
-    fn accept_queued(&mut self, _: usize) -> Result<Socket, Errno> {
-        Err(Errno::EAGAIN)
-    }
-
-    fn close_listener(&mut self, _: usize) {}
-
-    fn arrived(&mut self, _: Socket) -> Option<u32> {
-        None
-    }
-
     fn obeys_limit(&self) -> bool {
         true
     }
@@ -181,8 +167,6 @@ impl Ring for Still {
         self.answered
     }
 
-    fn wake_others(&mut self) {}
-
     fn overflows(&self) -> u64 {
         0
     }
@@ -190,6 +174,24 @@ impl Ring for Still {
     fn enters(&self) -> u64 {
         self.enters
     }
+}
+
+impl Listening for Still {
+    fn accepted(&self, result: u32) -> Socket {
+        sim::slot(result)
+    }
+
+    fn accept_queued(&mut self, _: usize) -> Result<Socket, Errno> {
+        Err(Errno::EAGAIN)
+    }
+
+    fn close_listener(&mut self, _: usize) {}
+
+    fn arrived(&mut self, _: Socket) -> Option<u32> {
+        None
+    }
+
+    fn wake_others(&mut self) {}
 }
 
 #[test]

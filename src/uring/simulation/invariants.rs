@@ -3,7 +3,7 @@
 use super::scenario::Scenario;
 use crate::conn::deadlines::GRANULARITY;
 use crate::conn::machine::{CloseReason, Phase, Refusal};
-use crate::ring::Ring;
+use crate::ring::Listening;
 use crate::ring::sim::Sim;
 use crate::stop;
 use crate::uring::audit::ConnectionAudit;
@@ -41,7 +41,7 @@ struct Before {
 }
 
 impl Watch {
-    pub(super) fn after_turn<R: Ring>(
+    pub(super) fn after_turn<R: Listening>(
         &mut self,
         event_loop: &EventLoop<'_, R>,
         sim: &Sim,
@@ -84,7 +84,7 @@ impl Watch {
 impl Watch {
     /// I14: who asked for a receive in this turn without having waited came before nobody who waited
     /// all along.
-    fn first_come_first_served<R: Ring>(
+    fn first_come_first_served<R: Listening>(
         &mut self,
         event_loop: &EventLoop<'_, R>,
         sim: &Sim,
@@ -120,7 +120,7 @@ impl Watch {
 }
 
 /// Sockets the loop has taken from the kernel, to serve or to refuse them.
-fn sockets<R: Ring>(event_loop: &EventLoop<'_, R>) -> u64 {
+fn sockets<R: Listening>(event_loop: &EventLoop<'_, R>) -> u64 {
     let counters = event_loop.worker.counters;
     let refused = [Refusal::Full, Refusal::Stopping].map(|cause| counters.refused.at(cause as usize).get());
     counters.accepted.get() + refused.iter().sum::<u64>()
@@ -164,7 +164,7 @@ fn look_at(one: &ConnectionAudit, sim: &Sim, scenario: &Scenario, obeys_limit: b
 }
 
 /// What only the loop knows of a connection: that it is told to stop receiving, and its time.
-fn look_inside<R: Ring>(
+fn look_inside<R: Listening>(
     one: &ConnectionAudit,
     event_loop: &EventLoop<'_, R>,
     quiet: bool,
@@ -183,7 +183,7 @@ fn look_inside<R: Ring>(
 }
 
 /// What must hold when the loop has ended.
-pub(super) fn at_the_end<R: Ring>(
+pub(super) fn at_the_end<R: Listening>(
     event_loop: &EventLoop<'_, R>,
     sim: &Sim,
     scenario: &Scenario,
@@ -231,6 +231,6 @@ pub(super) fn at_the_end<R: Ring>(
 }
 
 /// Permits another worker still holds.
-fn rivals<R: Ring>(scenario: &Scenario, event_loop: &EventLoop<'_, R>) -> u64 {
+fn rivals<R: Listening>(scenario: &Scenario, event_loop: &EventLoop<'_, R>) -> u64 {
     if scenario.rival { u64::from(event_loop.worker.admission.open()) } else { 0 }
 }

@@ -17,7 +17,7 @@ mod scenario;
 mod scripted;
 
 use super::event_loop::EventLoop;
-use crate::ring::Ring;
+use crate::ring::Listening;
 use crate::ring::sim::{Coverage, External, Facts, Sim};
 use crate::seeds;
 use crate::uring::buffers::{Arena, Buffers};
@@ -49,7 +49,7 @@ enum Eyes {
 }
 
 /// Runs one seed, with `plant` between the loop and the kernel.
-fn run_seed<R: Ring>(seed: u64, eyes: Eyes, plant: impl FnOnce(Sim) -> R) -> Outcome {
+fn run_seed<R: Listening>(seed: u64, eyes: Eyes, plant: impl FnOnce(Sim) -> R) -> Outcome {
     let scenario = Scenario::draw(seed);
     let arena = Arena::new(scenario.buffers, scenario.buffer_size, scenario.spill_limit).unwrap();
     let sim = Sim::new(scenario.setup(arena.memory()));
@@ -66,7 +66,7 @@ fn run_seed<R: Ring>(seed: u64, eyes: Eyes, plant: impl FnOnce(Sim) -> R) -> Out
     Outcome { coverage: sim.coverage(), facts, turns, fault }
 }
 
-fn drive<R: Ring>(
+fn drive<R: Listening>(
     scenario: &Scenario,
     arena: &Arena,
     sim: &Sim,

@@ -4,7 +4,7 @@
 
 use super::{Eyes, SEEDS, run_seed};
 use crate::ring::sim::Sim;
-use crate::ring::{Completion, Entered, Operation, Ring, Socket, Token};
+use crate::ring::{Completion, Entered, Listening, Operation, Ring, Socket, Token};
 use nix::errno::Errno;
 use std::collections::{HashMap, HashSet, VecDeque};
 use std::time::Duration;
@@ -203,10 +203,6 @@ impl Ring for Planted {
         self.ring.now()
     }
 
-    fn accepted(&self, result: u32) -> Socket {
-        self.ring.accepted(result)
-    }
-
     fn skips_sent(&self) -> bool {
         self.ring.skips_sent()
     }
@@ -217,6 +213,24 @@ impl Ring for Planted {
 
     fn answered(&mut self) -> u64 {
         if self.bug == Bug::AnsweredEarly { self.ring.pushed() } else { self.ring.answered() }
+    }
+
+    fn obeys_limit(&self) -> bool {
+        self.ring.obeys_limit()
+    }
+
+    fn overflows(&self) -> u64 {
+        self.ring.overflows()
+    }
+
+    fn enters(&self) -> u64 {
+        self.ring.enters()
+    }
+}
+
+impl Listening for Planted {
+    fn accepted(&self, result: u32) -> Socket {
+        self.ring.accepted(result)
     }
 
     fn accept_queued(&mut self, listener: usize) -> Result<Socket, Errno> {
@@ -235,20 +249,8 @@ impl Ring for Planted {
         self.ring.counts_arrived()
     }
 
-    fn obeys_limit(&self) -> bool {
-        self.ring.obeys_limit()
-    }
-
     fn wake_others(&mut self) {
         self.ring.wake_others();
-    }
-
-    fn overflows(&self) -> u64 {
-        self.ring.overflows()
-    }
-
-    fn enters(&self) -> u64 {
-        self.ring.enters()
     }
 }
 

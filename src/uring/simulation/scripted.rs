@@ -6,7 +6,7 @@ use crate::config::Config;
 use crate::conn::machine::{CloseReason, Phase};
 use crate::conn::{Admission, Limits};
 use crate::counters::Counters;
-use crate::ring::{Completion, Entered, Operation, Ring, Socket, Token, sim};
+use crate::ring::{Completion, Entered, Listening, Operation, Ring, Socket, Token, sim};
 use crate::stop::{self, Stop};
 use crate::uring::buffers::{Arena, Buffers, CHUNK};
 use crate::uring::event_loop::EventLoop;
@@ -103,6 +103,20 @@ impl Ring for Scripted {
         Duration::from_millis(self.0.borrow().now)
     }
 
+    fn obeys_limit(&self) -> bool {
+        true
+    }
+
+    fn overflows(&self) -> u64 {
+        0
+    }
+
+    fn enters(&self) -> u64 {
+        0
+    }
+}
+
+impl Listening for Scripted {
     fn accepted(&self, result: u32) -> Socket {
         sim::slot(result)
     }
@@ -126,19 +140,7 @@ impl Ring for Scripted {
         self.0.borrow().counts_arrived
     }
 
-    fn obeys_limit(&self) -> bool {
-        true
-    }
-
     fn wake_others(&mut self) {}
-
-    fn overflows(&self) -> u64 {
-        0
-    }
-
-    fn enters(&self) -> u64 {
-        0
-    }
 }
 
 /// A loop over a scripted kernel.
