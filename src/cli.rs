@@ -41,7 +41,7 @@ pub fn parse(arguments: impl IntoIterator<Item = OsString>) -> Result<Asked, cla
         answer
     })?;
     let serve = match command.verb {
-        Some(Verb::Serve(serve)) => serve,
+        Some(Verb::Serve(serve)) => *serve,
         Some(Verb::Load(load)) => return Ok(Asked::Load(Box::new(load.typed()))),
         None => command.serve,
     };
@@ -93,7 +93,7 @@ struct Command {
 enum Verb {
     /// Serve; the same as no verb at all.
     #[command(before_long_help = EXAMPLES, after_long_help = AFTER, allow_negative_numbers = true)]
-    Serve(Serve),
+    Serve(Box<Serve>),
     /// Load a server that echoes, and measure and verify what comes back.
     #[command(before_long_help = load::EXAMPLES, after_long_help = load::AFTER, allow_negative_numbers = true)]
     Load(Box<load::Load>),

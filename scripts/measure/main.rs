@@ -4,12 +4,14 @@
 //! CPU 1 for itself.
 //!
 //! Not a test: nothing here fails because a number is large (a wrong or missing byte does end it).
-//! Not the load generator either: it knows a closed loop and a plain stream, and no latency.
+//! The clients of the server's own figures are not the load generator: they know a closed loop and a
+//! plain stream, and no latency.
 
 mod buffers;
 mod client;
 mod compare;
 mod connect;
+mod load;
 mod memory;
 mod never_reading;
 mod ping;
@@ -51,6 +53,8 @@ enum Verb {
     Stop(stop::Arguments),
     /// How many buffers circulate, and how large, at small and at large messages.
     Buffers(buffers::Arguments),
+    /// The figures of `c10k load`.
+    Load(load::Arguments),
     /// Connects, prints `ready`, and sends messages to a running server once a line comes in.
     Ping(ping::Arguments),
 }
@@ -64,6 +68,7 @@ fn main() -> ExitCode {
         Verb::Spread(arguments) => spread::run(&arguments),
         Verb::Stop(arguments) => stop::run(&arguments),
         Verb::Buffers(arguments) => buffers::run(&arguments),
+        Verb::Load(arguments) => load::run(&arguments),
         Verb::Ping(arguments) => ping::run(&arguments),
     });
     match result {

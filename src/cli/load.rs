@@ -93,6 +93,9 @@ pub(super) struct Load {
     /// Do not compare what comes back; to measure what comparing costs.
     #[arg(long, help_heading = "What does it")]
     no_verify: bool,
+    /// Record no latencies; to measure what recording costs.
+    #[arg(long, help_heading = "What does it")]
+    no_latency: bool,
     /// What payload and schedule are drawn from [default: a new one each time, told in the result].
     #[arg(long, value_name = "NUMBER", help_heading = "What does it")]
     seed: Option<String>,
@@ -165,6 +168,7 @@ impl Load {
             connect_rate: self.connect_rate,
             connect_timeout: self.connect_timeout,
             no_verify: self.no_verify,
+            no_latency: self.no_latency,
             seed: self.seed,
             server_stats: self.server_stats,
             agent: self.agent,

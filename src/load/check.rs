@@ -124,7 +124,7 @@ impl Check<'_> {
             ("churn", Workload::Churn),
             ("idle", Workload::Idle),
         ];
-        if self.typed.workload.is_none() {
+        if self.typed.workload.is_none() && self.typed.agent.is_none() {
             self.read.wrong("WORKLOAD: none was given; pingpong, stream, churn or idle would do");
         }
         // What is wrong is reported; the rest is checked as if it were the plainest one.
@@ -166,6 +166,7 @@ impl Check<'_> {
                 .time("--connect-timeout", &typed.connect_timeout, SHORTEST..=HOUR)
                 .unwrap_or(CONNECT_TIMEOUT),
             verify: !typed.no_verify,
+            latency: !typed.no_latency,
             seed: self.seed(),
             interval: self.read.time("--interval", &typed.interval, SHORTEST..=HOUR).unwrap_or(INTERVAL),
             server_stats: self.server_stats(),

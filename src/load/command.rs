@@ -6,6 +6,7 @@ use super::find_rate;
 use super::outcome::{Observer, Outcome};
 use super::output::{Files, Printer};
 use super::plan::{Plan, StatsFrom};
+use super::run::run;
 use super::summary;
 use super::typed::Typed;
 use super::verdict::{self, FAILED, UNAVAILABLE, USAGE, WRONG_BYTES};
@@ -18,7 +19,8 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 /// Does what was typed. The exit code.
 #[must_use]
 pub fn load(typed: &Typed) -> u8 {
-    if let (Some(address), None) = (&typed.agent, &typed.workload) {
+    let alone = Typed { agent: typed.agent.clone(), quiet: typed.quiet, ..Typed::default() };
+    if let (Some(address), true) = (&typed.agent, *typed == alone) {
         return agent::command(address);
     }
     let environment = environment();
@@ -40,10 +42,6 @@ pub fn load(typed: &Typed) -> u8 {
         }
     };
     measured(&checked, environment, &mut files, run)
-}
-
-fn run(_plan: &Plan, _observer: &mut dyn Observer) -> Outcome {
-    todo!()
 }
 
 /// A sentence on standard error. One that is closed has no reader.

@@ -1,6 +1,7 @@
 //! `--find-rate`: runs at one rate after another, as the search asks, and the best of them.
 
 use super::condition::Condition;
+use super::judge;
 use super::outcome::{Observer, Outcome, ServerCost};
 use super::output::figures;
 use super::plan::{Arrivals, Plan};
@@ -18,9 +19,6 @@ pub(super) struct Found {
     /// The search.
     pub(super) find_rate: FindRate,
 }
-
-/// Below this share of the intended rate, a rate was not held whatever the latencies were.
-const REACHED: f64 = 0.99;
 
 /// Searches the highest rate at which `condition` holds. `run` makes one measurement.
 pub(super) fn find(
@@ -91,7 +89,9 @@ fn rate_of(plan: &Plan) -> f64 {
 
 fn holds(condition: &Condition, plan: &Plan, outcome: &Outcome, rate: f64) -> bool {
     let holds = condition.holds(|metric| verdict::look_up(outcome, metric)) == Some(true);
-    holds && outcome.rate() >= rate * REACHED && summary::failures(plan, outcome).is_empty()
+    // A rate that was not reached was not held, whatever the latencies were.
+    let reached = judge::reached(outcome.rate(), rate, outcome.measured(), verdict::is_random(plan));
+    holds && reached && summary::failures(plan, outcome).is_empty()
 }
 
 fn step(plan: &Plan, outcome: &Outcome, rate: f64, held: bool) -> Step {
@@ -149,13 +149,24 @@ mod tests {
         for (capacity, knee, expected) in [(1e9, 50_000.0, 50_000.0), (30_000.0, 1e9, 30_000.0)] {
             let (found, runs) = search(capacity, knee, |_, _| {});
             let highest = found.find_rate.highest_messages_per_second.unwrap();
-            // Up to the 1 % by which a rate may be missed.
-            assert!((expected * 0.97..=expected * 1.011).contains(&highest), "{highest} {expected}");
+            // Up to the 1 % by which a rate may be missed, and what chance may do.
+            assert!((expected * 0.97..=expected * 1.02).contains(&highest), "{highest} {expected}");
             assert!(found.find_rate.lowest_failed_messages_per_second.unwrap() > highest);
             assert_eq!(rate_of(&found.plan), highest);
             assert_eq!(found.find_rate.steps.len(), runs);
             assert!(found.outcome.failure.is_none());
         }
+    }
+
+    #[test]
+    fn chance_does_not_end_a_search_at_a_low_rate() {
+        // Of 3,000 messages a second over 4 s, 2 % fewer are nothing unusual.
+        let (found, _) = search(1e9, 50_000.0, |rate, outcome| {
+            if rate < 3_000.0 {
+                outcome.total.messages = (rate * 4.0 * 0.98) as u64;
+            }
+        });
+        assert!(found.find_rate.highest_messages_per_second.unwrap() > 48_000.0);
     }
 
     #[test]

@@ -5,7 +5,7 @@
 //! |---|---|---|
 //! | client at its limit | open loop: a thread busy 80 % | a queue before a server that is busy 80 % is four times the work in it: latencies include the client's own |
 //! | | closed loop: a thread busy 95 % | a closed loop always drives one side to its limit; where it is the client, its ceiling was measured. Below 95 % a client still waits for its server |
-//! | rate not reached | 99 % of the intended | what was not sent was not measured |
+//! | rate not reached | 99 % of the intended, less three standard deviations where chance counts them | what was not sent was not measured |
 //! | late | p99 of the lag 1 ms and a tenth of the p99 of the response; or once 1 % of the window | the client's delay is part of every latency it prints; 1 % of the window is in every p99 |
 //! | Little's law | closed loop: 5 % | connections x depth = rate x mean latency, or the clock or the count is wrong; not where the client thinks: only a full closed loop obeys |
 //! | steal | 1 % | the hypervisor gave the CPU to others |
@@ -32,6 +32,8 @@ pub struct Facts {
     pub messages: u64,
     /// Messages a second that were intended: an open loop.
     pub intended: Option<f64>,
+    /// Whether the number of those in the window is left to chance (Poisson).
+    pub random: bool,
     /// Mean of the service time, nanoseconds.
     pub mean_service: Option<f64>,
     /// Messages that can be under way at once, connections x depth: a closed loop that sends whenever it may.
@@ -180,7 +182,17 @@ fn client(facts: &Facts) -> Option<Doubt> {
 
 fn rate(facts: &Facts) -> Option<Doubt> {
     let (achieved, intended) = (facts.rate, facts.intended?);
-    (achieved < intended * REACHED).then_some(Doubt::RateMissed { achieved, intended })
+    let reached = reached(achieved, intended, facts.window, facts.random);
+    (!reached).then_some(Doubt::RateMissed { achieved, intended })
+}
+
+/// Whether a rate, messages a second, was reached over this window. Where their number is left to chance
+/// (Poisson), as few as three standard deviations below the intended are no miss.
+#[must_use]
+pub fn reached(achieved: f64, intended: f64, window: Duration, random: bool) -> bool {
+    let seconds = window.as_secs_f64();
+    let chance = if random && seconds > 0.0 { 3.0 * (intended / seconds).sqrt() } else { 0.0 };
+    achieved >= intended * REACHED - chance
 }
 
 fn lag(facts: &Facts) -> Option<Doubt> {
@@ -311,6 +323,7 @@ mod tests {
             rate: 199_900.0,
             messages: 1_999_000,
             intended: Some(200_000.0),
+            random: false,
             mean_service: Some(90_000.0),
             places: None,
             lag_p99: Some(20_000),
@@ -334,6 +347,16 @@ mod tests {
             response_p99: None,
             ..open()
         }
+    }
+
+    #[test]
+    fn chance_excuses_few_messages_and_not_many() {
+        let window = Duration::from_secs(4);
+        // 4,000 messages: a standard deviation is 16 a second.
+        assert!(reached(950.0, 1_000.0, window, true) && !reached(950.0, 1_000.0, window, false));
+        assert!(!reached(935.0, 1_000.0, window, true));
+        assert!(!reached(980_000.0, 1_000_000.0, window, true));
+        assert!(reached(990.0, 1_000.0, window, false));
     }
 
     /// The one doubt about these facts.

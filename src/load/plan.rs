@@ -43,6 +43,8 @@ pub struct Plan {
     pub connect_timeout: Duration,
     /// Whether every byte received is compared. Off only to measure what it costs.
     pub verify: bool,
+    /// Whether times are recorded. Off only to measure what it costs.
+    pub latency: bool,
     /// What the payload and the schedule are drawn from.
     pub seed: u64,
     /// Time between two lines of progress and between two intervals of the result.

@@ -10,6 +10,7 @@ mod thread;
 use super::control::Control;
 use super::outcome::{Observer, Outcome};
 use super::plan::{End, Plan};
+use super::server_stats::Lookout;
 use crate::stop::{self, Stop};
 use conductor::Conductor;
 use std::sync::mpsc;
@@ -29,10 +30,15 @@ pub fn run(plan: &Plan, observer: &mut dyn Observer) -> Outcome {
         let signals = stop::signals().map_err(|error| format!("the signals cannot be taken: {error}"))?;
         let stop = Stop::new(plan.threads)
             .map_err(|error| format!("no descriptor for a thread's wake-ups: {error}; raise `ulimit -n`"))?;
-        Ok::<_, String>((signals, stop, thread::Kernel::of(plan)?))
+        let lookout = Lookout::attach(plan.server_stats, plan.target)
+            .map_err(|sentence| format!("--server-stats: {sentence}"))?;
+        Ok::<_, String>((signals, stop, thread::Kernel::of(plan)?, lookout))
     })();
     let (signals, stop, kernel) = match prepared {
-        Ok(prepared) => prepared,
+        Ok((signals, stop, kernel, lookout)) => {
+            conductor.lookout = lookout;
+            (signals, stop, kernel)
+        }
         Err(sentence) => return conductor.give_up(sentence),
     };
     std::thread::scope(|scope| {

@@ -4,6 +4,7 @@
 use super::plan::{Plan, Workload};
 use super::trouble::{Cause, Phase};
 use nix::errno::Errno;
+use std::fmt;
 
 /// A trouble in words.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -12,6 +13,13 @@ pub struct Sentence {
     pub explanation: String,
     /// What would do.
     pub remedy: String,
+}
+
+/// Both in one breath.
+impl fmt::Display for Sentence {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(out, "{}; {}", self.explanation, self.remedy)
+    }
 }
 
 impl Phase {
@@ -183,6 +191,7 @@ mod tests {
             connect_rate: None,
             connect_timeout: Duration::from_secs(5),
             verify: true,
+            latency: true,
             seed: 1,
             interval: Duration::from_secs(1),
             server_stats: StatsFrom::None,

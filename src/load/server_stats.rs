@@ -222,16 +222,16 @@ impl Observation {
     fn finish(mut self) -> Result<ServerStats, String> {
         if self.begin.due.is_some() && self.end.taken.is_none() {
             self.end.due = Some(self.end.due.map_or_else(Instant::now, |due| due.min(Instant::now())));
-            self.begin.due = self.begin.due.min(self.end.due);
             self.take_due(Instant::now());
         }
         let (Edge { due: Some(began), taken: Some(first) }, Edge { due: Some(ended), taken: Some(last) }) =
             (self.begin, self.end)
         else {
-            return Err(
-                "the load ended before its window began: there is nothing to say about the server".into()
-            );
+            return Err(NO_WINDOW.into());
         };
+        if ended <= began {
+            return Err(NO_WINDOW.into());
+        }
         let (first, last) = (first?, last?);
         let mut stats = difference(&first.snapshot, &last.snapshot);
         let microseconds = |time: Duration| time.as_micros() as u64;
@@ -245,6 +245,8 @@ impl Observation {
         Ok(stats)
     }
 }
+
+const NO_WINDOW: &str = "the load ended before its window began: there is nothing to say about the server";
 
 /// What to say about a look that came late.
 fn late(edge: &str, late_us: u64, window_us: u64) -> Option<String> {

@@ -46,6 +46,8 @@ pub struct Typed {
     pub connect_timeout: Option<String>,
     /// `--no-verify`.
     pub no_verify: bool,
+    /// `--no-latency`.
+    pub no_latency: bool,
     /// `--seed`.
     pub seed: Option<String>,
     /// `--server-stats`.

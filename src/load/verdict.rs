@@ -6,7 +6,7 @@ use super::condition::{Condition, Distribution, Metric, Value};
 use super::judge;
 use super::outcome::{Outcome, Row, per_second};
 use super::output::figures;
-use super::plan::{Arrivals, Plan, Workload};
+use super::plan::{Arrivals, Plan, Spacing, Workload};
 use super::summary::{self, Judged};
 use crate::result::load::{FindRate, Gate, Verdict, VerdictWord};
 use crate::statistics::Latencies;
@@ -82,6 +82,7 @@ fn facts(plan: &Plan, outcome: &Outcome) -> judge::Facts {
             Arrivals::Open { rate, .. } => Some(rate),
             Arrivals::Closed => None,
         },
+        random: is_random(plan),
         mean_service: total.service.mean(),
         places: closed.then(|| u64::from(outcome.connected) * u64::from(plan.depth)),
         lag_p99: total.lag.percentile(99.0),
@@ -91,6 +92,12 @@ fn facts(plan: &Plan, outcome: &Outcome) -> judge::Facts {
         pressure: outcome.machine.and_then(|machine| machine.pressure),
         halves: halves(plan, &outcome.rows),
     }
+}
+
+/// Whether chance decides how many messages a window has.
+#[must_use]
+pub fn is_random(plan: &Plan) -> bool {
+    matches!(plan.arrivals, Arrivals::Open { spacing: Spacing::Poisson, .. })
 }
 
 /// The rates of the first and the second half of the window, by its whole intervals; those of a stream

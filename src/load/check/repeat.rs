@@ -80,6 +80,7 @@ impl Words {
         );
         self.option("--connect-timeout", print_time(plan.connect_timeout));
         self.flag("--no-verify", !plan.verify);
+        self.flag("--no-latency", !plan.latency);
         self.option("--seed", plan.seed.to_string());
     }
 

@@ -143,6 +143,8 @@ fn every_wrong_value_gets_a_sentence_with_flag_value_and_remedy() {
         ("pingpong --find-rate p99<1ms -R 5", "--rate", "one would do"),
         ("pingpong --find-rate p99<1ms -n 5", "--messages", "would do"),
         ("stream --find-rate p99<1ms", "--find-rate", "pingpong would do"),
+        ("pingpong --agent", "--agent", "without the rest would do"),
+        ("-c 5 --agent 127.0.0.1:1", "--agent", "without the rest would do"),
         ("pingpong --fail-if p99", "--fail-if", "write it like p99<1ms"),
         ("pingpong --fail-if p99<1", "--fail-if", "written like"),
         ("pingpong --find-rate p0<1ms", "--find-rate", "would do"),

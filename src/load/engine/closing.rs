@@ -1,6 +1,7 @@
 //! How connections end: whatever the kernel does for one is ended first, then it is closed, and its slot
 //! is free when the close is answered. Part of the engine.
 
+use super::super::payload::Ending;
 use super::super::trouble::{Cause, Phase};
 use super::connection::{Asked, State, Then};
 use super::token::{self, Kind};
@@ -96,14 +97,14 @@ impl<R: Dialing> Engine<'_, R> {
     fn on_life_over(&mut self, slot: u32) {
         let connection = &mut self.connections[slot as usize];
         let began = connection.began;
-        let failed = connection.failed;
+        let (failed, counts) = (connection.failed, connection.counts());
         // Of all lives of all slots each has a number of its own, until the numbers are used up.
         let number = connection.number.wrapping_add(self.share.plan.connections) & super::NUMBERS;
         connection.permitted = false;
         connection.renew(number);
         if failed == 0 {
-            self.account.now().connections += 1;
-            if let Some(interval) = self.account.samples(began) {
+            self.account.messages(counts).connections += 1;
+            if let Some(interval) = self.account.samples(began, counts) {
                 interval.close.record(self.now - began);
             }
         }
@@ -127,9 +128,13 @@ impl<R: Dialing> Engine<'_, R> {
                 State::Waiting => connection.state = State::Gone,
                 State::Connecting => self.end(slot, Then::Leave),
                 State::Standing => {
-                    self.name_stuck(slot);
-                    self.forget_messages(slot);
-                    self.end(slot, Then::Leave);
+                    if !self.is_wrong_at_end(slot, Ending::Silent) {
+                        self.name_stuck(slot);
+                        self.forget_messages(slot);
+                        self.end(slot, Then::Leave);
+                    }
+                    // Also where a churning slot would go on.
+                    self.connections[slot as usize].then = Then::Leave;
                 }
                 State::Ending | State::Closing | State::Gone => {}
             }

@@ -143,12 +143,18 @@ impl Connection {
             touched: self.touched,
             scheduled: self.scheduled,
             permitted: self.permitted,
+            first_counted: if self.permitted { self.first_counted } else { u64::MAX },
             ..Self::new(number)
         };
     }
 
     pub(super) const fn id(&self, slot: u32) -> Id {
         Id { slot, life: self.life }
+    }
+
+    /// Whether the message it begins next, or began last, is one of those whose number ends the run.
+    pub(super) const fn counts(&self) -> bool {
+        self.first_counted <= self.asked
     }
 
     /// Messages on their way.

@@ -2,6 +2,7 @@
 //! rate; again, later, where it failed; at once where a slot churns. Part of the engine.
 
 use super::super::plan::{Plan, Workload};
+use super::super::sentences::sentence;
 use super::super::trouble::{Cause, Phase};
 use super::connection::{State, Then};
 use super::stages::Stage;
@@ -152,7 +153,12 @@ impl<R: Dialing> Engine<'_, R> {
                 connection.socket = Some(socket);
                 connection.state = State::Connecting;
                 connection.began = began;
+                let due = connection.due;
                 self.dialer.connecting += 1;
+                if self.churns && matches!(self.order, Loop::Open(_)) {
+                    self.record_lag(slot, due, began);
+                }
+                let connection = &self.connections[slot as usize];
                 self.dialer.deadlines.push_back((began + self.dialer.timeout, connection.id(slot)));
                 self.push(Operation::Connect { socket, target: 0 }, Kind::Connect, slot);
             }
@@ -219,7 +225,7 @@ impl<R: Dialing> Engine<'_, R> {
         let began = connection.began;
         connection.state = State::Standing;
         if self.churns {
-            if let Some(interval) = self.account.samples(began) {
+            if let Some(interval) = self.account.samples(began, connection.counts()) {
                 interval.connect.record(now - began);
             }
         } else {
@@ -255,9 +261,8 @@ impl<R: Dialing> Engine<'_, R> {
         let connection = &mut self.connections[slot as usize];
         connection.failed = connection.failed.saturating_add(1);
         let stood = self.share.control.stood.load(Ordering::Relaxed);
-        if !stood && is_hopeless(phase, cause) {
-            self.fail(phase, cause);
-        } else if self.churns && stood && self.is_deserted() {
+        let hopeless = !stood && is_hopeless(phase, cause);
+        if hopeless || (self.churns && stood && self.is_deserted()) {
             self.fail(phase, cause);
         }
     }
@@ -271,7 +276,7 @@ impl<R: Dialing> Engine<'_, R> {
     /// The run cannot go on.
     fn fail(&mut self, phase: Phase, cause: Cause) {
         let plan = self.share.plan;
-        self.ended.failure.get_or_insert_with(|| sentence(phase, cause, plan));
+        self.ended.failure.get_or_insert_with(|| sentence(phase, cause, plan).to_string());
     }
 
     /// What becomes of a slot without a socket whose attempt has failed.
@@ -300,9 +305,4 @@ const fn is_hopeless(phase: Phase, cause: Cause) -> bool {
         Phase::Open => matches!(errno, libc::EADDRNOTAVAIL | libc::EAFNOSUPPORT | libc::EINVAL),
         _ => false,
     }
-}
-
-/// What a trouble means and what to do about it.
-pub fn sentence(phase: Phase, cause: Cause, plan: &Plan) -> String {
-    format!("{phase:?} {}: {cause:?}", plan.target)
 }

@@ -2,10 +2,10 @@
 //! again at once. Part of the engine.
 
 use super::super::buffers::Received;
-use super::super::payload::{Ending, Stream, Verdict, Wrong};
+use super::super::payload::{Ending, Kind, Stream, Verdict, Wrong};
 use super::super::trouble::{Cause, Phase};
 use super::connection::{Asked, State, Then};
-use super::token::Kind;
+use super::token;
 use super::{Engine, Loop};
 use crate::ring::{Completion, Dialing, Operation};
 use nix::errno::Errno;
@@ -27,7 +27,7 @@ impl<R: Dialing> Engine<'_, R> {
         let connection = &mut self.connections[slot as usize];
         connection.receiving = Asked::Armed;
         let socket = connection.socket.expect("a connection that stands has a socket");
-        self.push(Operation::Receive { socket, limit }, Kind::Receive, slot);
+        self.push(Operation::Receive { socket, limit }, token::Kind::Receive, slot);
     }
 
     pub(super) fn on_received(&mut self, slot: u32, done: Completion) {
@@ -101,7 +101,7 @@ impl<R: Dialing> Engine<'_, R> {
             connection.messages += 1;
         }
         self.account.messages(counts).messages += 1;
-        self.sample(slot, message);
+        self.sample(slot, message, counts);
         self.succeeded_at = self.now;
         if self.churns && !self.is_wrong_at_end(slot, Ending::Closed) {
             self.connections[slot as usize].failed = 0;
@@ -110,14 +110,15 @@ impl<R: Dialing> Engine<'_, R> {
         true
     }
 
-    fn sample(&mut self, slot: u32, message: u64) {
-        if self.depth == 0 {
-            return; // A stream: nobody waits for a message of it.
+    fn sample(&mut self, slot: u32, message: u64, counts: bool) {
+        // Nobody waits for a message of a stream.
+        if self.depth == 0 || !self.share.plan.latency {
+            return;
         }
         let place = slot as usize * self.depth as usize + (message % u64::from(self.depth)) as usize;
         let stamp = self.stamps[place];
         let open = matches!(self.order, Loop::Open(_));
-        if let Some(interval) = self.account.samples(stamp.intended) {
+        if let Some(interval) = self.account.samples(stamp.intended, counts) {
             interval.service.record(self.now.saturating_sub(stamp.sent));
             if open {
                 interval.response.record(self.now.saturating_sub(stamp.intended));
@@ -142,18 +143,22 @@ impl<R: Dialing> Engine<'_, R> {
         }
     }
 
-    /// Nothing more comes: whether what did come turns out to be wrong. The connection is lost then.
+    /// Nothing more comes: whether what did come turns out to be wrong. The connection is lost then. That
+    /// bytes are owed is not wrong here: the caller has its own word for it.
     pub(super) fn is_wrong_at_end(&mut self, slot: u32, ending: Ending) -> bool {
         let connection = &mut self.connections[slot as usize];
         let (stream, asked) = (Stream::new(self.key, connection.number), connection.handed());
         if !self.share.plan.verify {
             return false;
         }
-        let wrong = connection.verifier.ended(stream, asked, ending);
-        wrong.is_some_and(|wrong| {
-            self.on_wrong(slot, *wrong);
-            true
-        })
+        match connection.verifier.ended(stream, asked, ending) {
+            None => false,
+            Some(wrong) if matches!(wrong.kind, Kind::EndedEarly { .. } | Kind::Stalled { .. }) => false,
+            Some(wrong) => {
+                self.on_wrong(slot, *wrong);
+                true
+            }
+        }
     }
 
     fn on_empty_pool(&mut self, slot: u32) {

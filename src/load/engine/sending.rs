@@ -143,12 +143,18 @@ impl<R: Dialing> Engine<'_, R> {
         connection.asked += 1;
         connection.asked_end += size;
         self.outstanding += 1;
-        if let Some(intended) = intended {
-            // A churning slot is late by its connect, too: that is the server's doing.
-            let free = intended.max(connection.free_since);
-            if let Some(interval) = self.account.samples(intended) {
-                interval.lag.record(sent.saturating_sub(free));
-            }
+        // What a connect takes is not the client's doing: a churning slot is late when that begins late.
+        if let Some(intended) = intended.filter(|_| !self.churns) {
+            self.record_lag(slot, intended, sent);
+        }
+    }
+
+    /// How late something was begun although there was a place for it.
+    pub(super) fn record_lag(&mut self, slot: u32, intended: u64, begun: u64) {
+        let connection = &self.connections[slot as usize];
+        let free = intended.max(connection.free_since);
+        if let Some(interval) = self.account.samples(intended, connection.counts()) {
+            interval.lag.record(begun.saturating_sub(free));
         }
     }
 

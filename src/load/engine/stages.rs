@@ -63,24 +63,33 @@ impl<R: Dialing> Engine<'_, R> {
         }
         let (ring, share) = (&self.ring, &self.share);
         self.account.pass(self.now, self.open, || Self::cost(ring, share));
-        match self.stage {
-            Stage::Ramping if phase == control::Phase::Ramp && self.dialer.done() => {
-                self.stage = Stage::Ready;
-                let (thread, ramp) = (self.share.thread, self.account.ramp_so_far());
-                // The main thread may have left.
-                let _ = self.share.reports.send(Report::Ramped { thread, ramp });
-            }
-            Stage::Ramping | Stage::Ready if phase == control::Phase::Load => self.begin_load(),
-            _ => {}
+        if self.stage == Stage::Ramping && self.stage_is_over() {
+            self.stage = Stage::Ready;
+            let (thread, ramp) = (self.share.thread, self.account.ramp_so_far());
+            // The main thread may have left.
+            let _ = self.share.reports.send(Report::Ramped { thread, ramp });
+        }
+        if self.stage < Stage::Loading && phase == control::Phase::Load {
+            self.begin_load();
         }
         if self.stage < Stage::Grace && (phase == control::Phase::Grace || self.now >= self.stage_ends()) {
             self.begin_grace();
         }
-        let over = self.stage == Stage::Grace && (self.outstanding == 0 || self.now >= self.stage_ends());
+        let over = self.stage == Stage::Grace && (self.stage_is_over() || self.now >= self.stage_ends());
         if self.stage != Stage::Leaving && (over || self.has_failed()) {
             self.leave();
         }
-        (self.stage == Stage::Leaving && self.is_quiet()).then_some(Ending::Closed)
+        (self.stage == Stage::Leaving && self.stage_is_over()).then_some(Ending::Closed)
+    }
+
+    /// Whether the stage is over by what has happened in it, whatever the clock says.
+    pub(super) const fn stage_is_over(&self) -> bool {
+        match self.stage {
+            Stage::Ramping => self.dialer.done() || self.has_failed(),
+            Stage::Ready | Stage::Loading => self.has_failed(),
+            Stage::Grace => self.outstanding == 0,
+            Stage::Leaving => self.in_flight == 0 && self.in_flight_other == 0,
+        }
     }
 
     fn begin_load(&mut self) {
@@ -113,11 +122,6 @@ impl<R: Dialing> Engine<'_, R> {
     fn push_other(&mut self, operation: Operation) {
         self.in_flight_other += 1;
         self.ring.push(operation, token::of(Kind::CancelWakeups, token::NOBODY));
-    }
-
-    /// Whether nothing is in flight any more, so that no connection is left either.
-    const fn is_quiet(&self) -> bool {
-        self.in_flight == 0 && self.in_flight_other == 0
     }
 
     /// Tells how many counted messages have come to an end since the last time.

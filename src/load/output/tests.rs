@@ -70,7 +70,7 @@ fn the_table_says_what_was_measured() {
         ("RATE", "target 10.0 k msg/s   achieved 10.0 k msg/s (100.0 %)   worst interval 10.0 k"),
         ("RATE", "640 kB/s out  640 kB/s in"),
         ("COST", "server 37.5 us   client 40.0 us   machine 180 us"),
-        ("COST", "server 0.11 system calls"),
+        ("system calls per message", "server 0.11   client 0.20"),
         (
             "SERVER",
             "process 4711   0.38 CPUs   2 threads   12 switches (2 taken away)   5.24 MB resident   overflows 3",
@@ -86,7 +86,7 @@ fn the_table_says_what_was_measured() {
     }
     assert!(!text.contains("closed-loop") && !text.contains("FAILED"), "{text}");
     // As wide as a terminal, the command aside.
-    let wide = text.lines().find(|line| line.chars().count() > 140 && !line.contains("c10k load"));
+    let wide = text.lines().find(|line| line.chars().count() > 120 && !line.contains("c10k load"));
     assert_eq!(wide, None, "{text}");
 }
 
@@ -140,6 +140,30 @@ fn interval_lines_stand_where_they_were_asked_for() {
     assert_eq!(lines(&printed("pingpong", for_tests::outcome)), 0);
     let churn = printed("churn", for_tests::outcome);
     assert!(line(&churn, "1.0 s").contains(" 100 "), "open connections each second:\n{churn}");
+}
+
+#[test]
+fn a_run_that_measured_nothing_prints_no_numbers() {
+    let text = printed("pingpong", |checked| {
+        let mut outcome = for_tests::broken(checked);
+        (outcome.window, outcome.rows) = ((0, 0), Vec::new());
+        outcome.failure = Some("nobody listens on 127.0.0.1:8888; start one".into());
+        outcome
+    });
+    assert!(!text.contains("RATE") && !text.contains("LATENCY") && !text.contains("HEALTH"), "{text}");
+    assert!(line(&text, "FAILED").contains("nobody listens"), "{text}");
+}
+
+#[test]
+fn a_long_sentence_goes_on_in_its_column() {
+    let mut out = Vec::new();
+    let text = "word ".repeat(40);
+    super::text::wrapped(" HEAD  ", text.trim(), &mut out).unwrap();
+    let text = String::from_utf8(out).unwrap();
+    let lines: Vec<&str> = text.lines().collect();
+    assert_eq!(lines.len(), 2, "{text}");
+    assert!(lines[1].starts_with("       word") && lines.iter().all(|line| line.len() <= 110), "{text}");
+    assert_eq!(text.split_whitespace().filter(|word| *word == "word").count(), 40);
 }
 
 fn schema() -> serde_json::Value {

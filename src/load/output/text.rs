@@ -34,18 +34,21 @@ pub(super) fn heading(plan: &Plan, out: &mut dyn Write) -> io::Result<()> {
             format!("  {} msg/s open loop ({spacing})", amount(rate))
         }
     };
+    let warmup = match plan.warmup.is_zero() {
+        true => String::new(),
+        false => format!(" + {} warm-up", print_time(plan.warmup)),
+    };
     let end = match plan.end {
         End::After(duration) => print_time(duration),
         End::Messages(messages) => format!("{} messages", whole(messages)),
     };
     writeln!(
         out,
-        "c10k {}  {} to {}  {} connections{depth}  {size} bytes{pace}  {end} + {} warm-up",
+        "c10k {}  {} to {}  {} connections{depth}  {size} bytes{pace}  {end}{warmup}",
         env!("CARGO_PKG_VERSION"),
         plan.workload.name(),
         plan.target,
         whole(plan.connections.into()),
-        print_time(plan.warmup)
     )?;
     writeln!(out, "client  {}", client(plan))?;
     out.flush()
@@ -76,8 +79,9 @@ pub(super) fn interval_names(out: &mut dyn Write) -> io::Result<()> {
     writeln!(
         out,
         "\n{:>9} {:>10} {:>12} {:>10} {:>10} {:>10} {:>8} {:>7}",
-        "time", "open", "per second", "p50", "p99", "max", "in", "errors"
-    )
+        "time", "open", "per second", "p50", "p99", "max", "in/s", "errors"
+    )?;
+    out.flush()
 }
 
 /// An interval's line.
@@ -132,21 +136,52 @@ pub(super) fn result(
 ) -> io::Result<()> {
     writeln!(out)?;
     ramp(result, out)?;
-    latencies(result, asked, out)?;
-    shape(times, out)?;
-    rate(result, out)?;
-    cost(result, out)?;
-    spread(result, out)?;
+    if result.window.measured_us > 0 {
+        latencies(result, asked, out)?;
+        shape(times, out)?;
+        rate(result, out)?;
+        cost(result, out)?;
+        spread(result, out)?;
+    }
     errors(result, out)?;
     search(result, out)?;
     gates(result, out)?;
-    health(result, out)?;
+    if result.window.measured_us > 0 {
+        health(result, out)?;
+    }
+    ending(result, out)?;
     writeln!(out, "\n repeat    {}", result.command)?;
     out.flush()
 }
 
+/// A line that begins with `head`, and goes on below in the same column where it is too long.
+pub(super) fn wrapped(head: &str, text: &str, out: &mut dyn Write) -> io::Result<()> {
+    const WIDTH: usize = 110;
+    let indent = head.chars().count();
+    let mut line = head.to_string();
+    let mut length = indent;
+    for word in text.split(' ') {
+        let added = word.chars().count() + 1;
+        if length + added > WIDTH && length > indent {
+            writeln!(out, "{}", line.trim_end())?;
+            (line, length) = (" ".repeat(indent), indent);
+        }
+        line.push_str(word);
+        line.push(' ');
+        length += added;
+    }
+    writeln!(out, "{}", line.trim_end())
+}
+
+/// Where the second column begins.
+const INDENT: &str = "           ";
+
 fn ramp(result: &LoadResult, out: &mut dyn Write) -> io::Result<()> {
     let ramp = &result.ramp;
+    // A churn has no ramp: connecting is what it does.
+    if result.plan.workload == "churn" && ramp.given_up == 0 {
+        return Ok(());
+    }
     let p99 = ramp.connect_latency_us.as_ref().and_then(|connect| connect.p99);
     let p99 = p99.map_or_else(String::new, |p99| format!("   p99 {}", time(Some(p99))));
     let given_up = match ramp.given_up {
@@ -267,24 +302,27 @@ fn cost(result: &LoadResult, out: &mut dyn Write) -> io::Result<()> {
     if let Some(each) = machine.and_then(|machine| machine.cpu_ns_per_message).filter(|_| !stream) {
         parts.push(format!("machine {}", nanoseconds(Some(each))));
     }
-    if let Some(calls) = cost.client_system_calls_per_message.filter(|_| !stream) {
-        parts.push(format!("client {calls:.2} system calls"));
-    }
-    if let Some(calls) = server.and_then(|server| server.system_calls_per_message).filter(|_| !stream) {
-        parts.push(format!("server {calls:.2} system calls"));
-    }
     if parts.is_empty() {
         return Ok(());
     }
     let each = if stream { "CPU per KiB received" } else { "CPU per message" };
     writeln!(out, " COST      {each}: {}", parts.join("   "))?;
+    let calls = [
+        ("server", server.and_then(|server| server.system_calls_per_message)),
+        ("client", cost.client_system_calls_per_message),
+    ];
+    let calls = calls.into_iter().filter_map(|(who, calls)| Some(format!("{who} {:.2}", calls?)));
+    let calls: Vec<String> = calls.filter(|_| !stream).collect();
+    if !calls.is_empty() {
+        writeln!(out, "{INDENT}system calls per message: {}", calls.join("   "))?;
+    }
     let stats = server.and_then(|server| server.stats.as_ref());
     if let Some(stats) = stats {
-        writeln!(out, " SERVER    {}", server::line(stats))?;
+        wrapped(" SERVER    ", &server::line(stats), out)?;
     }
     let missing = server.and_then(|server| server.missing.as_ref());
     let notes = stats.into_iter().flat_map(|stats| &stats.notes);
-    missing.into_iter().chain(notes).try_for_each(|said| writeln!(out, "           {said}"))
+    missing.into_iter().chain(notes).try_for_each(|said| wrapped(INDENT, said, out))
 }
 
 fn spread(result: &LoadResult, out: &mut dyn Write) -> io::Result<()> {
@@ -299,9 +337,10 @@ fn spread(result: &LoadResult, out: &mut dyn Write) -> io::Result<()> {
             whole(spread.connections)
         );
     }
+    let what = if result.plan.workload == "churn" { "place" } else { "connection" };
     writeln!(
         out,
-        " SPREAD    messages of a connection: least {}   mean {}   most {}   Jain {jain:.3}   silent {}",
+        " SPREAD    messages of a {what}: least {}   mean {}   most {}   Jain {jain:.3}   silent {}",
         whole(spread.least),
         amount(mean),
         whole(spread.most),
@@ -322,14 +361,8 @@ fn errors(result: &LoadResult, out: &mut dyn Write) -> io::Result<()> {
     }
     for trouble in &result.errors {
         let name = trouble.errno.as_deref().unwrap_or(&trouble.cause);
-        writeln!(
-            out,
-            "   {:>8} x {} {name}: {}; {}",
-            whole(trouble.count),
-            trouble.phase,
-            trouble.explanation,
-            trouble.remedy
-        )?;
+        let head = format!("   {:>8} x {} {name}: ", whole(trouble.count), trouble.phase);
+        wrapped(&head, &format!("{}; {}", trouble.explanation, trouble.remedy), out)?;
     }
     for wrong in &result.verification.wrong {
         writeln!(
@@ -408,13 +441,17 @@ fn health(result: &LoadResult, out: &mut dyn Write) -> io::Result<()> {
     };
     writeln!(out, " HEALTH    {word}   {facts}")?;
     for reason in &result.verdict.reasons {
-        writeln!(out, "           {reason}")?;
+        wrapped(INDENT, reason, out)?;
     }
     if result.environment.loopback {
-        writeln!(out, "           both ends share this machine: compare runs on it, not with others")?;
+        writeln!(out, "{INDENT}both ends share this machine: compare runs on it, not with others")?;
     }
+    Ok(())
+}
+
+fn ending(result: &LoadResult, out: &mut dyn Write) -> io::Result<()> {
     for failure in &result.failures {
-        writeln!(out, " FAILED    {failure}")?;
+        wrapped(" FAILED    ", failure, out)?;
     }
     if result.interrupted {
         writeln!(out, " INTERRUPTED before its time; the numbers are those of the time until then")?;

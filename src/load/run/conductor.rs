@@ -4,6 +4,8 @@
 use super::super::control::{Control, Phase, Report};
 use super::super::outcome::{Machine, Observer, Outcome, Row, ThreadCost};
 use super::super::plan::{End, Plan, Workload};
+use super::super::sentences::sentence;
+use super::super::server_stats::Lookout;
 use super::super::tally::{Ended, Interval, Spread, Stuck};
 use crate::host::{self, CpuTimes};
 use crate::stop::Stop;
@@ -12,7 +14,7 @@ use nix::sys::signalfd::SignalFd;
 use std::collections::BTreeMap;
 use std::sync::atomic::Ordering;
 use std::sync::mpsc::{Receiver, RecvTimeoutError};
-use std::time::{Duration, SystemTime};
+use std::time::{Duration, Instant, SystemTime};
 
 /// How long the main thread sleeps at most.
 const PULSE: Duration = Duration::from_millis(10);
@@ -33,6 +35,8 @@ pub(super) struct Conductor<'a> {
     plan: &'a Plan,
     control: &'a Control,
     observer: &'a mut dyn Observer,
+    /// Who looks at the server at both edges of the window, where that was asked for.
+    pub(super) lookout: Option<Lookout>,
     began: SystemTime,
     /// Threads that run, that have made their connections, and what each one said last.
     running: usize,
@@ -62,6 +66,7 @@ impl<'a> Conductor<'a> {
             plan,
             control,
             observer,
+            lookout: None,
             began: SystemTime::now(),
             running: plan.threads,
             ramped: 0,
@@ -158,9 +163,8 @@ impl<'a> Conductor<'a> {
         self.ramp_took = Duration::from_nanos(now);
         if self.connected == 0 && self.plan.workload != Workload::Churn {
             let troubles = self.ramp.troubles.most_first();
-            let sentence = troubles
-                .first()
-                .map(|&(phase, cause, _)| super::super::engine::sentence(phase, cause, self.plan));
+            let sentence =
+                troubles.first().map(|&(phase, cause, _)| sentence(phase, cause, self.plan).to_string());
             self.failure.get_or_insert(sentence.unwrap_or_else(|| "no connection could be made".into()));
             return self.close_window(stop);
         }
@@ -171,6 +175,10 @@ impl<'a> Conductor<'a> {
             End::Messages(_) => u64::MAX,
         };
         self.control.open(begin, end);
+        if let Some(lookout) = &self.lookout {
+            lookout.begin(self.moment(begin));
+        }
+        self.look_out_at(end);
         self.left_since = begin;
         self.advance(Phase::Load, stop);
     }
@@ -189,8 +197,21 @@ impl<'a> Conductor<'a> {
         let (begin, end) = self.control.window();
         if begin != u64::MAX {
             self.control.open(begin.min(now), end.min(now));
+            self.look_out_at(end.min(now));
         }
         self.advance(Phase::Grace, stop);
+    }
+
+    /// The window ends then, as far as the server's numbers are concerned.
+    fn look_out_at(&self, end: u64) {
+        if let Some(lookout) = self.lookout.as_ref().filter(|_| end != u64::MAX) {
+            lookout.end(self.moment(end));
+        }
+    }
+
+    /// A time of the run as one of this machine.
+    fn moment(&self, nanoseconds: u64) -> Instant {
+        self.control.origin + Duration::from_nanos(nanoseconds)
     }
 
     /// SIGINT and SIGTERM end the measurement, a second one ends everything; SIGUSR1 asks for a snapshot.
@@ -301,7 +322,7 @@ impl<'a> Conductor<'a> {
             wrong_connections: 0,
             overflows: 0,
             machine: None,
-            server: None,
+            server: self.lookout.map(|lookout| lookout.finish().into()),
             interrupted: self.interrupted,
             failure: self.failure,
         };
