@@ -9,6 +9,7 @@ mod client;
 mod differential;
 mod kernel_log;
 mod liar;
+mod load;
 mod rooms;
 mod rows;
 mod server;
@@ -33,6 +34,7 @@ fn main() -> ExitCode {
     trials.extend(kernel_log::trials());
     trials.extend(rows::trials());
     trials.extend(differential::trials());
+    trials.extend(load::trials());
     let mut skipped: BTreeMap<String, Vec<String>> = BTreeMap::new();
     for trial in trials.iter().filter(|trial| trial.has_ignored_flag()) {
         skipped.entry(trial.kind().into()).or_default().push(trial.name().into());
