@@ -38,7 +38,13 @@ pub(super) struct Account {
 }
 
 impl Account {
-    pub(super) fn new(thread: usize, reports: Reports, spares: Spares, length: Duration, counted: bool) -> Self {
+    pub(super) fn new(
+        thread: usize,
+        reports: Reports,
+        spares: Spares,
+        length: Duration,
+        counted: bool,
+    ) -> Self {
         Self {
             thread,
             reports,

@@ -46,7 +46,13 @@ impl Scenario {
         let most = if random.bool() { 20_000 } else { 400_000 };
         let interrupted = world != World::Lying && random.u8(0..5) == 0;
         let interrupted_at = interrupted.then(|| random.u64(0..most));
-        Self { plan, client, scratch, interrupted_at, given_up_at: 3_000_000 }
+        Self {
+            plan,
+            client,
+            scratch,
+            interrupted_at,
+            given_up_at: if world == World::Rough { 2_000_000 } else { 100_000_000 },
+        }
     }
 }
 
@@ -64,6 +70,7 @@ fn plan(random: &mut Rng, seed: u64, world: World) -> Plan {
     let rate = [200.0, 2_000.0, 50_000.0][random.usize(0..3)];
     let spacing = if random.bool() { Spacing::Uniform } else { Spacing::Poisson };
     let open = workload == Workload::Idle || (workload != Workload::Stream && random.bool());
+    let timed = random.bool();
     let time = Duration::from_micros(random.u64(1..20_000));
     // Honest servers may take their time: nobody is stuck for that.
     let grace = if world == World::Rough { random.u64(1..100) } else { 60_000 };
@@ -74,7 +81,7 @@ fn plan(random: &mut Rng, seed: u64, world: World) -> Plan {
         size: least..=most,
         depth: if workload == Workload::Churn { 1 } else { random.u32(1..=4) },
         arrivals: if open { Arrivals::Open { rate, spacing } } else { Arrivals::Closed },
-        end: if random.bool() { End::After(time) } else { End::Messages(random.u64(1..100)) },
+        end: if timed { End::After(time) } else { End::Messages(random.u64(1..100)) },
         warmup: Duration::from_micros([0, 500, 5_000][random.usize(0..3)]),
         grace: Duration::from_millis(grace),
         threads: 1,
@@ -89,8 +96,9 @@ fn plan(random: &mut Rng, seed: u64, world: World) -> Plan {
             60_000
         }),
         verify: true,
+        latency: true,
         seed,
-        interval: Duration::from_micros(random.u64(2_000..100_000)),
+        interval: Duration::from_micros(if timed { random.u64(1_000..8_000) } else { 200_000 }),
         server_stats: StatsFrom::None,
     }
 }
