@@ -279,13 +279,15 @@ mod tests {
         thread::sleep(Duration::from_millis(120));
         let end = Instant::now();
         lookout.end(end);
+        thread::sleep(Duration::from_secs(1));
         let stats = lookout.finish().unwrap();
         assert_eq!(stats.source, format!("process {}", std::process::id()));
         assert!(stats.threads >= 2 && stats.account.is_none() && stats.round_trip_us.is_none());
         // However late the looks were, they say how late.
         let window = (end - begin).as_micros() as u64;
         assert!(stats.window_us + stats.late_begin_us >= window - 2, "{window} {stats:?}");
-        assert!(stats.window_us < 1_800_000_000, "the end was not brought forward: {stats:?}");
+        let most = window + stats.late_end_us + 500_000;
+        assert!(stats.window_us < most, "the end was not brought forward: {window} {stats:?}");
     }
 
     #[test]

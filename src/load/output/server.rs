@@ -18,6 +18,8 @@ const ORDINARY: &[&str] = &[
     "events",
     "would_blocks",
     "rearmed",
+    "receives_armed",
+    "accepts_armed",
     "deadline_steps",
     "peer_finished",
     "peer_reset",
