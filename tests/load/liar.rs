@@ -158,6 +158,8 @@ const KEPT: usize = 32 * 1024;
 const BEYOND: u64 = 64;
 /// Bytes that wait to be sent before no more is read.
 const PENDING_MAX: usize = 512 * 1024;
+/// Milliseconds a lie may wait for what it is made of.
+const TRIES: u32 = 50;
 const LISTENER: u64 = u64::MAX;
 const WAKE: u64 = u64::MAX - 1;
 
@@ -188,6 +190,8 @@ struct Connection {
     /// Nothing is done before.
     not_before: Option<Instant>,
     note: Option<Note>,
+    /// How often its lie could not be told.
+    tries: u32,
     finished: bool,
 }
 
@@ -270,6 +274,7 @@ impl Server {
                 pending: Vec::new(),
                 not_before: None,
                 note: everybody.then(Note::default),
+                tries: 0,
                 finished: false,
             };
             self.connections.insert(id, connection);
@@ -377,7 +382,11 @@ impl Server {
         }
         let note = connection.note.as_ref().expect("there is one where it lies");
         let Some(gives) = (edit.gives)(&note.input, &self.others) else {
-            // What it takes is not there yet.
+            // What it takes is not there yet, and need never come.
+            connection.tries += 1;
+            if connection.tries == TRIES {
+                connection.stage = Stage::Honest;
+            }
             connection.not_before = Some(Instant::now() + Duration::from_millis(1));
             return Then::GoOn;
         };

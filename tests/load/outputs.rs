@@ -1,15 +1,14 @@
 //! Signals, files, gates and verdicts of a load: what it prints and what it exits with.
 
 use super::liar::{Edit, Liar, Manner, Then, Victim};
-use super::run::{Engine, Ran, load, refused, run};
-use crate::server::{Launch, Output, Process};
+use super::run::{Engine, Ran, end, line, load, load_as, refused, run, running, wait_for_signals};
+use crate::server::{Launch, Output};
 use crate::skip::unless_missing;
 use hdrhistogram::serialization::Deserializer;
 use hdrhistogram::serialization::interval_log::{IntervalLogIterator, LogEntry};
 use libtest_mimic::Trial;
 use nix::sys::signal::Signal;
 use serde_json::Value;
-use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
@@ -51,32 +50,10 @@ fn honest() -> Liar {
     Liar::start(Manner::default())
 }
 
-/// A load that runs and prints a line for each interval; the first has been read.
-fn running(target: SocketAddr, words: &str) -> Process {
-    let process = load(ENGINE, "pingpong", target, &format!("--format ndjson -i 50ms {words}")).spawn();
-    let line = line(&process);
-    assert_eq!(line["event"], "interval", "{line}");
-    process
-}
-
-fn line(process: &Process) -> Value {
-    let line = process.next_line().unwrap_or_else(|| panic!("no line: {}", process.stderr()));
-    serde_json::from_str(&line).expect("a JSON line")
-}
-
-/// The last line it printed.
-#[track_caller]
-fn end(process: Process) -> Ran {
-    let mut ended = process.wait();
-    let last = ended.lines.pop().unwrap_or_else(|| panic!("no result: {ended:?}"));
-    ended.lines = vec![last];
-    Ran::of(ended)
-}
-
 fn first_signal() {
     let liar = honest();
     for (signal, code) in [(Signal::SIGINT, 130), (Signal::SIGTERM, 143)] {
-        let load = running(liar.address, "-c 4 -d 60s -w 0");
+        let load = running(ENGINE, "pingpong", liar.address, "-c 4 -d 60s -w 0");
         load.signal(signal);
         let ran = end(load).code(code);
         assert_eq!(ran.at("interrupted"), true);
@@ -93,12 +70,7 @@ fn first_signal() {
 fn signal_in_the_warmup() {
     let liar = honest();
     let process = load(ENGINE, "pingpong", liar.address, "-c 4 -d 60s -w 60s").spawn();
-    // Nothing is printed in the warm-up: the server sees that it has come so far.
-    while !process.is_alive()
-        || std::fs::read_dir(format!("/proc/{}/fd", process.pid)).expect("procfs").count() < 10
-    {
-        std::thread::sleep(Duration::from_millis(5));
-    }
+    wait_for_signals(&process);
     process.signal(Signal::SIGINT);
     let ran = Ran::of(process.wait()).code(130);
     assert_eq!(ran.at("interrupted"), true);
@@ -111,7 +83,7 @@ fn second_signal() {
     let edit = Edit { at: 64, takes: 0, needs: 64, after: Duration::ZERO, gives, then: Then::Silence };
     let liar = Liar::start(Manner { lie: Some((Victim::Everybody, edit)), ..Manner::default() });
     for (signal, code) in [(Signal::SIGINT, 130), (Signal::SIGTERM, 143)] {
-        let load = running(liar.address, "-c 2 -d 60s -w 0 --grace 60s");
+        let load = running(ENGINE, "pingpong", liar.address, "-c 2 -d 60s -w 0 --grace 60s");
         load.signal(signal);
         std::thread::sleep(Duration::from_millis(200));
         assert!(load.is_alive(), "it did not wait for the answers it is owed");
@@ -124,7 +96,7 @@ fn second_signal() {
 
 fn snapshot() {
     let liar = honest();
-    let load = running(liar.address, "-c 2 -d 60s -w 0");
+    let load = running(ENGINE, "pingpong", liar.address, "-c 2 -d 60s -w 0");
     load.signal(Signal::SIGUSR1);
     let snapshot = loop {
         let line = line(&load);
@@ -140,14 +112,9 @@ fn snapshot() {
     end(load).code(130);
     // Where the result is one object, the snapshot goes to who looks at the terminal.
     let process = self::load(ENGINE, "pingpong", liar.address, "-c 2 -d 1s -w 0 -i 50ms").spawn();
+    wait_for_signals(&process);
     while process.stderr().is_empty() && process.is_alive() {
-        // Before its signals are taken, the signal would end it.
-        let status = std::fs::read_to_string(format!("/proc/{}/status", process.pid)).unwrap_or_default();
-        let blocked = status.lines().find_map(|line| line.strip_prefix("SigBlk:")).map(str::trim);
-        let usr1 = 1u64 << (Signal::SIGUSR1 as u32 - 1);
-        if blocked.and_then(|mask| u64::from_str_radix(mask, 16).ok()).is_some_and(|mask| mask & usr1 != 0) {
-            process.signal(Signal::SIGUSR1);
-        }
+        process.signal(Signal::SIGUSR1);
         std::thread::sleep(Duration::from_millis(20));
     }
     let ran = Ran::of(process.wait()).code(0);
@@ -157,8 +124,7 @@ fn snapshot() {
 fn closed_output() {
     let liar = honest();
     for format in ["text", "ndjson", "csv"] {
-        let launch =
-            load(ENGINE, "pingpong", liar.address, &format!("--format {format} -c 2 -d 300ms -w 0 -i 20ms"));
+        let launch = load_as(format, ENGINE, "pingpong", liar.address, "-c 2 -d 300ms -w 0 -i 20ms");
         let ended = launch.output(Output::ClosedAfterFirstLine).end();
         assert_eq!((ended.code, ended.signal), (Some(0), None), "{format}: {}", ended.said());
         assert!(!ended.stderr.contains("panicked"), "{}", ended.stderr);
@@ -340,7 +306,7 @@ fn schema() {
         ("pingpong", "-c 2 -n 4 --find-rate p99<1us"),
     ] {
         let words = words.replace("-n 4 --find-rate", "-d 50ms -w 0 --find-rate");
-        let ended = load(ENGINE, workload, liar.address, &format!("--format ndjson {words}")).end();
+        let ended = load_as("ndjson", ENGINE, workload, liar.address, &words).end();
         assert_eq!(ended.code, Some(0), "{workload} {words}: {}", ended.said());
         assert!(!ended.lines.is_empty());
         for line in &ended.lines {
@@ -359,7 +325,7 @@ fn schema() {
 
 fn csv() {
     let liar = honest();
-    let ended = load(ENGINE, "pingpong", liar.address, "--format csv -c 2 -d 300ms -w 0 -i 50ms").end();
+    let ended = load_as("csv", ENGINE, "pingpong", liar.address, "-c 2 -d 300ms -w 0 -i 50ms").end();
     assert_eq!(ended.code, Some(0), "{}", ended.said());
     let columns: Vec<usize> =
         ended.lines.iter().filter(|line| !line.is_empty()).map(|line| line.split(',').count()).collect();
