@@ -21,6 +21,8 @@ pub enum Need {
     /// util-linux: prlimit(1).
     Prlimit,
     /// iproute2: ip(8).
+    Ip,
+    /// iproute2: ip(8).
     IpCommand,
 }
 
@@ -33,6 +35,7 @@ impl Need {
                 .err()
                 .map(|error| format!("no IPv6 loopback address ({error})")),
             Need::Root => root(),
+            Need::Ip => (!runs(&["ip", "-V"])).then(|| "ip(8) is not installed".into()),
             Need::Prlimit => (!runs(&["prlimit", "--version"])).then(|| "prlimit(1) is not installed".into()),
             Need::IpCommand => (!runs(&["ip", "-V"])).then(|| "ip(8) is not installed".into()),
         }

@@ -4,7 +4,7 @@
 
 use super::tally::Interval;
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, AtomicU64, Ordering};
-use std::sync::mpsc::Sender;
+use std::sync::mpsc::{Receiver, Sender};
 use std::time::Instant;
 
 /// How far the run has come. It never goes back.
@@ -154,3 +154,6 @@ pub enum Report {
 
 /// Where a thread reports to.
 pub type Reports = Sender<Report>;
+
+/// Intervals that the main thread has added up and cleared, for the thread to use again.
+pub type Spares = Receiver<Box<Interval>>;

@@ -45,9 +45,11 @@ pub fn run(plan: &Plan, observer: &mut dyn Observer) -> Outcome {
         let (sender, reports) = mpsc::channel();
         for number in 0..plan.threads {
             let (sender, control, stop, kernel) = (sender.clone(), &control, &stop, &kernel);
-            let begun = std::thread::Builder::new()
-                .name(format!("load-{number}"))
-                .spawn_scoped(scope, move || thread::run(number, plan, control, stop, kernel, sender));
+            let spares = conductor.next_spares();
+            let begun =
+                std::thread::Builder::new().name(format!("load-{number}")).spawn_scoped(scope, move || {
+                    thread::run(number, plan, control, stop, kernel, sender, spares)
+                });
             if let Err(error) = begun {
                 conductor.thread_missing(format!("a thread could not be started: {error}; use fewer (-t)"));
             }

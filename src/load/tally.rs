@@ -53,6 +53,20 @@ impl Interval {
     }
 }
 
+impl Interval {
+    /// Forgets everything, and keeps the memory for the next one: a new interval's distributions are a
+    /// megabyte that the kernel would have to find page by page, under load.
+    pub fn clear(&mut self) {
+        let latencies =
+            [&mut self.response, &mut self.service, &mut self.connect, &mut self.close, &mut self.lag];
+        // Clearing what is empty would touch its memory all the same.
+        latencies.into_iter().filter(|times| times.samples() > 0).for_each(Latencies::clear);
+        (self.number, self.messages, self.connections, self.open) = (0, 0, 0, 0);
+        (self.bytes_sent, self.bytes_received) = (0, 0);
+        self.troubles = Troubles::default();
+    }
+}
+
 /// What a thread says at its end.
 #[derive(Clone, Debug, Default)]
 pub struct Ended {

@@ -6,7 +6,7 @@ use super::condition::{Condition, Distribution, Metric, Value};
 use super::judge;
 use super::outcome::{Outcome, Row, per_second};
 use super::output::figures;
-use super::plan::{Arrivals, Plan, Spacing, Workload};
+use super::plan::{Arrivals, End, Plan, Spacing, Workload};
 use super::summary::{self, Judged};
 use crate::result::load::{FindRate, Gate, Verdict, VerdictWord};
 use crate::statistics::Latencies;
@@ -67,7 +67,11 @@ pub fn verdict(plan: &Plan, outcome: &Outcome) -> Verdict {
 
 fn facts(plan: &Plan, outcome: &Outcome) -> judge::Facts {
     let total = &outcome.total;
-    let closed = plan.workload == Workload::PingPong && plan.arrivals == Arrivals::Closed;
+    // Where a number of messages ends the run, the last ones have the connections to themselves.
+    let full = matches!(
+        (plan.workload, plan.arrivals, plan.end),
+        (Workload::PingPong, Arrivals::Closed, End::After(_))
+    );
     let messages = match plan.workload {
         // It has no messages to count, only bytes.
         Workload::Stream => total.bytes_received / u64::from(*plan.size.end()),
@@ -84,7 +88,7 @@ fn facts(plan: &Plan, outcome: &Outcome) -> judge::Facts {
         },
         random: is_random(plan),
         mean_service: total.service.mean(),
-        places: closed.then(|| u64::from(outcome.connected) * u64::from(plan.depth)),
+        places: full.then(|| u64::from(outcome.connected) * u64::from(plan.depth)),
         lag_p99: total.lag.percentile(99.0),
         lag_max: total.lag.max(),
         response_p99: total.response.percentile(99.0),
@@ -238,6 +242,18 @@ mod tests {
         assert_eq!(with(Phase::Close, Cause::of(Errno::ECONNRESET)), 0);
         let ramp = |cause| exit("pingpong", |outcome| outcome.ramp.troubles.count(Phase::Connect, cause));
         assert_eq!(ramp(Cause::TimedOut), 0);
+    }
+
+    #[test]
+    fn littles_law_is_asked_of_full_closed_loops_only() {
+        let places = |arguments| {
+            let checked = checked(arguments);
+            facts(&checked.plan, &outcome(&checked)).places
+        };
+        assert_eq!(places("pingpong -c 10 -P 3"), Some(30));
+        for arguments in ["pingpong -R 5k", "pingpong -n 5k", "churn", "stream"] {
+            assert_eq!(places(arguments), None, "{arguments}");
+        }
     }
 
     #[test]

@@ -2,7 +2,7 @@
 //! message belongs to the window by the time it was sent (closed loop) or should have been (open loop),
 //! also when it comes back in the grace; what an interval counts is what came back in it.
 
-use super::super::control::{Control, Report, Reports};
+use super::super::control::{Control, Report, Reports, Spares};
 use super::super::tally::Interval;
 use std::time::Duration;
 
@@ -17,6 +17,7 @@ pub(super) struct Cost {
 pub(super) struct Account {
     thread: usize,
     reports: Reports,
+    spares: Spares,
     /// Length of an interval.
     length: u64,
     /// The window, as far as it is known.
@@ -28,7 +29,7 @@ pub(super) struct Account {
     edge: u64,
     /// True between the two edges of the window.
     inside: bool,
-    current: Interval,
+    current: Box<Interval>,
     /// Before the window: the ramp and the load before the measurement. After it: the grace.
     aside: Interval,
     pub(super) ramp: Interval,
@@ -37,17 +38,24 @@ pub(super) struct Account {
 }
 
 impl Account {
-    pub(super) fn new(thread: usize, reports: Reports, length: Duration, counted: bool) -> Self {
+    pub(super) fn new(
+        thread: usize,
+        reports: Reports,
+        spares: Spares,
+        length: Duration,
+        counted: bool,
+    ) -> Self {
         Self {
             thread,
             reports,
+            spares,
             length: (length.as_nanos() as u64).max(1),
             begin: u64::MAX,
             end: u64::MAX,
             counted,
             edge: u64::MAX,
             inside: false,
-            current: Interval::default(),
+            current: Box::default(),
             aside: Interval::default(),
             ramp: Interval::default(),
             at_begin: Cost::default(),
@@ -101,14 +109,16 @@ impl Account {
     /// Reports the interval that is over and begins the one `now` lies in.
     fn roll(&mut self, now: u64, open: u32) {
         let number = (now - self.begin) / self.length;
-        let mut over = std::mem::replace(&mut self.current, Interval { number, ..Interval::default() });
+        // The main thread gives back in time what it got; where it is late, memory is asked for.
+        let mut next = self.spares.try_recv().unwrap_or_default();
+        next.number = number;
+        let mut over = std::mem::replace(&mut self.current, next);
         over.open = open;
         self.report(over);
         self.edge = self.begin.saturating_add((number + 1).saturating_mul(self.length));
     }
 
-    fn report(&self, interval: Interval) {
-        let interval = Box::new(interval);
+    fn report(&self, interval: Box<Interval>) {
         // The main thread may have left; nobody needs the numbers then.
         let _ = self.reports.send(Report::Interval { thread: self.thread, interval });
     }

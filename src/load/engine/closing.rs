@@ -1,6 +1,7 @@
 //! How connections end: whatever the kernel does for one is ended first, then it is closed, and its slot
 //! is free when the close is answered. Part of the engine.
 
+use super::super::payload::Ending;
 use super::super::trouble::{Cause, Phase};
 use super::connection::{Asked, State, Then};
 use super::token::{self, Kind};
@@ -127,9 +128,13 @@ impl<R: Dialing> Engine<'_, R> {
                 State::Waiting => connection.state = State::Gone,
                 State::Connecting => self.end(slot, Then::Leave),
                 State::Standing => {
-                    self.name_stuck(slot);
-                    self.forget_messages(slot);
-                    self.end(slot, Then::Leave);
+                    if !self.is_wrong_at_end(slot, Ending::Silent) {
+                        self.name_stuck(slot);
+                        self.forget_messages(slot);
+                        self.end(slot, Then::Leave);
+                    }
+                    // Also where a churning slot would go on.
+                    self.connections[slot as usize].then = Then::Leave;
                 }
                 State::Ending | State::Closing | State::Gone => {}
             }

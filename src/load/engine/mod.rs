@@ -22,7 +22,7 @@ mod times;
 mod token;
 
 use super::buffers::{Arena, Buffers};
-use super::control::{Control, Reports};
+use super::control::{Control, Reports, Spares};
 use super::draw::message_size;
 use super::pace::Pace;
 use super::payload::Key;
@@ -129,8 +129,8 @@ pub enum Ending {
 
 impl<'a, R: Dialing> Engine<'a, R> {
     /// An engine over `ring`, which has been set up with the memory of `arena`. Everything it will need
-    /// is laid out here.
-    pub fn new(mut ring: R, arena: &'a Arena, share: Share<'a>) -> Self {
+    /// is laid out here. `spares` brings back the intervals that were reported, cleared.
+    pub fn new(mut ring: R, arena: &'a Arena, share: Share<'a>, spares: Spares) -> Self {
         let plan = share.plan;
         let slots = share.connections.len() as u32;
         assert!(slots < token::SLOTS_MAX, "more connections than a thread can number");
@@ -161,7 +161,7 @@ impl<'a, R: Dialing> Engine<'a, R> {
             // One at most for each connection, and one that failed and was not yet passed.
             silent: VecDeque::with_capacity(2 * slots as usize),
             dialer: Dialer::new(plan, slots),
-            account: Account::new(share.thread, share.reports.clone(), plan.interval, counted),
+            account: Account::new(share.thread, share.reports.clone(), spares, plan.interval, counted),
             stage: Stage::Ramping,
             now: 0,
             sending_at: 0,

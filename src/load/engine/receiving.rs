@@ -2,10 +2,10 @@
 //! again at once. Part of the engine.
 
 use super::super::buffers::Received;
-use super::super::payload::{Ending, Stream, Verdict, Wrong};
+use super::super::payload::{Ending, Kind, Stream, Verdict, Wrong};
 use super::super::trouble::{Cause, Phase};
 use super::connection::{Asked, State, Then};
-use super::token::Kind;
+use super::token;
 use super::{Engine, Loop};
 use crate::ring::{Completion, Dialing, Operation};
 use nix::errno::Errno;
@@ -27,7 +27,7 @@ impl<R: Dialing> Engine<'_, R> {
         let connection = &mut self.connections[slot as usize];
         connection.receiving = Asked::Armed;
         let socket = connection.socket.expect("a connection that stands has a socket");
-        self.push(Operation::Receive { socket, limit }, Kind::Receive, slot);
+        self.push(Operation::Receive { socket, limit }, token::Kind::Receive, slot);
     }
 
     pub(super) fn on_received(&mut self, slot: u32, done: Completion) {
@@ -143,18 +143,22 @@ impl<R: Dialing> Engine<'_, R> {
         }
     }
 
-    /// Nothing more comes: whether what did come turns out to be wrong. The connection is lost then.
+    /// Nothing more comes: whether what did come turns out to be wrong. The connection is lost then. That
+    /// bytes are owed is not wrong here: the caller has its own word for it.
     pub(super) fn is_wrong_at_end(&mut self, slot: u32, ending: Ending) -> bool {
         let connection = &mut self.connections[slot as usize];
         let (stream, asked) = (Stream::new(self.key, connection.number), connection.handed());
         if !self.share.plan.verify {
             return false;
         }
-        let wrong = connection.verifier.ended(stream, asked, ending);
-        wrong.is_some_and(|wrong| {
-            self.on_wrong(slot, *wrong);
-            true
-        })
+        match connection.verifier.ended(stream, asked, ending) {
+            None => false,
+            Some(wrong) if matches!(wrong.kind, Kind::EndedEarly { .. } | Kind::Stalled { .. }) => false,
+            Some(wrong) => {
+                self.on_wrong(slot, *wrong);
+                true
+            }
+        }
     }
 
     fn on_empty_pool(&mut self, slot: u32) {

@@ -161,6 +161,11 @@ impl<'a> Printer<'a> {
         self.failure.map_or(Ok(()), Err)
     }
 
+    /// A sentence on standard error. One that is closed has no reader.
+    fn say(&self, sentence: &str) {
+        let _ = self.progress.aside(|| writeln!(io::stderr(), "c10k: {sentence}"));
+    }
+
     fn window(&self) -> Option<Duration> {
         match self.checked.plan.end {
             End::After(duration) => Some(duration),
@@ -209,15 +214,18 @@ impl Observer for Printer<'_> {
         let snapshot = summary::snapshot(measured, total, &outputs.percentiles);
         match outputs.format {
             Format::Ndjson => self.write(|out| lines::ndjson(&LoadLine::Snapshot(snapshot), out)),
-            // The other forms have no place for it; who asked is looking at the terminal.
-            _ => self.notice(&text::snapshot(&snapshot)),
+            Format::Text => self.write(|out| {
+                writeln!(out, " {}", text::snapshot(&snapshot))?;
+                out.flush()
+            }),
+            // They have no place for it; who asked is looking at the terminal, quiet or not.
+            Format::Json | Format::Csv => self.say(&text::snapshot(&snapshot)),
         }
     }
 
     fn notice(&mut self, sentence: &str) {
         if !self.checked.outputs.quiet {
-            // A standard error that is closed has no reader.
-            let _ = self.progress.aside(|| writeln!(io::stderr(), "c10k: {sentence}"));
+            self.say(sentence);
         }
     }
 }

@@ -64,11 +64,12 @@ fn the_table_says_what_was_measured() {
     assert!(text.starts_with("c10k "), "{text}");
     for (begin, named) in [
         ("CONNECT", "100 in 410 ms   244/s"),
-        ("response (from the schedule)", "5.10 ms"),
+        ("response (from the schedule)", "5.10 ms  9.10 ms  10.0 ms  10.1 ms       -  10.1 ms"),
         ("service (from the send)", "5.00 ms"),
         ("lag", "40,000"),
         ("RATE", "target 10.0 k msg/s   achieved 10.0 k msg/s (100.0 %)   worst interval 10.0 k"),
         ("RATE", "640 kB/s out  640 kB/s in"),
+        ("so far 2.00 s", "40,000 messages, 20.0 k msg/s, p50 5.10 ms"),
         ("COST", "server 37.5 us   client 40.0 us   machine 180 us"),
         ("system calls per message", "server 0.11   client 0.20"),
         (
@@ -230,6 +231,9 @@ fn every_line_of_csv_has_a_value_for_every_name() {
     assert_eq!(rows[5][column("event")], "result");
     assert_eq!(rows[5][column("messages")], "40000");
     assert_eq!(rows[5][column("verdict")], "valid");
+    let time = |name: &str| rows[5][column(name)].parse::<f64>().unwrap();
+    assert!((9_090.0..9_110.0).contains(&time("p90_us")) && (5_090.0..5_110.0).contains(&time("mean_us")));
+    assert!(time("p99_9_us") > 10_080.0 && time("max_us") > 10_090.0, "{text}");
     assert_eq!(rows[2][column("begin_us")], "1000000");
 }
 

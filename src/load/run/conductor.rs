@@ -1,7 +1,7 @@
 //! The main thread of a load: it opens and closes the window, adds up what the threads report, and obeys
 //! signals. Nothing here is on the path of a message.
 
-use super::super::control::{Control, Phase, Report};
+use super::super::control::{Control, Phase, Report, Spares};
 use super::super::outcome::{Machine, Observer, Outcome, Row, ThreadCost};
 use super::super::plan::{End, Plan, Workload};
 use super::super::sentences::sentence;
@@ -13,7 +13,7 @@ use nix::sys::signal::Signal;
 use nix::sys::signalfd::SignalFd;
 use std::collections::BTreeMap;
 use std::sync::atomic::Ordering;
-use std::sync::mpsc::{Receiver, RecvTimeoutError};
+use std::sync::mpsc::{self, Receiver, RecvTimeoutError, Sender};
 use std::time::{Duration, Instant, SystemTime};
 
 /// How long the main thread sleeps at most.
@@ -48,6 +48,8 @@ pub(super) struct Conductor<'a> {
     /// Intervals that not all threads have reported, and up to which one each has.
     pending: BTreeMap<u64, Interval>,
     passed: Vec<u64>,
+    /// Where each thread gets its intervals back, for the next ones.
+    returns: Vec<Sender<Box<Interval>>>,
     next_row: u64,
     rows: Vec<Row>,
     total: Interval,
@@ -76,6 +78,7 @@ impl<'a> Conductor<'a> {
             connected: 0,
             pending: BTreeMap::new(),
             passed: vec![0; plan.threads],
+            returns: Vec::new(),
             next_row: 0,
             rows: Vec::new(),
             total: Interval::default(),
@@ -92,6 +95,17 @@ impl<'a> Conductor<'a> {
     pub(super) fn give_up(mut self, sentence: String) -> Outcome {
         self.failure = Some(sentence);
         self.outcome()
+    }
+
+    /// Where the next thread gets its intervals from. Two are there from the start: one is with the main
+    /// thread while the next is filled.
+    pub(super) fn next_spares(&mut self) -> Spares {
+        let (sender, spares) = mpsc::channel();
+        for _ in 0..2 {
+            let _ = sender.send(Box::default());
+        }
+        self.returns.push(sender);
+        spares
     }
 
     /// A thread could not be started: the run ends before it begins.
@@ -138,9 +152,12 @@ impl<'a> Conductor<'a> {
                     self.begin_load(stop);
                 }
             }
-            Report::Interval { thread, interval } => {
+            Report::Interval { thread, mut interval } => {
                 self.passed[thread] = interval.number + 1;
                 self.pending.entry(interval.number).or_default().add(&interval);
+                interval.clear();
+                // The thread may have ended.
+                let _ = self.returns[thread].send(interval);
                 self.complete_rows();
             }
             Report::Ended { thread, last } => {

@@ -1,7 +1,7 @@
 //! One load thread: pinned, its memory and its kernel laid out, the engine run, its last word said.
 
 use super::super::buffers::Arena;
-use super::super::control::{Control, Report, Reports};
+use super::super::control::{Control, Report, Reports, Spares};
 use super::super::engine::{self, Ending, Share};
 use super::super::plan::{self, Engine, Plan, Workload};
 use super::super::tally::Ended;
@@ -36,6 +36,7 @@ pub(super) fn run(
     stop: &Stop,
     kernel: &Kernel,
     reports: Reports,
+    spares: Spares,
 ) {
     if !plan.cpus.is_empty() {
         // Refused only for a CPU outside of the mask, which `check` looks at.
@@ -44,7 +45,7 @@ pub(super) fn run(
     host::sharpen_timers();
     let connections = plan::share(plan.connections, plan.threads, thread);
     let share = Share { thread, plan, control, connections, reports: reports.clone(), cpu: host::thread_cpu };
-    let last = load(share, kernel, stop.waker(thread))
+    let last = load(share, spares, kernel, stop.waker(thread))
         .unwrap_or_else(|sentence| Ended { failure: Some(sentence), ..Ended::default() });
     // The main thread waits for it.
     let _ = reports.send(Report::Ended { thread, last: Box::new(last) });
@@ -52,7 +53,7 @@ pub(super) fn run(
 
 /// Lays out the memory, then the kernel over it, then the engine over both; they end in the opposite
 /// order.
-fn load(share: Share<'_>, kernel: &Kernel, waker: BorrowedFd<'_>) -> Result<Ended, String> {
+fn load(share: Share<'_>, spares: Spares, kernel: &Kernel, waker: BorrowedFd<'_>) -> Result<Ended, String> {
     let (count, size) = buffers(share.plan);
     let arena = Arena::new(count, size, SCRATCH)
         .map_err(|error| format!("no memory for the buffers of a thread: {error}; use fewer threads (-t)"))?;
@@ -69,11 +70,11 @@ fn load(share: Share<'_>, kernel: &Kernel, waker: BorrowedFd<'_>) -> Result<Ende
         Kernel::Uring(offered) => {
             let mut dialer = dialing::Dialer::new(offered, &setup)?;
             let ring = dialer.ring(arena.memory(), waker)?;
-            engine::Engine::new(ring, &arena, share).run()
+            engine::Engine::new(ring, &arena, share, spares).run()
         }
         Kernel::Epoll => {
             let ring = Readiness::new(&setup, arena.memory(), waker)?;
-            engine::Engine::new(ring, &arena, share).run()
+            engine::Engine::new(ring, &arena, share, spares).run()
         }
     };
     if ending == Ending::Cut {

@@ -242,7 +242,7 @@ impl Ring for Sim {
     }
 
     fn enter(&mut self, wait_for: u32, until: Option<Duration>) -> Entered {
-        self.kernel.borrow_mut().enter(wait_for, until.map(|until| until.as_micros() as u64))
+        self.kernel.borrow_mut().enter(wait_for, until.map(|until| until.as_nanos().div_ceil(1000) as u64))
     }
 
     fn next_completion(&mut self) -> Option<Completion> {
