@@ -18,7 +18,7 @@ const ENGINE: Engine = Engine::Epoll;
 
 /// The trials.
 pub fn trials() -> Vec<Trial> {
-    let rows: [(&str, fn()); 17] = [
+    let rows: [(&str, fn()); 19] = [
         ("a_first_signal_ends_the_measurement_and_reports", first_signal),
         ("a_signal_before_the_window_is_reported_too", signal_in_the_warmup),
         ("a_second_signal_ends_it_at_once", second_signal),
@@ -36,6 +36,8 @@ pub fn trials() -> Vec<Trial> {
         ("csv_has_as_many_values_as_names", csv),
         ("the_printed_command_repeats_the_load", repeated),
         ("nothing_is_printed_on_standard_error_when_quiet", quiet),
+        ("a_churn_prints_a_line_each_interval", churn_lines),
+        ("a_search_ends_and_says_what_it_found", search),
     ];
     let trial = |(name, body): (&str, fn())| {
         unless_missing(format!("load::{name}"), &[], move || {
@@ -298,7 +300,7 @@ fn schema() {
     let schema = jsonschema::validator_for(&serde_json::from_str(text).expect("JSON")).expect("a schema");
     let liar = honest();
     for (workload, words) in [
-        ("pingpong", "-c 2 -R 1000 -d 200ms -w 0 -i 50ms --fail-if p99>1s"),
+        ("pingpong", "-c 2 -R 1000 -d 200ms -w 0 -i 50ms --fail-if p50>1h"),
         ("pingpong", "-c 2 -n 100 --percentiles 50,75,99.5"),
         ("stream", "-c 2 -d 200ms -w 0"),
         ("churn", "-c 2 -n 20"),
@@ -352,4 +354,35 @@ fn quiet() {
     let liar = honest();
     let ended = load(ENGINE, "pingpong", liar.address, "-c 2 -n 50 -q").end();
     assert_eq!((ended.code, ended.stderr.as_str()), (Some(0), ""), "{}", ended.said());
+}
+
+/// The client of the original study: 17 at a time, and what is open, line by line.
+fn churn_lines() {
+    let liar = honest();
+    let launch = load_as("text", ENGINE, "churn", liar.address, "-t 17 -s 1024 -d 400ms -w 0 -i 100ms");
+    let ended = launch.end();
+    assert_eq!(ended.code, Some(0), "{}", ended.said());
+    let text = ended.lines.join("\n");
+    assert!(text.contains("17 connections") && text.contains("1,024 bytes"), "{text}");
+    let numbers =
+        |line: &&String| line.split_whitespace().next().is_some_and(|word| word.parse::<f64>().is_ok());
+    let lines = ended.lines.iter().filter(numbers).count();
+    assert!(lines >= 4, "a line each 100 ms of 400 ms: {text}");
+}
+
+/// A condition that no server meets, and one that every server meets at the first rates.
+fn search() {
+    let liar = honest();
+    let words = "-c 4 -d 50ms -w 0 --grace 5s --find-rate p50<1us";
+    let ran = run(load(ENGINE, "pingpong", liar.address, words));
+    assert_eq!(ran.at("find_rate/highest_messages_per_second"), &Value::Null, "{}", ran.at("find_rate"));
+    assert_eq!(ran.at("find_rate/condition"), "p50<1us");
+    let steps = ran.at("find_rate/steps").as_array().expect("a list");
+    assert!((1..60).contains(&steps.len()) && steps.iter().all(|step| step["held"] == false), "{steps:?}");
+    let ran = run(load(ENGINE, "pingpong", liar.address, &words.replace("p50<1us", "p50<1s")));
+    let highest = ran.float("find_rate/highest_messages_per_second");
+    let steps = ran.at("find_rate/steps").as_array().expect("a list");
+    let held = steps.iter().filter(|step| step["held"] == true);
+    let best = held.filter_map(|step| step["intended_messages_per_second"].as_f64()).fold(0.0, f64::max);
+    assert!(best > 0.0 && highest == best, "{highest} is not the best of {steps:?}");
 }
