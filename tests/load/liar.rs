@@ -158,6 +158,8 @@ const KEPT: usize = 32 * 1024;
 const BEYOND: u64 = 64;
 /// Bytes that wait to be sent before no more is read.
 const PENDING_MAX: usize = 512 * 1024;
+/// Milliseconds a lie may wait for what it is made of.
+const TRIES: u32 = 50;
 const LISTENER: u64 = u64::MAX;
 const WAKE: u64 = u64::MAX - 1;
 
@@ -177,17 +179,21 @@ struct Connection {
     stream: TcpStream,
     stage: Stage,
     number: Option<u32>,
-    /// Bytes received, and of them those that the lie has decided on.
+    /// Bytes received.
     received: u64,
     /// Received and not yet on their way back.
     waiting: Vec<u8>,
     /// Bytes of the input that `waiting` begins behind.
     consumed: u64,
+    /// Bytes of the input that are not echoed when they come.
+    skip: u64,
     /// To be written.
     pending: Vec<u8>,
     /// Nothing is done before.
     not_before: Option<Instant>,
     note: Option<Note>,
+    /// How often its lie could not be told.
+    tries: u32,
     finished: bool,
 }
 
@@ -267,9 +273,11 @@ impl Server {
                 received: 0,
                 waiting: Vec::new(),
                 consumed: 0,
+                skip: 0,
                 pending: Vec::new(),
                 not_before: None,
                 note: everybody.then(Note::default),
+                tries: 0,
                 finished: false,
             };
             self.connections.insert(id, connection);
@@ -372,12 +380,16 @@ impl Server {
         let Some((_, edit)) = &self.manner.lie else { return Then::GoOn };
         let connection = self.connections.get_mut(&id).expect("it is there");
         connection.echo(edit.at);
-        if connection.consumed < edit.at || connection.received < edit.needs.max(edit.at + edit.takes) {
+        if connection.consumed < edit.at || connection.received < edit.needs {
             return Then::GoOn;
         }
         let note = connection.note.as_ref().expect("there is one where it lies");
         let Some(gives) = (edit.gives)(&note.input, &self.others) else {
-            // What it takes is not there yet.
+            // What it takes is not there yet, and need never come.
+            connection.tries += 1;
+            if connection.tries == TRIES {
+                connection.stage = Stage::Honest;
+            }
             connection.not_before = Some(Instant::now() + Duration::from_millis(1));
             return Then::GoOn;
         };
@@ -388,9 +400,9 @@ impl Server {
             // What was owed goes out first, and the lie by itself.
             std::thread::sleep(edit.after);
         }
-        connection.waiting.drain(..edit.takes as usize);
-        connection.consumed += edit.takes;
         connection.give(&gives);
+        connection.skip = edit.takes;
+        connection.pass_over();
         connection.note.as_mut().expect("checked").told = true;
         connection.stage = if edit.then == Then::GoOn { Stage::Honest } else { Stage::Mute };
         if edit.then == Then::Silence {
@@ -424,8 +436,17 @@ impl Server {
 }
 
 impl Connection {
+    /// Lets go of what is not to be echoed, as far as it has come.
+    fn pass_over(&mut self) {
+        let count = self.waiting.len().min(self.skip as usize);
+        self.waiting.drain(..count);
+        self.consumed += count as u64;
+        self.skip -= count as u64;
+    }
+
     /// Sends back what came, up to this offset of the input.
     fn echo(&mut self, limit: u64) {
+        self.pass_over();
         let count =
             self.waiting.len().min(limit.saturating_sub(self.consumed).try_into().unwrap_or(usize::MAX));
         let bytes: Vec<u8> = self.waiting.drain(..count).collect();

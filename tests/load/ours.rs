@@ -116,7 +116,9 @@ fn idle(engine: Engine, server: &Server) {
         ran.at("spread")
     );
     assert_eq!(ran.number("ramp/connected"), 300);
-    assert_eq!(ran.number("response_latency_us/samples"), 600, "two of each");
+    // Two of each; one that was due at the very end may be too late to be sent.
+    let samples = ran.number("response_latency_us/samples");
+    assert!((590..=600).contains(&samples), "{samples} messages were due");
 }
 
 fn sizes(engine: Engine, server: &Server) {

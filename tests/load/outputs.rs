@@ -1,15 +1,14 @@
 //! Signals, files, gates and verdicts of a load: what it prints and what it exits with.
 
 use super::liar::{Edit, Liar, Manner, Then, Victim};
-use super::run::{Engine, Ran, load, refused, run};
-use crate::server::{Launch, Output, Process};
+use super::run::{Engine, Ran, end, line, load, load_as, refused, run, running, wait_for_signals};
+use crate::server::{Launch, Output};
 use crate::skip::unless_missing;
 use hdrhistogram::serialization::Deserializer;
 use hdrhistogram::serialization::interval_log::{IntervalLogIterator, LogEntry};
 use libtest_mimic::Trial;
 use nix::sys::signal::Signal;
 use serde_json::Value;
-use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
@@ -19,7 +18,7 @@ const ENGINE: Engine = Engine::Epoll;
 
 /// The trials.
 pub fn trials() -> Vec<Trial> {
-    let rows: [(&str, fn()); 17] = [
+    let rows: [(&str, fn()); 19] = [
         ("a_first_signal_ends_the_measurement_and_reports", first_signal),
         ("a_signal_before_the_window_is_reported_too", signal_in_the_warmup),
         ("a_second_signal_ends_it_at_once", second_signal),
@@ -37,6 +36,8 @@ pub fn trials() -> Vec<Trial> {
         ("csv_has_as_many_values_as_names", csv),
         ("the_printed_command_repeats_the_load", repeated),
         ("nothing_is_printed_on_standard_error_when_quiet", quiet),
+        ("a_churn_prints_a_line_each_interval", churn_lines),
+        ("a_search_ends_and_says_what_it_found", search),
     ];
     let trial = |(name, body): (&str, fn())| {
         unless_missing(format!("load::{name}"), &[], move || {
@@ -51,32 +52,10 @@ fn honest() -> Liar {
     Liar::start(Manner::default())
 }
 
-/// A load that runs and prints a line for each interval; the first has been read.
-fn running(target: SocketAddr, words: &str) -> Process {
-    let process = load(ENGINE, "pingpong", target, &format!("--format ndjson -i 50ms {words}")).spawn();
-    let line = line(&process);
-    assert_eq!(line["event"], "interval", "{line}");
-    process
-}
-
-fn line(process: &Process) -> Value {
-    let line = process.next_line().unwrap_or_else(|| panic!("no line: {}", process.stderr()));
-    serde_json::from_str(&line).expect("a JSON line")
-}
-
-/// The last line it printed.
-#[track_caller]
-fn end(process: Process) -> Ran {
-    let mut ended = process.wait();
-    let last = ended.lines.pop().unwrap_or_else(|| panic!("no result: {ended:?}"));
-    ended.lines = vec![last];
-    Ran::of(ended)
-}
-
 fn first_signal() {
     let liar = honest();
     for (signal, code) in [(Signal::SIGINT, 130), (Signal::SIGTERM, 143)] {
-        let load = running(liar.address, "-c 4 -d 60s -w 0");
+        let load = running(ENGINE, "pingpong", liar.address, "-c 4 -d 60s -w 0");
         load.signal(signal);
         let ran = end(load).code(code);
         assert_eq!(ran.at("interrupted"), true);
@@ -93,12 +72,7 @@ fn first_signal() {
 fn signal_in_the_warmup() {
     let liar = honest();
     let process = load(ENGINE, "pingpong", liar.address, "-c 4 -d 60s -w 60s").spawn();
-    // Nothing is printed in the warm-up: the server sees that it has come so far.
-    while !process.is_alive()
-        || std::fs::read_dir(format!("/proc/{}/fd", process.pid)).expect("procfs").count() < 10
-    {
-        std::thread::sleep(Duration::from_millis(5));
-    }
+    wait_for_signals(&process);
     process.signal(Signal::SIGINT);
     let ran = Ran::of(process.wait()).code(130);
     assert_eq!(ran.at("interrupted"), true);
@@ -111,7 +85,7 @@ fn second_signal() {
     let edit = Edit { at: 64, takes: 0, needs: 64, after: Duration::ZERO, gives, then: Then::Silence };
     let liar = Liar::start(Manner { lie: Some((Victim::Everybody, edit)), ..Manner::default() });
     for (signal, code) in [(Signal::SIGINT, 130), (Signal::SIGTERM, 143)] {
-        let load = running(liar.address, "-c 2 -d 60s -w 0 --grace 60s");
+        let load = running(ENGINE, "pingpong", liar.address, "-c 2 -d 60s -w 0 --grace 60s");
         load.signal(signal);
         std::thread::sleep(Duration::from_millis(200));
         assert!(load.is_alive(), "it did not wait for the answers it is owed");
@@ -124,7 +98,7 @@ fn second_signal() {
 
 fn snapshot() {
     let liar = honest();
-    let load = running(liar.address, "-c 2 -d 60s -w 0");
+    let load = running(ENGINE, "pingpong", liar.address, "-c 2 -d 60s -w 0");
     load.signal(Signal::SIGUSR1);
     let snapshot = loop {
         let line = line(&load);
@@ -140,14 +114,9 @@ fn snapshot() {
     end(load).code(130);
     // Where the result is one object, the snapshot goes to who looks at the terminal.
     let process = self::load(ENGINE, "pingpong", liar.address, "-c 2 -d 1s -w 0 -i 50ms").spawn();
+    wait_for_signals(&process);
     while process.stderr().is_empty() && process.is_alive() {
-        // Before its signals are taken, the signal would end it.
-        let status = std::fs::read_to_string(format!("/proc/{}/status", process.pid)).unwrap_or_default();
-        let blocked = status.lines().find_map(|line| line.strip_prefix("SigBlk:")).map(str::trim);
-        let usr1 = 1u64 << (Signal::SIGUSR1 as u32 - 1);
-        if blocked.and_then(|mask| u64::from_str_radix(mask, 16).ok()).is_some_and(|mask| mask & usr1 != 0) {
-            process.signal(Signal::SIGUSR1);
-        }
+        process.signal(Signal::SIGUSR1);
         std::thread::sleep(Duration::from_millis(20));
     }
     let ran = Ran::of(process.wait()).code(0);
@@ -157,8 +126,7 @@ fn snapshot() {
 fn closed_output() {
     let liar = honest();
     for format in ["text", "ndjson", "csv"] {
-        let launch =
-            load(ENGINE, "pingpong", liar.address, &format!("--format {format} -c 2 -d 300ms -w 0 -i 20ms"));
+        let launch = load_as(format, ENGINE, "pingpong", liar.address, "-c 2 -d 300ms -w 0 -i 20ms");
         let ended = launch.output(Output::ClosedAfterFirstLine).end();
         assert_eq!((ended.code, ended.signal), (Some(0), None), "{format}: {}", ended.said());
         assert!(!ended.stderr.contains("panicked"), "{}", ended.stderr);
@@ -332,7 +300,7 @@ fn schema() {
     let schema = jsonschema::validator_for(&serde_json::from_str(text).expect("JSON")).expect("a schema");
     let liar = honest();
     for (workload, words) in [
-        ("pingpong", "-c 2 -R 1000 -d 200ms -w 0 -i 50ms --fail-if p99>1s"),
+        ("pingpong", "-c 2 -R 1000 -d 200ms -w 0 -i 50ms --fail-if p50>1h"),
         ("pingpong", "-c 2 -n 100 --percentiles 50,75,99.5"),
         ("stream", "-c 2 -d 200ms -w 0"),
         ("churn", "-c 2 -n 20"),
@@ -340,7 +308,7 @@ fn schema() {
         ("pingpong", "-c 2 -n 4 --find-rate p99<1us"),
     ] {
         let words = words.replace("-n 4 --find-rate", "-d 50ms -w 0 --find-rate");
-        let ended = load(ENGINE, workload, liar.address, &format!("--format ndjson {words}")).end();
+        let ended = load_as("ndjson", ENGINE, workload, liar.address, &words).end();
         assert_eq!(ended.code, Some(0), "{workload} {words}: {}", ended.said());
         assert!(!ended.lines.is_empty());
         for line in &ended.lines {
@@ -359,7 +327,7 @@ fn schema() {
 
 fn csv() {
     let liar = honest();
-    let ended = load(ENGINE, "pingpong", liar.address, "--format csv -c 2 -d 300ms -w 0 -i 50ms").end();
+    let ended = load_as("csv", ENGINE, "pingpong", liar.address, "-c 2 -d 300ms -w 0 -i 50ms").end();
     assert_eq!(ended.code, Some(0), "{}", ended.said());
     let columns: Vec<usize> =
         ended.lines.iter().filter(|line| !line.is_empty()).map(|line| line.split(',').count()).collect();
@@ -386,4 +354,35 @@ fn quiet() {
     let liar = honest();
     let ended = load(ENGINE, "pingpong", liar.address, "-c 2 -n 50 -q").end();
     assert_eq!((ended.code, ended.stderr.as_str()), (Some(0), ""), "{}", ended.said());
+}
+
+/// The client of the original study: 17 at a time, and what is open, line by line.
+fn churn_lines() {
+    let liar = honest();
+    let launch = load_as("text", ENGINE, "churn", liar.address, "-t 17 -s 1024 -d 400ms -w 0 -i 100ms");
+    let ended = launch.end();
+    assert_eq!(ended.code, Some(0), "{}", ended.said());
+    let text = ended.lines.join("\n");
+    assert!(text.contains("17 connections") && text.contains("1,024 bytes"), "{text}");
+    let numbers =
+        |line: &&String| line.split_whitespace().next().is_some_and(|word| word.parse::<f64>().is_ok());
+    let lines = ended.lines.iter().filter(numbers).count();
+    assert!(lines >= 4, "a line each 100 ms of 400 ms: {text}");
+}
+
+/// A condition that no server meets, and one that every server meets at the first rates.
+fn search() {
+    let liar = honest();
+    let words = "-c 4 -d 50ms -w 0 --grace 5s --find-rate p50<1us";
+    let ran = run(load(ENGINE, "pingpong", liar.address, words));
+    assert_eq!(ran.at("find_rate/highest_messages_per_second"), &Value::Null, "{}", ran.at("find_rate"));
+    assert_eq!(ran.at("find_rate/condition"), "p50<1us");
+    let steps = ran.at("find_rate/steps").as_array().expect("a list");
+    assert!((1..60).contains(&steps.len()) && steps.iter().all(|step| step["held"] == false), "{steps:?}");
+    let ran = run(load(ENGINE, "pingpong", liar.address, &words.replace("p50<1us", "p50<1s")));
+    let highest = ran.float("find_rate/highest_messages_per_second");
+    let steps = ran.at("find_rate/steps").as_array().expect("a list");
+    let held = steps.iter().filter(|step| step["held"] == true);
+    let best = held.filter_map(|step| step["intended_messages_per_second"].as_f64()).fold(0.0, f64::max);
+    assert!(best > 0.0 && highest == best, "{highest} is not the best of {steps:?}");
 }

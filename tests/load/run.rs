@@ -1,9 +1,12 @@
 //! The load generator as a child process, and what it printed.
 
-use crate::server::{Ended, Launch};
+use crate::server::{Ended, GUARD, Launch, Process};
 use crate::skip::Need;
+use nix::sys::signal::Signal;
 use serde_json::Value;
 use std::net::SocketAddr;
+use std::thread;
+use std::time::{Duration, Instant};
 
 /// What carries the messages of a load.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -34,9 +37,56 @@ impl Engine {
 
 /// The command line of a load, its result printed as one object; `words` are separated by blanks.
 pub fn load(engine: Engine, workload: &str, target: SocketAddr, words: &str) -> Launch {
+    load_as("json", engine, workload, target, words)
+}
+
+/// The same, its result printed as asked.
+pub fn load_as(format: &str, engine: Engine, workload: &str, target: SocketAddr, words: &str) -> Launch {
     let target = target.to_string();
-    let fixed = ["load", workload, &target, "--engine", engine.name(), "--format", "json"];
+    let fixed = ["load", workload, &target, "--engine", engine.name(), "--format", format];
     Launch::new(fixed.into_iter().chain(words.split_whitespace()))
+}
+
+/// A load that runs and prints a line for each interval; the first has been read.
+#[track_caller]
+pub fn running(engine: Engine, workload: &str, target: SocketAddr, words: &str) -> Process {
+    let process = load_as("ndjson", engine, workload, target, &format!("-i 50ms {words}")).spawn();
+    let line = line(&process);
+    assert_eq!(line["event"], "interval", "{line}");
+    process
+}
+
+/// The next line it prints.
+#[track_caller]
+pub fn line(process: &Process) -> Value {
+    let line = process.next_line().unwrap_or_else(|| panic!("no line: {}", process.stderr()));
+    serde_json::from_str(&line).expect("a JSON line")
+}
+
+/// The end of a load that prints lines: the last one is the result.
+#[track_caller]
+pub fn end(process: Process) -> Ran {
+    let mut ended = process.wait();
+    let last = ended.lines.pop().unwrap_or_else(|| panic!("no result: {ended:?}"));
+    ended.lines = vec![last];
+    let ran = Ran::of(ended);
+    assert_eq!(ran.at("event"), "result");
+    ran
+}
+
+/// Waits until a load takes its signals itself; until then they would end it.
+pub fn wait_for_signals(process: &Process) {
+    let taken = 1u64 << (Signal::SIGUSR1 as u32 - 1);
+    let blocked = || {
+        let status = std::fs::read_to_string(format!("/proc/{}/status", process.pid)).ok()?;
+        let mask = status.lines().find_map(|line| line.strip_prefix("SigBlk:"))?.trim().to_owned();
+        u64::from_str_radix(&mask, 16).ok()
+    };
+    let from = Instant::now();
+    while blocked().is_none_or(|mask| mask & taken == 0) {
+        assert!(from.elapsed() < GUARD && process.is_alive(), "takes no signals: {}", process.stderr());
+        thread::sleep(Duration::from_millis(2));
+    }
 }
 
 /// A load that has ended, and its result.

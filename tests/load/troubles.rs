@@ -2,9 +2,9 @@
 //! stops, dies, resets or keeps silent. Each has its sentence, with cause and remedy, and its exit code.
 
 use super::liar::{Edit, Liar, Manner, Then, Victim};
-use super::run::{ENGINES, Engine, Ran, load, refused, run};
+use super::run::{ENGINES, Engine, end, load, load_as, refused, run, running};
 use crate::rows::{Variant, own_address};
-use crate::server::{Launch, Process, Server};
+use crate::server::{Launch, Server};
 use crate::skip::{Need, unless_missing};
 use libtest_mimic::Trial;
 use nix::sched::{CloneFlags, unshare};
@@ -63,26 +63,6 @@ fn server() -> Server {
     Launch::new(Variant::Epoll.command()).start().unwrap_or_else(|ended| panic!("{ended:?}"))
 }
 
-/// A load that runs, told by the lines of its intervals.
-fn running(engine: Engine, target: SocketAddr, words: &str) -> Process {
-    let process = load(engine, "pingpong", target, &format!("--format ndjson -i 50ms -w 0 {words}")).spawn();
-    let line = process.next_line().unwrap_or_else(|| panic!("no interval: {}", process.stderr()));
-    let line: Value = serde_json::from_str(&line).expect("a JSON line");
-    assert_eq!(line["event"], "interval", "{line}");
-    process
-}
-
-/// The end of a load whose lines were read one by one: its last line is the result.
-#[track_caller]
-fn end(process: Process) -> Ran {
-    let mut ended = process.wait();
-    let last = ended.lines.pop().unwrap_or_else(|| panic!("no result: {ended:?}"));
-    ended.lines = vec![last];
-    let ran = Ran::of(ended);
-    assert_eq!(ran.at("event"), "result");
-    ran
-}
-
 fn nobody_listens(engine: Engine) {
     let address = format!("{}:0", own_address());
     let free = TcpListener::bind(&address).expect("an address").local_addr().expect("bound");
@@ -120,7 +100,7 @@ fn wrong_addresses() {
 
 fn server_dies(engine: Engine) {
     let server = server();
-    let load = running(engine, server.address(), "-c 20 -d 60s");
+    let load = running(engine, "pingpong", server.address(), "-c 20 -d 60s -w 0");
     server.signal(Signal::SIGKILL);
     let ran = end(load).code(1);
     let lost = ran.errors("receive", "closed_early")
@@ -149,8 +129,8 @@ fn stop_and_go_on(server: &Server) {
 /// whether it was sent or not.
 fn stopped_open(engine: Engine) {
     let server = server();
-    let words = "-c 20 -R 1000 --arrival uniform -d 4s --grace 20s";
-    let load = running(engine, server.address(), words);
+    let words = "-c 20 -R 1000 --arrival uniform -d 4s -w 0 --grace 20s";
+    let load = running(engine, "pingpong", server.address(), words);
     stop_and_go_on(&server);
     let ran = end(load);
     assert_eq!(ran.ended.code, Some(0), "{}", ran.ended.said());
@@ -170,15 +150,10 @@ fn stopped_open(engine: Engine) {
 /// The same stop in a closed loop: one sample for each connection and no more. So it says what it is.
 fn stopped_closed(engine: Engine) {
     let server = server();
-    let load_text = Launch::new(
-        ["load", "pingpong", &server.address().to_string(), "--engine", engine.name()]
-            .into_iter()
-            .chain("-c 2 -d 200ms -w 0".split(' ')),
-    );
-    let text = load_text.end();
+    let text = load_as("text", engine, "pingpong", server.address(), "-c 2 -d 200ms -w 0").end();
     assert_eq!(text.code, Some(0), "{}", text.said());
     assert!(text.lines.join("\n").contains("closed-loop round trip"), "{}", text.said());
-    let load = running(engine, server.address(), "-c 20 -d 4s --grace 20s");
+    let load = running(engine, "pingpong", server.address(), "-c 20 -d 4s -w 0 --grace 20s");
     stop_and_go_on(&server);
     let ran = end(load).code(0);
     assert_eq!(ran.at("plan/loop"), "closed");
@@ -275,9 +250,7 @@ fn slots() {
 /// The limit sinks under a churn that runs.
 fn descriptors_run_out(engine: Engine) {
     let server = server();
-    let words = "--format ndjson -i 50ms -w 0 -c 20 -d 2s --direct off";
-    let process = load(engine, "churn", server.address(), words).spawn();
-    process.next_line().unwrap_or_else(|| panic!("no interval: {}", process.stderr()));
+    let process = running(engine, "churn", server.address(), "-w 0 -c 20 -d 2s --direct off");
     let limit = Rlimit { current: Some(8), maximum: Some(8) };
     prlimit(Pid::from_raw(process.pid.as_raw()), Resource::Nofile, limit).expect("our own child's limit");
     let ran = end(process).code(1);
@@ -289,7 +262,7 @@ fn descriptors_run_out(engine: Engine) {
 }
 
 /// Runs in a network of its own, in which connections have ten ports to come from.
-fn with_ten_ports(body: impl FnOnce() + Send) {
+fn with_ten_ports(body: impl FnOnce(Liar) + Send) {
     let range = "/proc/sys/net/ipv4/ip_local_port_range";
     let before = std::fs::read_to_string(range).expect("procfs");
     // A thread that leaves the network of this process for good, and what it starts with it.
@@ -299,8 +272,10 @@ fn with_ten_ports(body: impl FnOnce() + Send) {
                 unshare(CloneFlags::CLONE_NEWNET).expect("root may");
                 let status = Command::new("ip").args(["link", "set", "lo", "up"]).status().expect("ip(8)");
                 assert!(status.success(), "no loopback device in the new network");
+                // Its port is none of the ten.
+                let liar = Liar::start(Manner::default());
                 std::fs::write(range, "40000 40009").expect("root may, in its own network");
-                body();
+                body(liar);
             })
             .join()
     });
@@ -309,20 +284,18 @@ fn with_ten_ports(body: impl FnOnce() + Send) {
 }
 
 fn too_few_ports(engine: Engine) {
-    with_ten_ports(|| {
-        let liar = Liar::start(Manner::default());
+    with_ten_ports(|liar| {
         let ended = load(engine, "pingpong", liar.address, "-c 11 -n 100 --source any").end();
         refused(&ended, 2, &["--connections", "11", "10 ports", "40000 40009", "--source auto", "-c 10"]);
         run(load(engine, "pingpong", liar.address, "-c 10 -n 100 --source any")).code(0).is_clean();
-        let ran = run(load(engine, "pingpong", liar.address, "-c 45 -n 300 --source 127.0.0.1-127.0.0.5"));
+        let ran = run(load(engine, "pingpong", liar.address, "-c 45 -n 300 --source 127.0.0.11-127.0.0.15"));
         ran.code(0).is_clean();
     });
 }
 
 /// Somebody else holds some of the ports: what fits is connected, the rest is given up with the reason.
 fn ports_run_out(engine: Engine) {
-    with_ten_ports(|| {
-        let liar = Liar::start(Manner::default());
+    with_ten_ports(|liar| {
         let held: Vec<TcpStream> =
             (0..6).map(|_| TcpStream::connect(liar.address).expect("a port")).collect();
         let ran = run(load(engine, "pingpong", liar.address, "-c 8 -n 100 --source any")).code(1);
@@ -340,8 +313,7 @@ fn ports_run_out(engine: Engine) {
 /// The client closes first, and so its ports rest: with ten of them a churn is soon at its end. It goes
 /// on to its other addresses, counts what failed, and says what it was.
 fn churn_of_ports(engine: Engine) {
-    with_ten_ports(|| {
-        let liar = Liar::start(Manner::default());
+    with_ten_ports(|liar| {
         let ran =
             run(load(engine, "churn", liar.address, "-c 2 -s 100 -d 1s -w 0 --source 127.0.0.1-127.0.0.4"));
         let tries = ran.errors("connect", "EADDRNOTAVAIL") + ran.errors("open", "EADDRNOTAVAIL");
@@ -355,7 +327,7 @@ fn churn_of_ports(engine: Engine) {
 }
 
 fn no_way(engine: Engine) {
-    with_ten_ports(|| {
+    with_ten_ports(|_| {
         let address = SocketAddr::from(([192, 0, 2, 1], 8888));
         let ran = run(load(engine, "pingpong", address, "-c 3 -n 10")).code(1);
         assert!(ran.errors("connect", "ENETUNREACH") > 0, "{}", ran.at("errors"));
