@@ -14,6 +14,7 @@ use fastrand::Rng;
 use nix::errno::Errno;
 use std::cell::RefCell;
 use std::io;
+use std::io::Write as _;
 use std::net::IpAddr;
 use std::rc::Rc;
 
@@ -79,7 +80,10 @@ impl Client {
             buffers_at_arming: random.u8(0..8) > 0,
             scene: Scene::default(),
             enters_max: 200_000,
-            trace: std::env::var_os("C10K_TRACE").is_some().then_some(|line| println!("{line}")),
+            trace: std::env::var_os("C10K_TRACE").is_some().then_some(|line| {
+                // A trace is for whoever reads along.
+                let _ = writeln!(std::io::stderr(), "{line}");
+            }),
         }
     }
 
