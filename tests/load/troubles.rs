@@ -129,17 +129,18 @@ fn stop_and_go_on(server: &Server) {
 /// whether it was sent or not.
 fn stopped_open(engine: Engine) {
     let server = server();
-    let words = "-c 20 -R 1000 --arrival uniform -d 4s -w 0 --grace 20s";
+    // The window goes on long after: what is due at its end and not sent is not counted yet.
+    let words = "-c 20 -R 1000 --arrival uniform -d 12s -w 0 --grace 20s";
     let load = running(engine, "pingpong", server.address(), words);
     stop_and_go_on(&server);
     let ran = end(load);
     assert_eq!(ran.ended.code, Some(0), "{}", ran.ended.said());
     let (max, p99) = (ran.float("response_latency_us/max"), ran.float("response_latency_us/p99"));
     assert!(max >= 2.9e6, "the longest response was {max} us: {}", ran.result);
-    // Of 4 s of messages those of the first second that it stood still had more than 2 s to wait.
+    // Of 12 s of messages those of the first second that it stood still had more than 2 s to wait.
     assert!(p99 >= 2.0e6, "p99 of the response was {p99} us");
-    let (intended, median) = (1000.0 * 4.0, ran.float("response_latency_us/p50"));
-    assert!(median >= 0.5e6, "half of the messages were due while it stood still, and waited {median} us");
+    let (intended, p90) = (1000.0 * 12.0, ran.float("response_latency_us/p90"));
+    assert!(p90 >= 1.0e6, "a quarter of the messages were due while it stood still; p90 was {p90} us");
     let samples = ran.float("response_latency_us/samples");
     assert!((samples - intended).abs() <= 0.02 * intended, "{samples} samples of {intended} messages");
     // The few that were on their way at that time are all that the other latency sees.
