@@ -171,7 +171,8 @@ fn check_descriptors(connections: usize) -> io::Result<()> {
     Ok(())
 }
 
-fn pin(cpu: usize) -> io::Result<()> {
+/// Pins the calling thread, and those it will start.
+pub fn pin(cpu: usize) -> io::Result<()> {
     let mut set = CpuSet::new();
     set.set(cpu)?;
     Ok(sched_setaffinity(Pid::from_raw(0), &set)?)

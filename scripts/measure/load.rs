@@ -8,8 +8,6 @@ mod threads;
 
 use crate::compare::Spread;
 use crate::server::{Server, binary};
-use nix::sched::{CpuSet, sched_setaffinity};
-use nix::unistd::Pid;
 use serde_json::Value;
 use std::io;
 use std::process::{Command, Stdio};
@@ -190,11 +188,4 @@ fn scale() -> io::Result<()> {
         );
     }
     Ok(())
-}
-
-/// Pins the calling thread, and those it will start.
-fn pin(cpu: usize) -> io::Result<()> {
-    let mut set = CpuSet::new();
-    set.set(cpu)?;
-    Ok(sched_setaffinity(Pid::from_raw(0), &set)?)
 }

@@ -8,11 +8,25 @@ use super::trouble::{Cause, Phase};
 use crate::result::Named;
 use crate::result::server_stats::{AccountChange, ServerStats};
 use nix::errno::Errno;
-use std::io;
+use std::io::{self, Write};
 use std::net::{IpAddr, SocketAddr};
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, UNIX_EPOCH};
 
 const SECOND: u64 = 1_000_000_000;
+
+/// Somewhere to write to whose bytes its clones can read.
+#[derive(Clone, Default)]
+pub(crate) struct Shared(pub(crate) Arc<Mutex<Vec<u8>>>);
+
+impl Write for Shared {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.0.lock().unwrap().write(bytes)
+    }
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
 
 /// What these words after `c10k load` are checked to, on a host with two CPUs.
 pub(crate) fn checked(arguments: &str) -> Checked {

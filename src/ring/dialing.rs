@@ -130,7 +130,7 @@ fn sentences(problems: &[features::Problem]) -> String {
 
 /// Registers the table, and says how many slots it has.
 fn register_slots(ring: &IoUring, connections: u32) -> Result<u32, String> {
-    let limit = rustix::process::getrlimit(rustix::process::Resource::Nofile).current.unwrap_or(u64::MAX);
+    let limit = setup::slots_max();
     if u64::from(connections) > limit {
         return Err(format!(
             "{connections} direct descriptors do not fit in one ring: its table is bounded by the limit of open \

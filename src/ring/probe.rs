@@ -17,11 +17,18 @@ use std::os::fd::{AsRawFd, RawFd};
 use std::os::linux::net::SocketAddrExt;
 use std::os::unix::net::{SocketAddr, UnixListener, UnixStream};
 use std::ptr::NonNull;
+use std::sync::OnceLock;
 use std::time::Duration;
 
-/// Asks this kernel for everything. Takes a few milliseconds.
+/// What this kernel answers to everything. It is asked once in the life of the program, which takes a few
+/// milliseconds.
 #[must_use]
 pub fn probe() -> Answers {
+    static ANSWERS: OnceLock<Answers> = OnceLock::new();
+    ANSWERS.get_or_init(ask).clone()
+}
+
+fn ask() -> Answers {
     let release = host::kernel_release().unwrap_or_default();
     // One ring where possible: a closed ring gives its locked memory back late, and the budget may be
     // small.
@@ -336,6 +343,6 @@ mod tests {
     #[test]
     fn what_is_asked_twice_is_answered_the_same() {
         // Whatever this kernel says: the trials leave nothing behind that changes the answer.
-        assert_eq!(probe(), probe());
+        assert_eq!(ask(), ask());
     }
 }

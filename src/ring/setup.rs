@@ -80,10 +80,16 @@ pub(super) fn patiently<T>(attempt: impl Fn() -> io::Result<T>) -> io::Result<T>
     }
 }
 
+/// The most slots a table of direct descriptors may have: the limit of open files, for each ring.
+#[must_use]
+pub fn slots_max() -> u64 {
+    rustix::process::getrlimit(rustix::process::Resource::Nofile).current.unwrap_or(u64::MAX)
+}
+
 /// Registers a table of `slots` direct descriptors.
 ///
 /// # Errors
-/// `EMFILE` when `slots` is above RLIMIT_NOFILE; `ENOMEM`.
+/// `EMFILE` when `slots` is above [`slots_max`]; `ENOMEM`.
 pub fn register_slots(ring: &IoUring, slots: u32) -> io::Result<()> {
     ring.submitter().register_files_sparse(slots)
 }

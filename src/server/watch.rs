@@ -30,6 +30,9 @@ const CUT_GRACE: Duration = Duration::from_millis(150);
 const OUTPUT_GRACE: Duration = Duration::from_millis(200);
 /// From a cut to the end of the program.
 const CUT_END: Duration = Duration::from_millis(190);
+/// What the last lines are given even after that: this thread came to them late, so the machine
+/// is crowded, and an account is worth more than a promise that is broken already.
+const LAST_WORDS: Duration = Duration::from_millis(40);
 
 /// What a worker's thread says.
 #[derive(Debug)]
@@ -277,8 +280,9 @@ impl<'a> Watch<'a> {
             None => Exit::Done,
         };
         let summary = self.ready_at.map(|_| self.summary(account, exit));
-        let soon = Instant::now() + OUTPUT_GRACE;
-        let until = self.cut_at.map_or(soon, |moment| soon.min(moment + CUT_END));
+        let now = Instant::now();
+        let cut_end = self.cut_at.map(|moment| (moment + CUT_END).max(now + LAST_WORDS));
+        let until = cut_end.unwrap_or(now + OUTPUT_GRACE).min(now + OUTPUT_GRACE);
         self.output.finish(summary, until);
         self.errors.finish(None, until);
         exit

@@ -9,9 +9,9 @@
 //! flight, and closes it when all of that is answered. 5. `on_closed` frees its slot; a completion that
 //! is still to come has an old generation and is counted.
 //!
-//! Absent on purpose: system calls, the clock and pointers (they are behind [`Ring`](crate::ring::Ring)), any choice that
-//! is policy, and the names of features: whether a receive or an accept is multishot shows only in
-//! [`Completion::more`]. Accepting is in `accepting`, sending in `sending`, the end in `ending`.
+//! Absent on purpose: system calls, the clock and pointers (they are behind
+//! [`Ring`](crate::ring::Ring)), any choice that is policy, and the names of features: whether a receive
+//! or an accept is multishot shows only in [`Completion::more`]. Accepting is in `accepting`, sending in `sending`, the end in `ending`.
 
 use super::accepting::Entrance;
 use super::buffers::{Buffers, Lease};

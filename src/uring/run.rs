@@ -73,8 +73,7 @@ fn register_slots(ring: &IoUring, features: &Uring, worker: &Worker<'_>) -> Resu
         return Ok(());
     }
     let limit = worker.admission.limit();
-    let table = rustix::process::getrlimit(rustix::process::Resource::Nofile).current.unwrap_or(u64::MAX);
-    let slots = u64::from(limit + SLOTS_MARGIN).min(table) as u32;
+    let slots = u64::from(limit + SLOTS_MARGIN).min(setup::slots_max()) as u32;
     setup::register_slots(ring, slots)
         .map_err(|error| refused(&format!("a table of {slots} direct descriptors"), &error))
 }

@@ -1,6 +1,7 @@
 //! The client that most comparisons rest on: a thread per connection, blocking calls, no verification,
 //! no latency. Here only as a yardstick of what a client costs.
 
+use crate::compare::pin;
 use crate::server::Server;
 use nix::time::{ClockId, clock_gettime};
 use std::io::{self, Read, Write};
@@ -25,7 +26,7 @@ pub fn slice(server: &Server, connections: usize, seconds: u32) -> io::Result<f6
             .map(|stream| {
                 let (stop, messages, nanoseconds) = (&stop, &messages, &nanoseconds);
                 let work = move || -> io::Result<()> {
-                    super::pin(1)?;
+                    pin(1)?;
                     let (count, spent) = ping(stream, stop)?;
                     messages.fetch_add(count, Ordering::Relaxed);
                     nanoseconds.fetch_add(spent, Ordering::Relaxed);

@@ -104,10 +104,10 @@ pub(super) fn bars(latencies: &Latencies) -> Vec<(u64, u64)> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::load::for_tests::Shared;
     use hdrhistogram::Histogram;
     use hdrhistogram::serialization::Deserializer;
     use hdrhistogram::serialization::interval_log::{IntervalLogIterator, LogEntry};
-    use std::sync::{Arc, Mutex};
 
     fn sample() -> Latencies {
         let mut latencies = Latencies::new();
@@ -136,18 +136,6 @@ mod tests {
         assert_eq!((last.len(), last[1], last[2]), (3, 1.0, 100_000.0));
         assert!(rows.windows(2).all(|pair| pair[0][0] <= pair[1][0] && pair[0][2] <= pair[1][2]));
         assert!(text.contains("Total count    =       100000]"), "{text}");
-    }
-
-    #[derive(Clone, Default)]
-    struct Shared(Arc<Mutex<Vec<u8>>>);
-
-    impl Write for Shared {
-        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-            self.0.lock().unwrap().write(bytes)
-        }
-        fn flush(&mut self) -> io::Result<()> {
-            Ok(())
-        }
     }
 
     #[test]

@@ -2,23 +2,10 @@
 //! cannot be written.
 
 use super::*;
-use crate::load::for_tests;
+use crate::load::for_tests::{self, Shared};
 use crate::load::outcome::Outcome;
 use crate::load::verdict;
 use crate::result::load as result;
-use std::sync::{Arc, Mutex};
-
-#[derive(Clone, Default)]
-struct Shared(Arc<Mutex<Vec<u8>>>);
-
-impl Write for Shared {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        self.0.lock().unwrap().write(bytes)
-    }
-    fn flush(&mut self) -> io::Result<()> {
-        Ok(())
-    }
-}
 
 fn result_of(checked: &Checked, outcome: &Outcome) -> LoadResult {
     let judged = verdict::judge(checked, outcome, None);

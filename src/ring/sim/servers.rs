@@ -78,6 +78,25 @@ pub enum Lie {
     Finish,
 }
 
+impl Lie {
+    /// One of the eight, each as likely as any other number below `of`; `None` for the other numbers.
+    /// What takes bytes takes `bytes`.
+    #[must_use]
+    pub fn draw(random: &mut Rng, of: u8, bytes: u32) -> Option<Self> {
+        Some(match random.u8(0..of) {
+            0 => Self::Flip { bit: random.u8(0..8) },
+            1 => Self::Drop { bytes },
+            2 => Self::Double { bytes },
+            3 => Self::Swap { bytes },
+            4 => Self::Cross { bytes },
+            5 => Self::Extra { bytes },
+            6 => Self::Stall,
+            7 => Self::Finish,
+            _ => return None,
+        })
+    }
+}
+
 /// A lie that was told.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Told {

@@ -110,17 +110,7 @@ fn plants(random: &mut Rng, plan: &Plan) -> Vec<Plant> {
     let mut plants = Vec::new();
     for connection in 0..plan.connections as usize {
         let bytes = random.u32(1..40);
-        let lie = match random.u8(0..12) {
-            0 => Lie::Flip { bit: random.u8(0..8) },
-            1 => Lie::Drop { bytes },
-            2 => Lie::Double { bytes },
-            3 => Lie::Swap { bytes },
-            4 => Lie::Cross { bytes },
-            5 => Lie::Extra { bytes },
-            6 => Lie::Stall,
-            7 => Lie::Finish,
-            _ => continue,
-        };
+        let Some(lie) = Lie::draw(random, 12, bytes) else { continue };
         let offset = if random.bool() { 0 } else { random.u64(0..400) };
         plants.push(Plant { connection, offset, lie });
     }

@@ -145,17 +145,7 @@ fn lied_to(seed: u64) -> Ran {
     let whole = u64::from(task.messages * task.size);
     let bytes = random.u32(1..40);
     for connection in 0..(task.connections * task.rounds) as usize {
-        let lie = match random.u8(0..16) {
-            0 => Lie::Flip { bit: random.u8(0..8) },
-            1 => Lie::Drop { bytes },
-            2 => Lie::Double { bytes },
-            3 => Lie::Swap { bytes },
-            4 => Lie::Cross { bytes },
-            5 => Lie::Extra { bytes },
-            6 => Lie::Stall,
-            7 => Lie::Finish,
-            _ => continue,
-        };
+        let Some(lie) = Lie::draw(&mut random, 16, bytes) else { continue };
         let offset = if random.bool() { 0 } else { random.u64(0..whole) };
         client.scene.plants.push(Plant { connection, offset, lie });
     }
