@@ -161,6 +161,21 @@ impl Process {
         self.stderr.lock().expect("never poisoned").clone()
     }
 
+    /// Waits until standard error holds these words: it is read beside standard output, so a line
+    /// written before the ready line may be seen after it.
+    #[track_caller]
+    pub fn stderr_with(&self, words: &str) -> String {
+        let from = Instant::now();
+        loop {
+            let stderr = self.stderr();
+            if stderr.contains(words) {
+                return stderr;
+            }
+            assert!(from.elapsed() < GUARD, "{words:?} never came: {stderr}");
+            thread::sleep(Duration::from_millis(2));
+        }
+    }
+
     /// Sends a signal.
     pub fn signal(&self, signal: Signal) {
         kill(self.pid, signal).expect("the server is there");

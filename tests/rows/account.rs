@@ -99,8 +99,8 @@ fn without_a_memory_file_it_serves_all_the_same(case: &mut Case) {
     let started = case.launch(&["-v"]).through(&["prlimit", "--fsize=100"]).start();
     case.adopt(started);
     let server = case.server();
-    let stderr = server.stderr();
-    assert!(stderr.contains("--server-stats") && stderr.contains("ulimit -f"), "{stderr}");
+    server.stderr_with("--server-stats");
+    server.stderr_with("ulimit -f");
     let watched = Watched::open(u32::try_from(server.pid.as_raw()).expect("a pid")).expect("it runs");
     assert_eq!(watched.snapshot().expect("it runs").account, None);
 }
