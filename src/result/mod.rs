@@ -1,6 +1,7 @@
 //! The versioned types of every line the program prints as JSON. A field is never given another
 //! meaning under the same version.
 
+pub mod bench;
 pub mod load;
 pub mod server_stats;
 pub mod shared_account;
