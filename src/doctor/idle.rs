@@ -1,6 +1,6 @@
 //! What an idle connection costs this machine's kernel: some hundreds are opened over loopback, and what
-//! the kernel has for sockets is looked at before and after. Bounded by the descriptor limit; nothing is
-//! sent, and everything is closed again without a trace (reset, so that no port waits).
+//! the kernel has for sockets is looked at as they become more. Bounded by the descriptor limit; nothing
+//! is sent, and everything is closed again without a trace (reset, so that no port waits).
 
 use crate::host;
 use crate::host::limits::{CACHES, SocketMemory, socket_memory, tcp_pages};
@@ -16,8 +16,9 @@ const CONNECTIONS: u32 = 500;
 const LEAST: u32 = 100;
 /// Descriptors to leave alone.
 const SPARE: u64 = 128;
-/// What others take and give meanwhile is in every round; the least of several has least of it.
-const ROUNDS: usize = 3;
+/// Looks. What others take and give is in some of the differences, what lay free in the first: the middle
+/// one has least of both. Nothing is closed in between, as what is freed is not seen to be free at once.
+const ROUNDS: usize = 5;
 
 /// Measures it.
 pub(super) fn measure() -> IdleConnection {
@@ -27,9 +28,8 @@ pub(super) fn measure() -> IdleConnection {
     if connections < LEAST {
         return not(format!("not measured: {descriptors} descriptors are too few for {LEAST} connections"));
     }
-    let rounds: io::Result<Vec<Round>> = (0..ROUNDS).map(|_| round(connections)).collect();
-    match rounds {
-        Ok(rounds) => judge(connections, &rounds),
+    match rounds(connections / ROUNDS as u32) {
+        Ok(rounds) => judge(connections / ROUNDS as u32, &rounds),
         Err(error) => not(format!("not measured: {error}")),
     }
 }
@@ -38,18 +38,22 @@ fn not(how: String) -> IdleConnection {
     IdleConnection { how, ..IdleConnection::default() }
 }
 
-/// What the kernel had before the connections and with them.
+/// What the kernel had before some connections and with them.
 struct Round {
     before: Option<SocketMemory>,
     after: Option<SocketMemory>,
     tcp_pages: Option<i64>,
 }
 
-fn round(connections: u32) -> io::Result<Round> {
+/// Opens this many connections in each round; all stay open until the last has been looked at.
+fn rounds(connections: u32) -> io::Result<Vec<Round>> {
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?;
+    let mut ends = Vec::new();
+    (0..ROUNDS).map(|_| round(&listener, connections, &mut ends)).collect()
+}
+
+fn round(listener: &TcpListener, connections: u32, ends: &mut Vec<TcpStream>) -> io::Result<Round> {
     let address = listener.local_addr()?;
-    // Room for both ends, so that the list itself takes nothing in between.
-    let mut ends = Vec::with_capacity(2 * connections as usize);
     let pages = tcp_pages();
     let before = socket_memory();
     for _ in 0..connections {
@@ -64,38 +68,47 @@ fn round(connections: u32) -> io::Result<Round> {
     Ok(Round { before, after, tcp_pages: pages.and_then(difference) })
 }
 
+/// Each round opened this many connections.
 fn judge(connections: u32, rounds: &[Round]) -> IdleConnection {
-    let each = |bytes: f64| bytes.max(0.0) / f64::from(connections);
+    let each = |bytes: i64| bytes.max(0) as f64 / f64::from(connections);
     let pages: Vec<i64> = rounds.iter().filter_map(|round| round.tcp_pages).collect();
-    let tcp_mem_bytes = pages.iter().min().map(|&pages| each(pages as f64 * host::page_bytes() as f64));
+    let page = i64::try_from(host::page_bytes()).unwrap_or(4096);
     let (kernel_bytes, how) = match kernel_bytes(rounds) {
         Some((bytes, how)) => (Some(each(bytes)), how),
         None => (None, "the kernel's memory for sockets cannot be read".into()),
     };
-    IdleConnection { connections, kernel_bytes, tcp_mem_bytes, how }
+    IdleConnection {
+        connections: connections * rounds.len() as u32,
+        kernel_bytes,
+        tcp_mem_bytes: middle(pages).map(|pages| each(pages * page)),
+        how,
+    }
 }
 
-/// Bytes for all of them, and how they are known.
-fn kernel_bytes(rounds: &[Round]) -> Option<(f64, String)> {
+fn middle(mut numbers: Vec<i64>) -> Option<i64> {
+    numbers.sort_unstable();
+    numbers.get(numbers.len() / 2).copied()
+}
+
+/// Bytes for the connections of a round, and how they are known.
+fn kernel_bytes(rounds: &[Round]) -> Option<(i64, String)> {
     let caches: Vec<_> = rounds.iter().filter_map(difference_of_caches).collect();
     if caches.len() == rounds.len() {
         // Each cache by itself: what others do to one of them is in that one only.
-        let least = |cache: usize| caches.iter().map(|round| round[cache]).min().unwrap_or(0).max(0);
-        let bytes: i64 = (0..CACHES.len()).map(least).sum();
+        let of_cache = |cache: usize| middle(caches.iter().map(|round| round[cache]).collect());
+        let bytes = (0..CACHES.len()).filter_map(of_cache).map(|bytes| bytes.max(0)).sum();
         let how = format!(
-            "difference of {} in /proc/slabinfo with both ends open, the least of {ROUNDS} rounds",
+            "growth of {} in /proc/slabinfo as they were opened, the middle of {ROUNDS} looks",
             CACHES.join(", ")
         );
-        return Some((bytes as f64, how));
+        return Some((bytes, how));
     }
-    let mut left: Vec<i64> = rounds.iter().filter_map(difference_of_available).collect();
-    left.sort_unstable();
-    let bytes = *left.get(left.len() / 2)?;
+    let bytes = middle(rounds.iter().filter_map(difference_of_available).collect())?;
     let how = format!(
-        "difference of MemAvailable with both ends open, the middle of {ROUNDS} rounds: rough, as other \
-         programs are in it (root could read /proc/slabinfo)"
+        "fall of MemAvailable as they were opened, the middle of {ROUNDS} looks: rough, as other programs \
+         are in it (root could read /proc/slabinfo)"
     );
-    Some((bytes as f64, how))
+    Some((bytes, how))
 }
 
 fn difference_of_caches(round: &Round) -> Option<[i64; CACHES.len()]> {
@@ -131,13 +144,13 @@ mod tests {
             tcp_pages: Some(0),
         };
         let measured = judge(10, &[round(900_000), round(40), round(80)]);
-        assert_eq!(measured.kernel_bytes, Some(226.0));
+        assert_eq!((measured.kernel_bytes, measured.connections), (Some(230.0), 30));
         assert_eq!(measured.tcp_mem_bytes, Some(0.0));
         assert!(measured.how.contains("slabinfo"));
     }
 
     #[test]
-    fn without_the_caches_the_middle_of_what_is_left_counts_and_it_is_called_rough() {
+    fn without_the_caches_the_middle_of_what_falls_counts_and_it_is_called_rough() {
         let round = |after: u64| Round {
             before: Some(SocketMemory::Available(10_000)),
             after: Some(SocketMemory::Available(after)),

@@ -13,7 +13,7 @@ mod tries;
 
 use crate::features::Answers;
 use crate::host;
-use crate::result::doctor::{DOCTOR_VERSION, Doctor, Feature, Outcome, Query, Sufficiency};
+use crate::result::doctor::{DOCTOR_VERSION, Doctor, Feature, Outcome, Query, Scale, Sufficiency};
 use crate::ring::{attempts, probe};
 use std::io::{self, Write};
 
@@ -121,7 +121,7 @@ fn features(asked: &attempts::Asked, tried: Vec<attempts::Outcome>, release: Opt
 fn verdict(doctor: &Doctor, answers: &Answers) -> String {
     if let Some(barrier) = &doctor.barrier {
         return format!(
-            "Only epoll would run here. {} c10k bench can compare variants of epoll, and other programs.",
+            "Only epoll would run here: {} c10k bench can compare variants of epoll, and other programs.",
             barrier.sentence
         );
     }
@@ -140,14 +140,13 @@ fn verdict(doctor: &Doctor, answers: &Answers) -> String {
     missing.dedup();
     let but = match missing.as_slice() {
         [] => String::new(),
-        missing => format!(", but not {}", missing.join(", ")),
+        missing => format!(" Not among them: {}.", missing.join(", ")),
     };
     let default = crate::features::uring(&crate::features::Typed::default(), answers, 10_000);
-    let notes = default.map_or(0, |resolved| resolved.notes.len());
-    let fallback = if notes == 0 { "" } else { " It would run without some of its defaults." };
+    let notes = default.map(|resolved| resolved.notes).unwrap_or_default();
+    let instead = notes.iter().map(|note| format!(" {note}.")).collect::<String>();
     format!(
-        "uring would run here.{fallback} c10k bench can compare it with epoll, and {} values of its \
-         features with each other{but}.",
+        "uring would run here; c10k bench can compare it with epoll, and {} values of its features.{but}{instead}",
         works.len()
     )
 }
@@ -158,11 +157,15 @@ fn remedies(doctor: &Doctor) -> Vec<String> {
     let blocked = doctor.features.iter().filter(|feature| feature.tried.outcome == Outcome::Blocked);
     remedies.extend(blocked.map(|feature| format!("{}: {}", feature.name, feature.tried.detail)));
     for limit in &doctor.limits {
-        for scale in &limit.scales {
-            let Some(remedy) = &scale.remedy else { continue };
+        let mut last = "";
+        for (index, scale) in limit.scales.iter().enumerate() {
+            let Some(remedy) = scale.remedy.as_deref().filter(|&remedy| remedy != last) else { continue };
+            last = remedy;
             let slower = if scale.verdict == Sufficiency::Slower { ", to be quick" } else { "" };
+            let same = |other: &Scale| other.remedy.as_deref() == Some(remedy);
+            let more = if limit.scales[index + 1..].iter().any(same) { " and more" } else { "" };
             let connections = text::whole(scale.connections);
-            remedies.push(format!("{} for {connections} connections{slower}: {remedy}", limit.name));
+            remedies.push(format!("{}, {connections} connections{more}{slower}: {remedy}", limit.name));
         }
     }
     remedies

@@ -100,6 +100,6 @@ fn a_barrier_makes_epoll_the_verdict_and_its_remedy_the_first() {
     let barrier = Barrier { by: BarredBy::Seccomp, sentence: "a filter.".into(), remedy: "allow it".into() };
     let mut doctor = doctor_of(working("send").remove(0), Some(barrier));
     doctor.verdict = verdict(&doctor, &Answers::default());
-    assert!(doctor.verdict.starts_with("Only epoll would run here. a filter."), "{}", doctor.verdict);
+    assert!(doctor.verdict.starts_with("Only epoll would run here: a filter."), "{}", doctor.verdict);
     assert_eq!(remedies(&doctor)[0], "allow it");
 }

@@ -132,7 +132,9 @@ impl Page {
         let head = ["".to_string(), "THERE IS".into()].into_iter();
         table.load_style(NOTHING).set_header(head.chain(scales.iter().map(|scale| whole(scale.connections))));
         for limit in limits {
-            let found = limit.found.map_or("-".into(), |found| amount(limit, found));
+            let unbounded = limit.scales.iter().all(|scale| scale.verdict == Sufficiency::Enough);
+            let none = if unbounded { "no limit" } else { "n/a" };
+            let found = limit.found.map_or(none.into(), |found| amount(limit, found));
             let name = format!("  {}", limit.name);
             let scales = limit.scales.iter().map(|scale| sufficiency(limit, scale));
             table.add_row([name, found].into_iter().chain(scales));

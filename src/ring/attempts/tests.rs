@@ -27,10 +27,3 @@ fn what_a_feature_carries_is_a_value_of_a_dimension() {
         assert!(dimension.values.iter().any(|known| known.form.name() == value), "{name} cannot be {value}");
     }
 }
-
-#[test]
-fn tmp_print_all() {
-    for (group, feature) in all() {
-        println!("{group:12} {:45} {:?}", feature.name, feature.attempt());
-    }
-}
