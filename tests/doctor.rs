@@ -16,12 +16,13 @@ const URING: &[i64] = &[libc::SYS_io_uring_setup, libc::SYS_io_uring_enter, libc
 /// The trials.
 pub fn trials() -> Vec<Trial> {
     type Body = fn();
-    let rows: [(&str, Body, &[Need]); 8] = [
+    let rows: [(&str, Body, &[Need]); 9] = [
         ("every_feature_is_answered_where_io_uring_runs", every_feature, &[Need::Uring]),
         ("what_the_server_says_of_a_feature_is_what_the_try_says", agrees_with_help, &[Need::Uring]),
         ("the_page_begins_with_the_verdict_and_is_no_wider_than_a_terminal", page, &[Need::Uring]),
         ("a_filter_that_forbids_io_uring_is_named", || barred(Errno::EPERM), &[]),
         ("a_filter_that_hides_io_uring_is_told_from_a_kernel_without_it", hidden, &[Need::Uring]),
+        ("a_filter_that_lets_rings_be_made_and_not_used_is_named", half_barred, &[Need::Uring]),
         ("a_try_that_kills_its_process_costs_one_row", killed, &[Need::Uring]),
         ("a_format_that_is_none_is_a_usage_error", format, &[]),
         ("a_closed_standard_output_is_no_panic", closed, &[]),
@@ -156,6 +157,19 @@ fn hidden() {
     if std::path::Path::new("/proc/sys/kernel/io_uring_disabled").exists() {
         barred(Errno::ENOSYS);
     }
+}
+
+fn half_barred() {
+    let action = SeccompAction::Errno(Errno::EPERM as u32);
+    let ended = under_filter(&[libc::SYS_io_uring_register], action, &["--format", "json"]);
+    let report = report(&ended);
+    assert_eq!(report["exit_code"], 6, "{}", ended.said());
+    assert_eq!(report["barrier"]["by"], "seccomp", "{}", report["barrier"]);
+    // What needs no register call works all the same; what needs one says what is in its way.
+    assert_eq!(row(&report, "receive")["outcome"], "works", "{}", row(&report, "receive"));
+    let blocked = row(&report, "buffer ring");
+    assert_eq!((&blocked["outcome"], &blocked["errno"]), (&"blocked".into(), &"EPERM".into()), "{blocked}");
+    assert!(blocked["detail"].as_str().unwrap().contains("seccomp"), "{blocked}");
 }
 
 /// The call that only one of the tries makes kills who makes it.

@@ -2,7 +2,7 @@
 //! has none or too little, a limit. The sentence is the probe's, which the server says too; here it gets a
 //! cause by name and a remedy.
 
-use crate::features::Answers;
+use crate::features::{Answers, Capability};
 use crate::host;
 use crate::result::doctor::{BarredBy, Barrier};
 use crate::ring::attempts;
@@ -14,9 +14,18 @@ pub(super) fn barrier(answers: &Answers) -> Option<Barrier> {
     let facts = Facts {
         switch: host::io_uring_disabled(),
         filtered: host::seccomp_filtered() == Some(true),
-        errno: attempts::setup_refusal(),
+        errno: if answers.barred.is_some() { attempts::setup_refusal() } else { floor_refusal(answers) },
     };
-    Some(judge(sentence, answers.barred.is_none(), &facts))
+    Some(judge(sentence, &facts))
+}
+
+/// What the first thing of the floor that is missing was answered with: a filter that lets a ring be made
+/// may still forbid what is done with it.
+fn floor_refusal(answers: &Answers) -> Option<Errno> {
+    let answer = Capability::FLOOR.iter().find_map(|&needed| answers.refusal(needed))?;
+    let forbids = [Errno::EPERM, Errno::EACCES, Errno::ENOSYS, Errno::ENOMEM, Errno::EMFILE, Errno::ENFILE];
+    // Any other is how an old kernel answers.
+    forbids.into_iter().find(|errno| format!("{errno:?}") == answer).or(Some(Errno::EINVAL))
 }
 
 /// What shows of the cause.
@@ -25,14 +34,12 @@ struct Facts {
     switch: Option<u64>,
     /// Whether a seccomp filter is on this process.
     filtered: bool,
-    /// What io_uring_setup answered.
+    /// What io_uring_setup answered, or the first thing that is missing.
     errno: Option<Errno>,
 }
 
-/// `too_old`: there is an io_uring, without what the server needs.
-fn judge(mut sentence: String, too_old: bool, facts: &Facts) -> Barrier {
+fn judge(mut sentence: String, facts: &Facts) -> Barrier {
     let by = match facts.errno {
-        _ if too_old => BarredBy::Kernel,
         Some(Errno::EPERM | Errno::EACCES) if facts.switch.is_some_and(|level| level > 0) => BarredBy::Sysctl,
         Some(Errno::EPERM | Errno::EACCES) if facts.filtered => BarredBy::Seccomp,
         // A kernel with the switch has io_uring: it is not the kernel that does not know the call.
@@ -43,7 +50,7 @@ fn judge(mut sentence: String, too_old: bool, facts: &Facts) -> Barrier {
                     .into();
             BarredBy::Seccomp
         }
-        Some(Errno::ENOSYS) => BarredBy::Kernel,
+        Some(Errno::ENOSYS | Errno::EINVAL) => BarredBy::Kernel,
         Some(Errno::ENOMEM | Errno::EMFILE | Errno::ENFILE) => BarredBy::Limit,
         _ => BarredBy::Unknown,
     };
@@ -76,7 +83,7 @@ mod tests {
     use super::*;
 
     fn by(errno: Errno, switch: Option<u64>, filtered: bool) -> BarredBy {
-        judge("x.".into(), false, &Facts { switch, filtered, errno: Some(errno) }).by
+        judge("x.".into(), &Facts { switch, filtered, errno: Some(errno) }).by
     }
 
     #[test]
@@ -95,7 +102,7 @@ mod tests {
     #[test]
     fn each_has_a_remedy_of_its_own() {
         let remedy = |errno, switch, filtered| {
-            judge("x.".into(), false, &Facts { switch, filtered, errno: Some(errno) }).remedy
+            judge("x.".into(), &Facts { switch, filtered, errno: Some(errno) }).remedy
         };
         assert!(remedy(Errno::EPERM, None, true).contains("seccomp="));
         assert!(remedy(Errno::EPERM, Some(1), false).contains("io_uring_group"));
@@ -106,12 +113,15 @@ mod tests {
     }
 
     #[test]
-    fn a_ring_without_the_floor_is_an_old_kernel_whatever_else_shows() {
-        let facts = Facts { switch: Some(0), filtered: true, errno: None };
-        let barrier = judge("multishot receive is missing.".into(), true, &facts);
-        assert_eq!(
-            (barrier.by, barrier.sentence.as_str()),
-            (BarredBy::Kernel, "multishot receive is missing.")
-        );
+    fn a_ring_without_the_floor_is_an_old_kernel_or_a_filter_that_lets_only_rings_be_made() {
+        let without = |answer: &str| {
+            let refused = vec![(Capability::MultishotReceive, answer.to_string())];
+            floor_refusal(&Answers { refused, ..Answers::default() })
+        };
+        assert_eq!(without("EINVAL"), Some(Errno::EINVAL));
+        assert_eq!(without("one completion instead of several"), Some(Errno::EINVAL));
+        assert_eq!(by(Errno::EINVAL, Some(0), true), BarredBy::Kernel);
+        assert_eq!(without("EPERM"), Some(Errno::EPERM));
+        assert_eq!(without("ENOMEM"), Some(Errno::ENOMEM));
     }
 }

@@ -94,18 +94,28 @@ fn row(
 
 fn descriptors(limits: &Limits) -> Limit {
     let max = limits.descriptors_max;
+    let hard = limits.descriptors.map(|(_, hard)| hard);
+    // With direct descriptors the limit bounds the table of each worker.
+    let table = hard.map_or(0, |hard| hard.saturating_sub(OWN_DESCRIPTORS));
     row(
         "descriptors of the process",
         "descriptors",
-        "the hard limit, to which c10k raises its own; one for each connection, also with files=direct",
-        limits.descriptors.map(|(_, hard)| hard),
+        "the hard limit, to which c10k raises its own; with files=direct it bounds each worker instead",
+        hard,
         |connections| Some(connections + OWN_DESCRIPTORS),
-        |_, needed| {
+        |connections, needed| {
             let first = match max {
                 Some(max) if max < needed => format!("sysctl -w fs.nr_open={needed}; "),
                 _ => String::new(),
             };
-            let command = format!("{first}ulimit -n {needed} (as root, or LimitNOFILE={needed} of its unit)");
+            let direct = match connections.checked_div(table) {
+                Some(_) => {
+                    format!(", or --uring files=direct --workers {}", connections.div_ceil(table))
+                }
+                None => String::new(),
+            };
+            let command =
+                format!("{first}ulimit -n {needed} (as root, or LimitNOFILE={needed} of its unit){direct}");
             (Sufficiency::Short, command)
         },
     )
@@ -297,7 +307,10 @@ mod tests {
     #[test]
     fn the_command_names_the_number_that_is_needed_and_what_stands_above_it() {
         let mut limits = limits();
-        assert!(remedy("descriptors of the process", 1, &limits).starts_with("ulimit -n 100064 "));
+        let descriptors = remedy("descriptors of the process", 1, &limits);
+        assert!(descriptors.starts_with("ulimit -n 100064 "), "{descriptors}");
+        // 19,936 slots in each table: five workers would hold 99,680.
+        assert!(descriptors.ends_with("or --uring files=direct --workers 6"), "{descriptors}");
         limits.descriptors_max = Some(500_000);
         let both = remedy("descriptors of the process", 2, &limits);
         assert!(both.starts_with("sysctl -w fs.nr_open=1000064; ulimit -n 1000064"), "{both}");

@@ -112,9 +112,10 @@ impl Page {
         }
         self.heading("not simply working");
         // Where io_uring is barred they all have the same reason: once is enough.
-        let first = &others[0].tried.detail;
-        if others.len() == features.len() && others.iter().all(|feature| feature.tried.detail == *first) {
-            self.wrapped("  ", &format!("none was tried: {first}"));
+        let first = &others[0].tried;
+        let none_tried = first.outcome == Outcome::NotTried && others.len() == features.len();
+        if none_tried && others.iter().all(|feature| feature.tried == *first) {
+            self.wrapped("  ", &format!("none was tried: {}", first.detail));
             return;
         }
         for feature in others {
