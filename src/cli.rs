@@ -1,6 +1,7 @@
 //! What may be typed. Values are taken as they are and checked in `config`, so that every problem is
 //! reported at once; only what is no flag at all is refused here.
 
+mod doctor;
 mod load;
 mod refusal;
 
@@ -19,6 +20,8 @@ pub enum Asked {
     Serve(Box<Typed>),
     /// To load a server.
     Load(Box<crate::load::Typed>),
+    /// To find out what this machine allows.
+    Doctor(crate::doctor::Typed),
     /// To read about the dimensions of `--uring`.
     UringHelp,
     /// To read about the dimensions of `--epoll`.
@@ -42,6 +45,7 @@ pub fn parse(arguments: impl IntoIterator<Item = OsString>) -> Result<Asked, cla
     })?;
     let serve = match command.verb {
         Some(Verb::Serve(serve)) => *serve,
+        Some(Verb::Doctor(doctor)) => return Ok(Asked::Doctor(doctor.typed())),
         Some(Verb::Load(load)) => return Ok(Asked::Load(Box::new(load.typed()))),
         None => command.serve,
     };
@@ -59,6 +63,7 @@ Examples:
   c10k --backend epoll --listen 127.0.0.1:0 --workers 2
   c10k --backend uring --uring recv=single,taskrun=coop
   c10k --uring help                 what can be chosen, and what this kernel says to it
+  c10k doctor                       what this kernel and these limits allow, tried
   c10k load pingpong                a client that measures and verifies; c10k load --help";
 
 const AFTER: &str = "\
@@ -97,6 +102,9 @@ enum Verb {
     /// Load a server that echoes, and measure and verify what comes back.
     #[command(before_long_help = load::EXAMPLES, after_long_help = load::AFTER, allow_negative_numbers = true)]
     Load(Box<load::Load>),
+    /// Find out what this kernel and these limits allow: every feature is tried.
+    #[command(after_long_help = doctor::AFTER)]
+    Doctor(doctor::Doctor),
 }
 
 #[derive(Debug, Default, Args)]
