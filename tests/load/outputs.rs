@@ -206,7 +206,7 @@ fn wrong_conditions() {
 }
 
 /// More messages a second than any client sends.
-const TOO_MUCH: &str = "-c 4 -R 50m -d 300ms -w 0 --grace 20s";
+const TOO_MUCH: &str = "-c 4 -R 50m -d 300ms -w 0 --grace 2s";
 
 fn suspect() {
     let liar = honest();
@@ -234,7 +234,7 @@ fn precedence() {
     };
     let lie = Some((Victim::Number(1, 3), edit(Then::Silence, vec![])));
     let silent = Liar::start(Manner { lie, ..Manner::default() });
-    let brief = strict.replace("--grace 20s", "--grace 500ms --seed 3");
+    let brief = strict.replace("--grace 2s", "--grace 500ms --seed 3");
     run(load(ENGINE, "pingpong", silent.address, &brief)).code(1);
     let lie = Some((Victim::Number(1, 3), edit(Then::Silence, vec![0; 32])));
     let wrong = Liar::start(Manner { lie, ..Manner::default() });

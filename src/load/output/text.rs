@@ -31,7 +31,7 @@ pub(super) fn heading(plan: &Plan, out: &mut dyn Write) -> io::Result<()> {
         }
         Arrivals::Open { rate, spacing } => {
             let spacing = if spacing == Spacing::Poisson { "Poisson" } else { "uniform" };
-            format!("  {} msg/s open loop ({spacing})", amount(rate))
+            format!("  {} {}/s open loop ({spacing})", amount(rate), unit(plan.workload == Workload::Churn))
         }
     };
     let warmup = match plan.warmup.is_zero() {
@@ -52,6 +52,11 @@ pub(super) fn heading(plan: &Plan, out: &mut dyn Write) -> io::Result<()> {
     )?;
     writeln!(out, "client  {}", client(plan))?;
     out.flush()
+}
+
+/// What a rate counts.
+fn unit(churn: bool) -> &'static str {
+    if churn { "conn" } else { "msg" }
 }
 
 fn client(plan: &Plan) -> String {
@@ -262,11 +267,16 @@ fn rate(result: &LoadResult, out: &mut dyn Write) -> io::Result<()> {
     let mut say = |text: String| line.push_str(&format!(" {text}  "));
     match plan.workload.as_str() {
         "stream" => {}
-        "churn" => say(format!(
-            "{} connections/s ({} made, used and closed)",
-            amount(rates.connections_per_second),
-            whole(rates.connections)
-        )),
+        "churn" => {
+            if let Some(intended) = plan.intended_messages_per_second {
+                say(format!("target {} conn/s", amount(intended)));
+            }
+            say(format!(
+                "{} connections/s ({} made, used and closed)",
+                amount(rates.connections_per_second),
+                whole(rates.connections)
+            ));
+        }
         _ => {
             if let Some(intended) = plan.intended_messages_per_second {
                 say(format!("target {} msg/s", amount(intended)));
@@ -284,7 +294,28 @@ fn rate(result: &LoadResult, out: &mut dyn Write) -> io::Result<()> {
     }
     let (sent, received) = (rates.bytes_sent_per_second, rates.bytes_received_per_second);
     say(format!("{}/s out  {}/s in", bytes(sent), bytes(received)));
-    writeln!(out, "{}", line.trim_end())
+    writeln!(out, "{}", line.trim_end())?;
+    missed(result, out)
+}
+
+/// What should have come back and did not.
+fn missed(result: &LoadResult, out: &mut dyn Write) -> io::Result<()> {
+    let rates = &result.rates;
+    let mut parts = Vec::new();
+    if rates.unsent > 0 {
+        parts.push(format!("{} due messages NOT SENT", whole(rates.unsent)));
+    }
+    if rates.unanswered > 0 {
+        parts.push(format!("{} sent messages NOT ANSWERED", whole(rates.unanswered)));
+    }
+    if parts.is_empty() {
+        return Ok(());
+    }
+    let counted = match result.response_latency_us {
+        Some(_) => "; in the response with the time they had waited when the run gave up",
+        None => "",
+    };
+    wrapped(INDENT, &format!("{}{counted}", parts.join(", ")), out)
 }
 
 fn cost(result: &LoadResult, out: &mut dyn Write) -> io::Result<()> {
