@@ -91,8 +91,8 @@ pub enum Doubt {
     },
     /// The client sent late.
     Late {
-        /// 99th percentile, nanoseconds.
-        p99: u64,
+        /// 99th percentile, nanoseconds; `None` where too few samples back it.
+        p99: Option<u64>,
         /// The longest, nanoseconds.
         max: u64,
     },
@@ -214,11 +214,11 @@ pub fn reached(achieved: f64, intended: f64, window: Duration, random: bool) -> 
 }
 
 fn lag(facts: &Facts) -> Option<Doubt> {
-    let (p99, max) = (facts.lag_p99.unwrap_or(0), facts.lag_max?);
+    let (p99, max) = (facts.lag_p99, facts.lag_max?);
     // A server so slow that a millisecond does not show needs no faster client.
-    let shows = facts.response_p99.is_none_or(|response| p99 as f64 > response as f64 * LAG_SHARE);
+    let shows = |p99: u64| facts.response_p99.is_none_or(|response| p99 as f64 > response as f64 * LAG_SHARE);
     let stood_still = max as f64 > facts.window.as_nanos() as f64 * LAG_STOOD_STILL;
-    ((p99 > LAG_P99 && shows) || stood_still).then_some(Doubt::Late { p99, max })
+    (p99.is_some_and(|p99| p99 > LAG_P99 && shows(p99)) || stood_still).then_some(Doubt::Late { p99, max })
 }
 
 fn little(facts: &Facts) -> Option<Doubt> {
@@ -267,13 +267,13 @@ impl Doubt {
             ),
             Self::Unsent { unsent, share } => format!(
                 "{unsent} messages, {} of the schedule, were due in the window and not yet sent when the grace \
-                 ended, because the server stopped or was too slow; the response counts the time they waited \
+                 ended, because the server stopped or was too slow for so few connections; the response counts the time they waited \
                  until the run gave up, and their true one is longer",
                 percent(share)
             ),
             Self::Late { p99, max } => format!(
-                "the client sent late (p99 {}, at most {}) though connections were free",
-                time(p99),
+                "the client sent late ({}at most {}) though connections were free",
+                p99.map_or_else(String::new, |p99| format!("p99 {}, ", time(p99))),
                 time(max)
             ),
             Self::Little { counted, places } => format!(
@@ -305,7 +305,9 @@ impl Doubt {
             Self::ClientBusy { .. } => "lower -R, or add threads on CPUs of their own (-t, --cpus)",
             Self::ClientLimit { .. } => "add threads on CPUs of their own (-t, --cpus)",
             Self::RateMissed { .. } => "lower -R, or let --find-rate find what holds",
-            Self::Unsent { .. } => "lower -R, or lengthen --grace so that they are sent and measured",
+            Self::Unsent { .. } => {
+                "lower -R, take more connections (-c, -P), or lengthen --grace until they are sent and measured"
+            }
             Self::Late { .. } => "lower -R, pin the client with --cpus, or keep other programs off its CPUs",
             Self::Little { .. } => "see the errors and the silent connections",
             Self::Steal { .. } => "repeat the run when the host is quieter",
@@ -442,7 +444,7 @@ mod tests {
     #[test]
     fn a_late_client_is_doubted_where_it_shows() {
         let late = Facts { lag_p99: Some(1_000_001), lag_max: Some(2_000_000), ..open() };
-        assert_eq!(doubt(&late), Doubt::Late { p99: 1_000_001, max: 2_000_000 });
+        assert_eq!(doubt(&late), Doubt::Late { p99: Some(1_000_001), max: 2_000_000 });
         assert_valid(&Facts { lag_p99: Some(1_000_000), ..late.clone() });
         assert_valid(&Facts { response_p99: Some(20_000_000), ..late.clone() });
         assert_eq!(judge(&Facts { response_p99: None, ..late }).doubts.len(), 1);
@@ -500,7 +502,12 @@ mod tests {
             (Doubt::ClientLimit { busy: 1.0 }, "client's limit", "-t"),
             (Doubt::RateMissed { achieved: 81.0, intended: 100.0 }, "81 of 100 messages", "--find-rate"),
             (Doubt::Unsent { unsent: 42, share: 0.21 }, "42 messages, 21.0 % of the schedule", "--grace"),
-            (Doubt::Late { p99: 412_000_000, max: 2_000_000_000 }, "p99 412.0 ms, at most 2.0 s", "--cpus"),
+            (
+                Doubt::Late { p99: Some(412_000_000), max: 2_000_000_000 },
+                "p99 412.0 ms, at most 2.0 s",
+                "--cpus",
+            ),
+            (Doubt::Late { p99: None, max: 2_000_000_000 }, "sent late (at most 2.0 s) though", "--cpus"),
             (Doubt::Little { counted: 94.0, places: 100.0 }, "94.0 messages", "silent connections"),
             (Doubt::Steal { share: 0.02 }, "2.0 % of the CPU time", "repeat"),
             (Doubt::Pressure { share: 0.5 }, "50.0 % of the time", "--cpus"),

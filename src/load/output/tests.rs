@@ -99,7 +99,11 @@ fn what_was_not_sent_and_what_was_not_answered_is_told() {
 fn a_churn_by_a_schedule_says_what_it_asked_for() {
     let text = printed("churn -R 10k -d 4s", for_tests::outcome);
     assert!(line(&text, "c10k").contains("10.0 k conn/s open loop (Poisson)"), "{text}");
-    assert!(line(&text, "RATE").contains("target 10.0 k conn/s"), "{text}");
+    assert!(
+        line(&text, "RATE").contains("target 10.0 k conn/s   0.00 connections/s (100.0 %, 0 made"),
+        "{text}"
+    );
+    assert!(line(&text, "COST").contains("CPU per connection: "), "{text}");
 }
 
 #[test]

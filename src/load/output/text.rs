@@ -89,6 +89,18 @@ pub(super) fn interval_names(out: &mut dyn Write) -> io::Result<()> {
     out.flush()
 }
 
+/// What an interval did a second.
+pub(super) fn interval_rate(workload: Workload, interval: &Interval) -> String {
+    let seconds = interval.length_us as f64 / 1e6;
+    match workload {
+        Workload::Churn if seconds > 0.0 => {
+            format!("{} conn", amount(interval.connections as f64 / seconds))
+        }
+        Workload::Churn => "- conn".into(),
+        _ => format!("{} msg", amount(interval.messages_per_second)),
+    }
+}
+
 /// An interval's line.
 ///
 /// # Errors
@@ -96,10 +108,7 @@ pub(super) fn interval_names(out: &mut dyn Write) -> io::Result<()> {
 pub(super) fn interval(workload: Workload, interval: &Interval, out: &mut dyn Write) -> io::Result<()> {
     let seconds = interval.length_us as f64 / 1e6;
     let per_second = |count: u64| if seconds > 0.0 { count as f64 / seconds } else { 0.0 };
-    let rate = match workload {
-        Workload::Churn => format!("{} conn", amount(per_second(interval.connections))),
-        _ => format!("{} msg", amount(interval.messages_per_second)),
-    };
+    let rate = interval_rate(workload, interval);
     writeln!(
         out,
         "{:>7.1} s {:>10} {rate:>12} {:>10} {:>10} {:>10} {:>8} {:>7}",
@@ -271,9 +280,11 @@ fn rate(result: &LoadResult, out: &mut dyn Write) -> io::Result<()> {
             if let Some(intended) = plan.intended_messages_per_second {
                 say(format!("target {} conn/s", amount(intended)));
             }
+            let achieved = rates.achieved_of_intended.map(|of| format!("{}, ", share(of)));
             say(format!(
-                "{} connections/s ({} made, used and closed)",
+                "{} connections/s ({}{} made, used and closed)",
                 amount(rates.connections_per_second),
+                achieved.unwrap_or_default(),
                 whole(rates.connections)
             ));
         }
@@ -336,8 +347,10 @@ fn cost(result: &LoadResult, out: &mut dyn Write) -> io::Result<()> {
     if parts.is_empty() {
         return Ok(());
     }
-    let each = if stream { "CPU per KiB received" } else { "CPU per message" };
-    writeln!(out, " COST      {each}: {}", parts.join("   "))?;
+    // A churn's message is a connection, made and closed for it.
+    let one = if result.plan.workload == "churn" { "connection" } else { "message" };
+    let each = if stream { "KiB received" } else { one };
+    writeln!(out, " COST      CPU per {each}: {}", parts.join("   "))?;
     let calls = [
         ("server", server.and_then(|server| server.system_calls_per_message)),
         ("client", cost.client_system_calls_per_message),
@@ -345,7 +358,7 @@ fn cost(result: &LoadResult, out: &mut dyn Write) -> io::Result<()> {
     let calls = calls.into_iter().filter_map(|(who, calls)| Some(format!("{who} {:.2}", calls?)));
     let calls: Vec<String> = calls.filter(|_| !stream).collect();
     if !calls.is_empty() {
-        writeln!(out, "{INDENT}system calls per message: {}", calls.join("   "))?;
+        writeln!(out, "{INDENT}system calls per {one}: {}", calls.join("   "))?;
     }
     let stats = server.and_then(|server| server.stats.as_ref());
     if let Some(stats) = stats {
