@@ -80,6 +80,21 @@ pub enum Taskrun {
     Coop,
     /// By interrupting the owner.
     Default,
+    /// In a kernel thread, which also submits.
+    Sqpoll,
+}
+/// When a waiting worker wakes. Times are microseconds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Wait {
+    /// At the first completion.
+    One,
+    /// At `count` completions, or after `time` at the first.
+    Minimum {
+        /// How many.
+        count: u32,
+        /// How long they are waited for.
+        time: u32,
+    },
 }
 
 /// What a uring worker runs with, all decided.
@@ -95,6 +110,16 @@ pub struct Uring {
     pub files: Files,
     /// See [`Taskrun`].
     pub taskrun: Taskrun,
+    /// See [`Wait`].
+    pub wait: Wait,
+    /// Whether a receive waits before its first try.
+    pub poll_first: bool,
+    /// The most bytes one completion of a receive brings; `None` is a buffer.
+    pub receive_cap: Option<u32>,
+    /// Whether waiting is kept out of the account of waiting for a disk.
+    pub no_iowait: bool,
+    /// How long the network card is polled while waiting, microseconds.
+    pub napi: Option<u32>,
     /// Whether enters name the ring by a registered index.
     pub ring_fd_registered: bool,
     /// Whether the submission queue has its index array.
@@ -151,6 +176,8 @@ pub struct Epoll {
     pub read: Read,
     /// See [`Threads`].
     pub threads: Threads,
+    /// How long the network card is polled while waiting, microseconds.
+    pub busy_poll: Option<u32>,
     /// Bytes of the scratch buffer a worker receives into.
     pub buffer_size: u32,
 }

@@ -10,6 +10,8 @@ use io_uring::{opcode, types};
 use socket2::SockAddr;
 use std::os::fd::RawFd;
 
+/// `IORING_RECVSEND_POLL_FIRST`, in the `ioprio` field.
+const POLL_FIRST: u16 = 1;
 /// `IORING_RECV_MULTISHOT`, in the `ioprio` field.
 const RECV_MULTISHOT: u16 = 1 << 1;
 /// Where `optlen` lies in an entry: the total of a multishot receive (Linux 6.17). The crate has no
@@ -25,9 +27,11 @@ pub(super) struct Builder {
     pub(super) receive_multishot: bool,
     pub(super) direct: bool,
     pub(super) receive_limit: bool,
+    /// The most bytes of one completion of a receive, at most a buffer.
+    pub(super) receive_most: u32,
+    pub(super) poll_first: bool,
     pub(super) counts_arrived: bool,
     pub(super) skip_sent: bool,
-    pub(super) buffer_size: u32,
     pub(super) memory: Memory,
     pub(super) listeners: Vec<RawFd>,
     /// Where a client connects to. The kernel reads an address when it takes the entry.
@@ -58,9 +62,10 @@ impl Builder {
             receive_multishot: features.recv == Recv::Multishot,
             direct: features.files == Files::Direct,
             receive_limit: features.receive_limit,
+            receive_most: features.receive_cap.unwrap_or(u32::MAX).min(features.buffer_size),
+            poll_first: features.poll_first,
             counts_arrived: features.counts_arrived,
             skip_sent: features.cqe_skip,
-            buffer_size: features.buffer_size,
             memory,
             listeners,
             targets: Box::default(),
@@ -80,8 +85,8 @@ impl Builder {
             Operation::Receive { socket, limit } if self.receive_multishot => {
                 self.receive_multishot(socket, limit)
             }
-            Operation::Receive { socket, limit } => self.receive(socket, limit, 0),
-            Operation::ReceiveNow { socket, limit } => self.receive(socket, limit, libc::MSG_DONTWAIT),
+            Operation::Receive { socket, limit } => self.receive(socket, limit, 0, self.priority(0)),
+            Operation::ReceiveNow { socket, limit } => self.receive(socket, limit, libc::MSG_DONTWAIT, 0),
             Operation::Accept { listener } => self.accept(self.listeners[listener]),
             Operation::Cancel { target } => {
                 opcode::AsyncCancel2::new(CancelBuilder::user_data(target.0)).build()
@@ -125,9 +130,15 @@ impl Builder {
             .flags(skip)
     }
 
-    fn receive(&self, socket: Socket, limit: u32, flags: i32) -> Entry {
-        let length = limit.min(self.buffer_size);
+    /// The `ioprio` of a receive that may wait.
+    const fn priority(&self, flags: u16) -> u16 {
+        if self.poll_first { flags | POLL_FIRST } else { flags }
+    }
+
+    fn receive(&self, socket: Socket, limit: u32, flags: i32, priority: u16) -> Entry {
+        let length = limit.min(self.receive_most);
         with_name!(socket, |name| opcode::Recv::new(name, std::ptr::null_mut(), length)
+            .ioprio(priority)
             .flags(flags)
             .buf_group(GROUP)
             .build())
@@ -136,9 +147,9 @@ impl Builder {
 
     fn receive_multishot(&self, socket: Socket, limit: u32) -> Entry {
         // Before Linux 6.17 both the length and the total must be 0.
-        let (length, total) = if self.receive_limit { (limit.min(self.buffer_size), limit) } else { (0, 0) };
+        let (length, total) = if self.receive_limit { (limit.min(self.receive_most), limit) } else { (0, 0) };
         let entry = with_name!(socket, |name| opcode::Recv::new(name, std::ptr::null_mut(), length)
-            .ioprio(RECV_MULTISHOT)
+            .ioprio(self.priority(RECV_MULTISHOT))
             .buf_group(GROUP)
             .build())
         .flags(Flags::BUFFER_SELECT);

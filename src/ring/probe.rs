@@ -9,7 +9,7 @@ use super::entry::Builder;
 use super::{Memory, Name, Operation, Pages, Socket, Span};
 use crate::features::{Answers, Capability};
 use crate::host;
-use io_uring::{IoUring, cqueue, squeue, types};
+use io_uring::{EnterFlags, IoUring, cqueue, opcode, squeue, types};
 use nix::errno::Errno;
 use std::io::{self, Write};
 use std::net::{Ipv4Addr, TcpListener, TcpStream};
@@ -18,7 +18,7 @@ use std::os::linux::net::SocketAddrExt;
 use std::os::unix::net::{SocketAddr, UnixListener, UnixStream};
 use std::ptr::NonNull;
 use std::sync::OnceLock;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// What this kernel answers to everything. It is asked once in the life of the program, which takes a few
 /// milliseconds.
@@ -136,12 +136,17 @@ impl Trial {
         match capability {
             Capability::RegisteredRingFd => self.registered_ring_fd(),
             Capability::BufferRing => self.buffer_ring(),
-            Capability::MultishotReceive => self.receive(false),
+            Capability::MultishotReceive => self.receive(false, false),
             Capability::MultishotAccept => self.accept(false),
             Capability::DirectDescriptors => self.accept(true),
-            Capability::ReceiveLimit => self.receive(true),
+            Capability::ReceiveLimit => self.receive(true, false),
             Capability::SkipSent => self.skip_sent(),
             Capability::CountArrived => self.count_arrived(),
+            Capability::PollFirst => self.receive(false, true),
+            Capability::Napi => self.napi(),
+            Capability::NoIowait => self.no_iowait(),
+            Capability::MinimumWait => self.minimum_wait(),
+            Capability::SubmissionThread => submission_thread(),
             // Flags, answered when the ring was made.
             _ => Ok(()),
         }
@@ -169,9 +174,9 @@ impl Trial {
 
     /// A multishot receive over a socket pair, fed twice: the second answer is what tells it from a
     /// single one. With a limit it must be the last as well.
-    fn receive(&mut self, limited: bool) -> io::Result<()> {
+    fn receive(&mut self, limited: bool, poll_first: bool) -> io::Result<()> {
         let (mut ours, theirs) = UnixStream::pair()?;
-        let builder = Builder { receive_limit: limited, ..builder(Vec::new()) };
+        let builder = Builder { receive_limit: limited, poll_first, ..builder(Vec::new()) };
         let socket = Socket(Name::Descriptor(theirs.as_raw_fd()));
         self.push(builder.build(Operation::Receive { socket, limit: 2 * HALF }))?;
         for last in [false, true] {
@@ -265,6 +270,36 @@ impl Trial {
         Ok(())
     }
 
+    /// Polls the network card for a microsecond while waiting, from here on and no more.
+    fn napi(&mut self) -> io::Result<()> {
+        let submitter = self.ring.submitter();
+        submitter.register_napi(&mut types::Napi::new().set_busy_poll_timeout(1))?;
+        submitter.unregister_napi(&mut types::Napi::new())
+    }
+
+    /// An enter that waits for something that has happened, and says that it is no wait for a disk.
+    fn no_iowait(&mut self) -> io::Result<()> {
+        self.push(opcode::Nop::new().build())?;
+        let flags = (EnterFlags::GETEVENTS | EnterFlags::NO_IOWAIT).bits();
+        // SAFETY: no argument is passed.
+        unsafe { self.ring.submitter().enter::<libc::sigset_t>(1, 1, flags, None)? };
+        self.next().map(drop)
+    }
+
+    /// Waits for two completions when one has come: it must end by itself, long before the patience. A
+    /// kernel that does not know the field takes it for an error or for nothing.
+    fn minimum_wait(&mut self) -> io::Result<()> {
+        self.push(opcode::Nop::new().build())?;
+        let patience = types::Timespec::from(PATIENCE);
+        let arguments = types::SubmitArgs::new().timespec(&patience).min_wait_usec(100);
+        let begun = Instant::now();
+        self.ring.submitter().submit_with_args(2, &arguments)?;
+        if begun.elapsed() >= PATIENCE {
+            return Err(io::Error::other("it waits for the whole time"));
+        }
+        self.next().map(drop)
+    }
+
     fn push(&mut self, entry: squeue::Entry) -> io::Result<()> {
         let entry = entry.user_data(self.number);
         // SAFETY: what the entry points to, if anything, is the buffer ring, which is never freed; the
@@ -288,6 +323,16 @@ impl Trial {
     }
 }
 
+/// A ring whose entry is taken without an enter for it.
+fn submission_thread() -> io::Result<()> {
+    let mut builder = IoUring::builder();
+    builder.setup_single_issuer().setup_sqpoll(1);
+    let ring = super::setup::patiently(|| builder.build(ENTRIES))?;
+    let mut trial = Trial { ring, number: 1 };
+    trial.push(opcode::Nop::new().build())?;
+    trial.next().map(drop)
+}
+
 /// Enough for every trial: none gives one back.
 const BUFFERS: u16 = 8;
 /// Bytes of one send of the send trial.
@@ -304,9 +349,10 @@ fn builder(listeners: Vec<RawFd>) -> Builder {
         receive_multishot: true,
         direct: false,
         receive_limit: false,
+        receive_most: HALF,
+        poll_first: false,
         counts_arrived: true,
         skip_sent: false,
-        buffer_size: HALF,
         // Only one trial sends, from memory of its own.
         memory: Memory { base: NonNull::dangling(), length: 0 },
         listeners,

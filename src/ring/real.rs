@@ -5,7 +5,7 @@
 use super::buffer_ring::BufferRing;
 use super::entry::Builder;
 use super::{Completion, Entered, Listening, Memory, Name, Operation, Ring, Socket, Token};
-use crate::features::Uring;
+use crate::features::{Taskrun, Uring, Wait};
 use io_uring::squeue::Entry;
 use io_uring::types::{SubmitArgs, Timespec};
 use io_uring::{CompletionQueue, EnterFlags, IoUring, SubmissionQueue, Submitter, cqueue};
@@ -32,6 +32,11 @@ pub struct RealRing<'a> {
     wake_others: &'a dyn Fn(),
     /// Slots of a client's table that name no socket.
     pub(super) free_slots: Vec<u32>,
+    /// A kernel thread takes the entries.
+    thread_submits: bool,
+    wait: Wait,
+    /// Of every enter.
+    flags: EnterFlags,
     pub(super) origin: Instant,
     pub(super) enters: u64,
     overflows: u64,
@@ -83,6 +88,9 @@ impl<'a> RealRing<'a> {
             listeners: Vec::new(),
             wake_others: &|| {},
             free_slots: Vec::new(),
+            thread_submits: features.taskrun == Taskrun::Sqpoll,
+            wait: features.wait,
+            flags: if features.no_iowait { EnterFlags::NO_IOWAIT } else { EnterFlags::empty() },
             origin: Instant::now(),
             enters: 0,
             overflows: 0,
@@ -110,18 +118,11 @@ impl<'a> RealRing<'a> {
     fn call(&mut self, wait_for: u32, flags: EnterFlags, until: Option<Duration>) -> Entered {
         self.submissions.sync();
         let count = self.submissions.len() as u32;
-        self.enters += 1;
-        let result = match until {
-            Some(until) => {
-                let left = until.saturating_sub(self.origin.elapsed());
-                let time = Timespec::from(left);
-                let arguments = SubmitArgs::new().timespec(&time);
-                let flags = (flags | EnterFlags::EXT_ARG).bits();
-                // SAFETY: the arguments outlive the call, and their size is the kernel's own.
-                unsafe { self.submitter.enter(count, wait_for, flags, Some(&arguments)) }
-            }
-            // SAFETY: no argument is passed.
-            None => unsafe { self.submitter.enter::<libc::sigset_t>(count, wait_for, flags.bits(), None) },
+        let flags = flags | self.flags;
+        let result = if self.thread_submits {
+            self.let_thread_submit(count, wait_for, flags, until)
+        } else {
+            self.system_call(count, wait_for, flags, until)
         };
         self.submissions.sync();
         self.completions.sync();
@@ -146,6 +147,64 @@ impl<'a> RealRing<'a> {
             }
             Err(error) => Entered::Failed(error),
         }
+    }
+
+    /// One system call, without a look at the queues before and after.
+    fn system_call(
+        &mut self,
+        count: u32,
+        wait_for: u32,
+        flags: EnterFlags,
+        until: Option<Duration>,
+    ) -> io::Result<usize> {
+        self.enters += 1;
+        let left = until.map(|until| until.saturating_sub(self.origin.elapsed()));
+        let (wait_for, minimum) = self.patience(wait_for, left);
+        if left.is_none() && minimum == 0 {
+            // SAFETY: no argument is passed.
+            return unsafe { self.submitter.enter::<libc::sigset_t>(count, wait_for, flags.bits(), None) };
+        }
+        let time = left.map(Timespec::from);
+        let arguments = match &time {
+            Some(time) => SubmitArgs::new().timespec(time),
+            None => SubmitArgs::new(),
+        };
+        let arguments = arguments.min_wait_usec(minimum);
+        let flags = (flags | EnterFlags::EXT_ARG).bits();
+        // SAFETY: the arguments outlive the call, and their size is the kernel's own.
+        unsafe { self.submitter.enter(count, wait_for, flags, Some(&arguments)) }
+    }
+
+    /// How many completions to wait for, and for how many microseconds before one is enough. The kernel
+    /// would wait that long past an earlier end.
+    fn patience(&self, wait_for: u32, left: Option<Duration>) -> (u32, u32) {
+        let Wait::Minimum { count, time } = self.wait else { return (wait_for, 0) };
+        let left = left.map_or(u128::MAX, |left| left.as_micros());
+        match u128::from(time).min(left) as u32 {
+            time @ 1.. if wait_for > 0 => (count.max(wait_for), time),
+            _ => (wait_for, 0),
+        }
+    }
+
+    /// Wakes the thread that submits, where it sleeps over `count` entries, and waits; no system call where
+    /// neither is needed.
+    fn let_thread_submit(
+        &mut self,
+        count: u32,
+        wait_for: u32,
+        mut flags: EnterFlags,
+        until: Option<Duration>,
+    ) -> io::Result<usize> {
+        if count > 0 && self.submissions.need_wakeup() {
+            flags |= EnterFlags::SQ_WAKEUP;
+        }
+        self.completions.sync();
+        let asked = flags.intersects(EnterFlags::SQ_WAKEUP | EnterFlags::SQ_WAIT);
+        let here = self.completions.len() >= wait_for as usize;
+        if here && !asked && !self.submissions.cq_overflow() {
+            return Ok(0);
+        }
+        self.system_call(count, wait_for, flags, until)
     }
 
     /// The kernel has no memory for another request. A failed submit runs no completion work, and that
@@ -191,7 +250,9 @@ impl Ring for RealRing<'_> {
                 break;
             }
             let before = self.backlog.len();
-            let entered = self.call(0, EnterFlags::GETEVENTS, None);
+            // Where a thread submits, an enter alone makes no room.
+            let room = if self.thread_submits { EnterFlags::SQ_WAIT } else { EnterFlags::empty() };
+            let entered = self.call(0, EnterFlags::GETEVENTS | room, None);
             self.refill();
             if entered != Entered::Done || self.backlog.len() == before {
                 return entered;

@@ -18,6 +18,7 @@ mod operations;
 mod outcome;
 mod peers;
 mod servers;
+mod waiting;
 
 pub use dialing::Client;
 pub use outcome::{Coverage, Outcome, Side};
@@ -57,6 +58,10 @@ pub struct Setup {
     pub obeys_limit: bool,
     /// Whether a send that does not wait has no completion when all of it is taken.
     pub skips_sent: bool,
+    /// How many completions an enter waits for first, and how long, microseconds.
+    pub minimum_wait: Option<(usize, u64)>,
+    /// Whether what was pushed may be taken later than in the next enter.
+    pub thread_submits: bool,
     /// Whether the bytes that have arrived at a descriptor can be asked for outside the ring.
     pub arrived_known: bool,
     /// Whether they can be asked for through the ring.

@@ -106,6 +106,10 @@ outcomes! {
     EnterInterrupted = "enter: EINTR, all submitted",
     EnterInterruptedPart = "enter: EINTR, a part submitted",
     EnterTimedOut = "enter: the time ran out",
+    EnterMinimumNone = "wait: for several, and nothing came",
+    EnterMinimumFew = "wait: for several, and fewer came",
+    EnterMinimumMet = "wait: for several, and they came",
+    ThreadLate = "wait: the thread took what was pushed later",
     QueueOverflowed = "completion queue: overflow kept",
     QueueFlushed = "completion queue: overflow flushed",
     PushSubmits = "push: the full queue was submitted",
@@ -161,12 +165,12 @@ impl Outcome {
     /// is for both.
     #[must_use]
     pub fn is_for(self, side: Side) -> bool {
-        const SERVER: [&str; 4] = ["accept", "receive now", "count", "peer"];
+        const SERVER: [&str; 5] = ["accept", "receive now", "count", "peer", "wait"];
         const CLIENT: [&str; 4] = ["open", "connect", "server", "lie"];
-        let begins = |words: [&str; 4]| words.contains(&self.name().split(':').next().unwrap_or(""));
+        let begins = |words: &[&str]| words.contains(&self.name().split(':').next().unwrap_or(""));
         match side {
-            Side::Server => !begins(CLIENT),
-            Side::Client => !begins(SERVER),
+            Side::Server => !begins(&CLIENT),
+            Side::Client => !begins(&SERVER),
         }
     }
 }

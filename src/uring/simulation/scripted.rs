@@ -180,15 +180,7 @@ fn on_stage(idle_timeout: u64, write_timeout: u64, play: impl FnOnce(&mut Stage<
     let config = Config { backlog: BACKLOG, ..scenario.config() };
     let counters = scenario.counters();
     let (admission, stop): (Rc<Admission>, Stop) = (scenario.admission(), scenario.stop());
-    let worker = Worker {
-        index: 0,
-        config: &config,
-        listeners: Vec::new(),
-        admission: &admission,
-        counters: &counters,
-        stop: &stop,
-        ready: &|_| {},
-    };
+    let worker = Worker::for_tests(&config, &admission, &counters, &stop);
     let kernel = Scripted::default();
     let mut event_loop = EventLoop::new(kernel.clone(), Buffers::new(&arena), &worker, 1);
     event_loop.limits = Limits {
