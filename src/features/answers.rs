@@ -32,6 +32,12 @@ pub enum Capability {
     CountArrived,
     /// A kernel thread that submits.
     SubmissionThread,
+    /// Buffers provided by requests.
+    ClassicBuffers,
+    /// A watch of a socket that answers many times.
+    MultishotPoll,
+    /// A receive that fills several buffers, in order.
+    ReceiveBundle,
     /// A receive that waits before its first try.
     PollFirst,
     /// Waiting that does not count as waiting for a disk.
@@ -44,7 +50,7 @@ pub enum Capability {
 
 impl Capability {
     /// All of them, in the order they are asked for.
-    pub const ALL: [Self; 18] = [
+    pub const ALL: [Self; 21] = [
         Self::SingleIssuer,
         Self::SubmitAll,
         Self::DeferTaskrun,
@@ -59,6 +65,9 @@ impl Capability {
         Self::SkipSent,
         Self::CountArrived,
         Self::SubmissionThread,
+        Self::ClassicBuffers,
+        Self::MultishotPoll,
+        Self::ReceiveBundle,
         Self::PollFirst,
         Self::NoIowait,
         Self::Napi,
@@ -85,6 +94,9 @@ impl Capability {
             Self::SkipSent => "leaving out the completion of a send",
             Self::CountArrived => "asking a socket through the ring how much has arrived",
             Self::SubmissionThread => "a kernel thread that submits",
+            Self::ClassicBuffers => "providing buffers by requests",
+            Self::MultishotPoll => "a watch of a socket that goes on",
+            Self::ReceiveBundle => "a receive into several buffers, in order",
             Self::PollFirst => "waiting before the first try to receive",
             Self::NoIowait => "waiting that is not accounted as waiting for a disk",
             Self::Napi => "polling the network card while waiting",
@@ -98,7 +110,8 @@ impl Capability {
         match self {
             Self::SkipSent => "5.17",
             Self::SubmitAll | Self::RegisteredRingFd => "5.18",
-            Self::SubmissionThread => "5.13",
+            Self::ClassicBuffers => "5.7",
+            Self::SubmissionThread | Self::MultishotPoll => "5.13",
             Self::CoopTaskrun
             | Self::BufferRing
             | Self::MultishotAccept
@@ -109,6 +122,7 @@ impl Capability {
             Self::NoSqarray => "6.6",
             Self::CountArrived => "6.7",
             Self::Napi => "6.9",
+            Self::ReceiveBundle => "6.10",
             Self::MinimumWait => "6.12",
             Self::NoIowait => "6.15",
             Self::ReceiveLimit => "6.17",

@@ -62,6 +62,18 @@ pub enum Recv {
     Multishot,
     /// One request each.
     Single,
+    /// Polls through the ring, and plain receives and sends.
+    Poll,
+}
+/// Where received bytes go.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Buffers {
+    /// Into buffers of a ring, picked when bytes come.
+    Ring,
+    /// Into buffers that were provided by requests, picked when bytes come.
+    Classic,
+    /// Into a buffer of the connection's own.
+    Owned,
 }
 /// What a socket is named by.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -104,6 +116,10 @@ pub struct Uring {
     pub accept: Accept,
     /// See [`Recv`].
     pub recv: Recv,
+    /// See [`Buffers`].
+    pub buffers: Buffers,
+    /// Whether one completion of a receive may bring several buffers.
+    pub bundle_receive: bool,
     /// Whether a send that succeeds at once has no completion.
     pub cqe_skip: bool,
     /// See [`Files`].
@@ -130,7 +146,7 @@ pub struct Uring {
     pub cq: u32,
     /// Whether `sq` or `cq` was typed, so that it must not shrink.
     pub sizes_typed: bool,
-    /// Buffers in the ring, a power of two.
+    /// Buffers of a worker: a power of two, or one for each connection.
     pub buffer_count: u32,
     /// Bytes in each.
     pub buffer_size: u32,

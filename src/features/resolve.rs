@@ -2,8 +2,8 @@
 
 use super::table::{self, CQ_MAX, Dimension, Form, State, Value};
 use super::{
-    Accept, Answers, Capability, Epoll, Files, Kind, Problem, Read, Recv, Taskrun, Threads, Trigger, Typed,
-    Uring, Wait,
+    Accept, Answers, Buffers, Capability, Epoll, Files, Kind, Problem, Read, Recv, Taskrun, Threads, Trigger,
+    Typed, Uring, Wait,
 };
 use crate::units;
 
@@ -72,9 +72,20 @@ pub fn uring(
     EXCLUSIONS.iter().for_each(|rule| choice.exclude(rule));
     let buffer_size = size(typed, "buffer-size", sizes::BUFFER_SIZE);
     choice.problems.extend(without_effect(typed, queues.cq, buffer_size));
+    let owned = choice.is("buffers", "owned");
     let features = Uring {
         accept: if choice.is("accept", "multishot") { Accept::Multishot } else { Accept::Single },
-        recv: if choice.is("recv", "multishot") { Recv::Multishot } else { Recv::Single },
+        recv: match choice.word("recv") {
+            "multishot" => Recv::Multishot,
+            "poll" => Recv::Poll,
+            _ => Recv::Single,
+        },
+        buffers: match choice.word("buffers") {
+            "classic" => Buffers::Classic,
+            "owned" => Buffers::Owned,
+            _ => Buffers::Ring,
+        },
+        bundle_receive: choice.is("bundle", "recv"),
         cqe_skip: choice.is("cqe-skip", "on"),
         files: if choice.is("files", "direct") { Files::Direct } else { Files::Normal },
         taskrun: match choice.word("taskrun") {
@@ -93,7 +104,7 @@ pub fn uring(
         sq: queues.sq,
         cq: queues.cq,
         sizes_typed: queues.typed,
-        buffer_count: size(typed, "buffer-count", sizes::BUFFER_COUNT),
+        buffer_count: if owned { max_connections } else { size(typed, "buffer-count", sizes::BUFFER_COUNT) },
         buffer_size,
         receive_limit: answers.offers(Capability::ReceiveLimit),
         counts_arrived: answers.offers(Capability::CountArrived),
@@ -146,7 +157,9 @@ impl Uring {
         let (sq, cq) = (u64::from(self.sq), u64::from(self.cq));
         let index = if self.sqarray { sq * 4 } else { 0 };
         let pages = |bytes: u64| bytes.next_multiple_of(page);
-        pages(sq * 64) + pages(HEADER + cq * 16 + index) + pages(u64::from(self.buffer_count) * 16)
+        let has_ring = self.buffers == Buffers::Ring && self.recv != Recv::Poll;
+        let buffers = if has_ring { u64::from(self.buffer_count) * 16 } else { 0 };
+        pages(sq * 64) + pages(HEADER + cq * 16 + index) + pages(buffers)
     }
 }
 
@@ -160,6 +173,8 @@ struct Exclusion {
     kind: Kind,
     why: &'static str,
 }
+
+const NO_KERNEL_PICKS: &str = "its receives are system calls, and the server picks their buffers itself";
 
 /// All such pairs. In each the other is a value that can be in force without having been typed, or one
 /// that cannot go with the first.
@@ -178,6 +193,69 @@ const EXCLUSIONS: &[Exclusion] = &[
         kind: Kind::Unavailable,
         why: "with both, kernels wait for the whole time whatever has come (axboe/liburing issue 1477)",
     },
+    Exclusion {
+        one: ("buffers", "owned"),
+        other: ("recv", "multishot"),
+        instead: "single",
+        kind: Kind::Usage,
+        why: "a multishot receive takes its buffers from those of all",
+    },
+    Exclusion {
+        one: ("recv", "poll"),
+        other: ("cqe-skip", "on"),
+        instead: "off",
+        kind: Kind::Usage,
+        why: "its sends are system calls, which have no completion to leave out",
+    },
+    Exclusion {
+        one: ("recv", "poll"),
+        other: ("files", "direct"),
+        instead: "normal",
+        kind: Kind::Usage,
+        why: "its receives and sends are system calls, which know no slots of a ring",
+    },
+    Exclusion {
+        one: ("recv", "poll"),
+        other: ("poll-first", "on"),
+        instead: "off",
+        kind: Kind::Usage,
+        why: "it never receives before it was told that there is something",
+    },
+    Exclusion {
+        one: ("recv", "poll"),
+        other: ("buffers", "classic"),
+        instead: "ring",
+        kind: Kind::Usage,
+        why: NO_KERNEL_PICKS,
+    },
+    Exclusion {
+        one: ("recv", "poll"),
+        other: ("buffers", "owned"),
+        instead: "ring",
+        kind: Kind::Usage,
+        why: NO_KERNEL_PICKS,
+    },
+    Exclusion {
+        one: ("bundle", "recv"),
+        other: ("recv", "poll"),
+        instead: "multishot",
+        kind: Kind::Usage,
+        why: "a plain receive fills one buffer",
+    },
+    Exclusion {
+        one: ("bundle", "recv"),
+        other: ("buffers", "classic"),
+        instead: "ring",
+        kind: Kind::Usage,
+        why: "a bundle takes its buffers from a ring",
+    },
+    Exclusion {
+        one: ("bundle", "recv"),
+        other: ("buffers", "owned"),
+        instead: "ring",
+        kind: Kind::Usage,
+        why: "a bundle takes its buffers from a ring",
+    },
 ];
 
 /// What was typed and would change nothing, a problem each.
@@ -189,6 +267,14 @@ fn without_effect(typed: &Typed, cq: u32, buffer_size: u32) -> Vec<Problem> {
              cq={} would do",
             count.next_power_of_two()
         ));
+    }
+    let owned = typed.get("buffers").is_some_and(|entry| entry.value.form == Form::Word("owned"));
+    if owned && typed.get("buffer-count").is_some() {
+        problems.push(
+            "--uring: buffer-count: with buffers=owned there is one buffer for each of --max-connections; \
+             leaving it out would do"
+                .into(),
+        );
     }
     if let Some([cap, _]) = typed.amounts("recv-cap").filter(|&[cap, _]| cap > buffer_size) {
         let print = |bytes: u32| units::print_bytes(bytes.into());
@@ -412,8 +498,19 @@ mod tests {
             assert!(problems[0].text.starts_with(&told), "{}", problems[0].text);
             let instead = format!("{}={}", rule.other.0, rule.instead);
             assert!(problems[0].text.ends_with(&format!("{instead} would do")), "{}", problems[0].text);
-            assert!(uring(&typed(&format!("{one},{instead}")), &without(&[]), 1).is_ok(), "{one},{instead}");
+            let allowed = format!("{one},{instead}");
+            assert!(uring(&typed(&allowed), &without(&[]), 1).is_ok(), "{allowed}");
         }
+    }
+
+    #[test]
+    fn a_buffer_of_its_own_for_every_connection_is_counted_by_the_limit() {
+        let resolved = uring(&typed("buffers=owned"), &without(&[]), 300).unwrap();
+        assert_eq!((resolved.features.buffers, resolved.features.recv), (Buffers::Owned, Recv::Single));
+        assert_eq!(resolved.features.buffer_count, 300);
+        assert!(resolved.in_force.contains(&("recv", "single".into())));
+        let problems = uring(&typed("buffers=owned,buffer-count=64"), &without(&[]), 300).unwrap_err();
+        assert!(problems[0].text.contains("leaving it out would do"), "{}", problems[0].text);
     }
 
     #[test]

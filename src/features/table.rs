@@ -118,7 +118,7 @@ pub const URING: &[Dimension] = &[
         values: &[
             needing("multishot", Capability::MultishotReceive, "one request until it ends"),
             built("single", "one request for each receive"),
-            later(Form::Word("poll"), "5.13", "recv=single", "poll, then plain receives and sends"),
+            needing("poll", Capability::MultishotPoll, "poll, then plain receives and sends"),
         ],
     },
     Dimension {
@@ -127,8 +127,8 @@ pub const URING: &[Dimension] = &[
         values: &[
             needing("ring", Capability::BufferRing, "a ring of buffers the kernel picks from"),
             later(Form::Word("incremental"), "6.12", "buffers=ring", "a ring whose buffers fill bit by bit"),
-            later(Form::Word("classic"), "5.7", "buffers=ring", "buffers provided by requests"),
-            later(Form::Word("owned"), "5.6", "buffers=ring", "one buffer for each connection"),
+            needing("classic", Capability::ClassicBuffers, "buffers provided by requests"),
+            built("owned", "one buffer for each connection"),
         ],
     },
     Dimension {
@@ -136,7 +136,7 @@ pub const URING: &[Dimension] = &[
         about: "several buffers in one completion",
         values: &[
             built("off", "one buffer each"),
-            later(Form::Word("recv"), "6.10", "bundle=off", "receives"),
+            needing("recv", Capability::ReceiveBundle, "receives"),
             later(Form::Word("send"), "6.10", "bundle=off", "sends"),
             later(Form::Word("both"), "6.10", "bundle=off", "receives and sends"),
         ],

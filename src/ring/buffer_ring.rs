@@ -18,6 +18,10 @@ pub(super) struct BufferRing {
     buffers: u64,
     tail: u16,
     published: u16,
+    /// By buffer: which was provided after it. That holds until it is provided again.
+    successors: Box<[u16]>,
+    /// The last one provided.
+    last: Option<u16>,
 }
 
 impl BufferRing {
@@ -26,7 +30,26 @@ impl BufferRing {
         assert!(count.is_power_of_two());
         assert!(u64::from(count) * stride(size) <= memory.length);
         let pages = Pages::new(u64::from(count) * size_of::<BufRingEntry>() as u64)?;
-        Ok(Self { pages, count, size, buffers: memory.base.as_ptr() as u64, tail: 0, published: 0 })
+        Ok(Self {
+            pages,
+            count,
+            size,
+            buffers: memory.base.as_ptr() as u64,
+            tail: 0,
+            published: 0,
+            successors: vec![0; usize::from(count)].into(),
+            last: None,
+        })
+    }
+
+    /// Bytes of a buffer.
+    pub(super) const fn size(&self) -> u32 {
+        self.size
+    }
+
+    /// The buffer that lies behind this one in the ring.
+    pub(super) fn after(&self, buffer: u16) -> u16 {
+        self.successors[usize::from(buffer)]
     }
 
     fn entries(&self) -> *mut BufRingEntry {
@@ -57,6 +80,9 @@ impl BufferRing {
         entry.set_len(self.size);
         entry.set_bid(buffer);
         self.tail = self.tail.wrapping_add(1);
+        if let Some(last) = self.last.replace(buffer) {
+            self.successors[usize::from(last)] = buffer;
+        }
     }
 
     /// Shows the kernel everything provided so far.

@@ -12,6 +12,8 @@ use std::os::fd::RawFd;
 
 /// `IORING_RECVSEND_POLL_FIRST`, in the `ioprio` field.
 const POLL_FIRST: u16 = 1;
+/// `IORING_RECVSEND_BUNDLE`, in the `ioprio` field.
+const BUNDLE: u16 = 1 << 4;
 /// `IORING_RECV_MULTISHOT`, in the `ioprio` field.
 const RECV_MULTISHOT: u16 = 1 << 1;
 /// Where `optlen` lies in an entry: the total of a multishot receive (Linux 6.17). The crate has no
@@ -30,6 +32,7 @@ pub(super) struct Builder {
     /// The most bytes of one completion of a receive, at most a buffer.
     pub(super) receive_most: u32,
     pub(super) poll_first: bool,
+    pub(super) bundle: bool,
     pub(super) counts_arrived: bool,
     pub(super) skip_sent: bool,
     pub(super) memory: Memory,
@@ -62,8 +65,13 @@ impl Builder {
             receive_multishot: features.recv == Recv::Multishot,
             direct: features.files == Files::Direct,
             receive_limit: features.receive_limit,
-            receive_most: features.receive_cap.unwrap_or(u32::MAX).min(features.buffer_size),
+            // A bundle may go on in the next buffer.
+            receive_most: match (features.receive_cap, features.bundle_receive) {
+                (None, true) => u32::MAX,
+                (cap, _) => cap.unwrap_or(u32::MAX).min(features.buffer_size),
+            },
             poll_first: features.poll_first,
+            bundle: features.bundle_receive,
             counts_arrived: features.counts_arrived,
             skip_sent: features.cqe_skip,
             memory,
@@ -85,8 +93,9 @@ impl Builder {
             Operation::Receive { socket, limit } if self.receive_multishot => {
                 self.receive_multishot(socket, limit)
             }
-            Operation::Receive { socket, limit } => self.receive(socket, limit, 0, self.priority(0)),
+            Operation::Receive { socket, limit } => self.receive(socket, limit, 0, self.picking(0)),
             Operation::ReceiveNow { socket, limit } => self.receive(socket, limit, libc::MSG_DONTWAIT, 0),
+            Operation::ReceiveInto { socket, span, waits } => self.receive_into(socket, span, waits),
             Operation::Accept { listener } => self.accept(self.listeners[listener]),
             Operation::Cancel { target } => {
                 opcode::AsyncCancel2::new(CancelBuilder::user_data(target.0)).build()
@@ -116,9 +125,23 @@ impl Builder {
         }
     }
 
-    fn send(&self, socket: Socket, span: Span) -> Entry {
+    /// Where a span begins.
+    fn start_of(&self, span: Span) -> *mut u8 {
         assert!(span.offset + u64::from(span.length) <= self.memory.length, "a span outside the memory");
-        let start = self.memory.base.as_ptr().wrapping_add(span.offset as usize).cast_const();
+        self.memory.base.as_ptr().wrapping_add(span.offset as usize)
+    }
+
+    fn receive_into(&self, socket: Socket, span: Span, waits: bool) -> Entry {
+        let (start, length) = (self.start_of(span), span.length.min(self.receive_most));
+        let (flags, priority) = if waits { (0, self.priority(0)) } else { (libc::MSG_DONTWAIT, 0) };
+        with_name!(socket, |name| opcode::Recv::new(name, start, length)
+            .ioprio(priority)
+            .flags(flags)
+            .build())
+    }
+
+    fn send(&self, socket: Socket, span: Span) -> Entry {
+        let start = self.start_of(span).cast_const();
         // The kernel adds MSG_NOSIGNAL itself. MSG_DONTWAIT keeps it from waiting for room. With
         // MSG_WAITALL a short send counts as a failure, so that it is not skipped.
         let (flags, skip) = if self.skip_sent {
@@ -135,6 +158,17 @@ impl Builder {
         if self.poll_first { flags | POLL_FIRST } else { flags }
     }
 
+    /// The same, where buffers are picked.
+    const fn picking(&self, flags: u16) -> u16 {
+        self.priority(if self.bundle { flags | BUNDLE } else { flags })
+    }
+
+    /// Reports whatever becomes ready in a socket, when it does, until further notice.
+    pub(super) fn watch(&self, socket: RawFd) -> Entry {
+        let events = libc::POLLIN | libc::POLLOUT | libc::POLLRDHUP;
+        opcode::PollAdd::new(Fd(socket), events as u32).multi(true).build()
+    }
+
     fn receive(&self, socket: Socket, limit: u32, flags: i32, priority: u16) -> Entry {
         let length = limit.min(self.receive_most);
         with_name!(socket, |name| opcode::Recv::new(name, std::ptr::null_mut(), length)
@@ -149,7 +183,7 @@ impl Builder {
         // Before Linux 6.17 both the length and the total must be 0.
         let (length, total) = if self.receive_limit { (limit.min(self.receive_most), limit) } else { (0, 0) };
         let entry = with_name!(socket, |name| opcode::Recv::new(name, std::ptr::null_mut(), length)
-            .ioprio(self.priority(RECV_MULTISHOT))
+            .ioprio(self.picking(RECV_MULTISHOT))
             .buf_group(GROUP)
             .build())
         .flags(Flags::BUFFER_SELECT);

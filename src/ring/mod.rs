@@ -13,7 +13,9 @@ mod buffer_ring;
 pub mod dialing;
 mod entry;
 mod pages;
+pub mod polled;
 pub mod probe;
+mod provided;
 pub mod readiness;
 pub mod real;
 pub mod setup;
@@ -96,6 +98,15 @@ pub enum Operation {
         /// The most bytes to take.
         limit: u32,
     },
+    /// Receive once into memory of the caller's own. The result is the number of bytes, 0 at the end.
+    ReceiveInto {
+        /// From where.
+        socket: Socket,
+        /// Where to: the kernel's until the operation is over.
+        span: Span,
+        /// Whether it waits for something to come; else `EAGAIN` when nothing is there.
+        waits: bool,
+    },
     /// Send as much as fits now. The result is the number of bytes the kernel took: a full socket
     /// answers `EAGAIN`, and a nearly full one takes less. The kernel is done with it in the enter that
     /// submits the operation. Where [`Ring::skips_sent`] says so there is no completion if it took
@@ -147,6 +158,14 @@ pub enum Operation {
     },
     /// Report every [`crate::stop`] wake-up of this worker, until further notice.
     Wakeups,
+}
+
+#[cfg(any(test, feature = "sim"))]
+impl Operation {
+    /// Whether it receives, in one way or another.
+    const fn receives(self) -> bool {
+        matches!(self, Self::Receive { .. } | Self::ReceiveNow { .. } | Self::ReceiveInto { .. })
+    }
 }
 
 /// What the kernel answered.

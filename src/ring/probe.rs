@@ -4,7 +4,9 @@
 //!
 //! Needs a few descriptors and pages for a moment. Runs before any worker starts.
 
-use super::buffer_ring::BufferRing;
+mod order;
+
+use super::buffer_ring::{BufferRing, GROUP};
 use super::entry::Builder;
 use super::{Memory, Name, Operation, Pages, Socket, Span};
 use crate::features::{Answers, Capability};
@@ -142,6 +144,9 @@ impl Trial {
             Capability::ReceiveLimit => self.receive(true, false),
             Capability::SkipSent => self.skip_sent(),
             Capability::CountArrived => self.count_arrived(),
+            Capability::ClassicBuffers => self.classic_buffers(),
+            Capability::MultishotPoll => self.watch(),
+            Capability::ReceiveBundle => order::of_bundles(self),
             Capability::PollFirst => self.receive(false, true),
             Capability::Napi => self.napi(),
             Capability::NoIowait => self.no_iowait(),
@@ -270,6 +275,35 @@ impl Trial {
         Ok(())
     }
 
+    /// Provides a buffer by a request, to a group that nobody receives into, and takes it back.
+    fn classic_buffers(&mut self) -> io::Result<()> {
+        let page = Pages::new(u64::from(HALF))?;
+        let (start, group) = (page.memory().base.as_ptr(), GROUP + 1);
+        self.push(opcode::ProvideBuffers::new(start, HALF as i32, 1, group, 0).build())?;
+        let provided = self.next()?;
+        self.push(opcode::RemoveBuffers::new(1, group).build())?;
+        let removed = self.next()?;
+        match (provided.result(), removed.result()) {
+            (0.., 1) => Ok(()),
+            (0.., _) => Err(unexpected(&removed)),
+            _ => Err(unexpected(&provided)),
+        }
+    }
+
+    /// Watches a socket: it is told that there is room, and then, by the same watch, that bytes came.
+    fn watch(&mut self) -> io::Result<()> {
+        let (mut ours, theirs) = UnixStream::pair()?;
+        self.push(builder(Vec::new()).watch(theirs.as_raw_fd()))?;
+        for expected in [libc::POLLOUT, libc::POLLIN] {
+            let told = self.next()?;
+            if told.result() & i32::from(expected) == 0 || !cqueue::more(told.flags()) {
+                return Err(unexpected(&told));
+            }
+            ours.write_all(&[1])?;
+        }
+        Ok(())
+    }
+
     /// Polls the network card for a microsecond while waiting, from here on and no more.
     fn napi(&mut self) -> io::Result<()> {
         let submitter = self.ring.submitter();
@@ -351,6 +385,7 @@ fn builder(listeners: Vec<RawFd>) -> Builder {
         receive_limit: false,
         receive_most: HALF,
         poll_first: false,
+        bundle: false,
         counts_arrived: true,
         skip_sent: false,
         // Only one trial sends, from memory of its own.

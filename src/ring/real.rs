@@ -4,8 +4,9 @@
 
 use super::buffer_ring::BufferRing;
 use super::entry::Builder;
+use super::provided::{Bundle, Classic, Provided};
 use super::{Completion, Entered, Listening, Memory, Name, Operation, Ring, Socket, Token};
-use crate::features::{Taskrun, Uring, Wait};
+use crate::features::{Buffers, Recv, Taskrun, Uring, Wait};
 use io_uring::squeue::Entry;
 use io_uring::types::{SubmitArgs, Timespec};
 use io_uring::{CompletionQueue, EnterFlags, IoUring, SubmissionQueue, Submitter, cqueue};
@@ -24,7 +25,8 @@ pub struct RealRing<'a> {
     pub(super) submitter: Submitter<'a>,
     submissions: SubmissionQueue<'a>,
     completions: CompletionQueue<'a>,
-    buffers: BufferRing,
+    provided: Provided,
+    bundle: Bundle,
     pub(super) builder: Builder,
     /// Operations that found the submission queue full, and the kernel unwilling to empty it.
     backlog: VecDeque<Entry>,
@@ -73,8 +75,7 @@ impl<'a> RealRing<'a> {
     /// Readies `ring` for entries of `builder`: it serves nobody and dials nobody yet.
     pub(super) fn over(ring: &'a mut IoUring, features: &Uring, builder: Builder) -> io::Result<Self> {
         let (mut submitter, submissions, completions) = ring.split();
-        let buffers = BufferRing::new(builder.memory, features.buffer_count as u16, features.buffer_size)?;
-        buffers.register(&submitter)?;
+        let provided = provided(features, builder.memory, &submitter)?;
         if features.ring_fd_registered {
             submitter.register_ring_fd()?;
         }
@@ -82,7 +83,8 @@ impl<'a> RealRing<'a> {
             submitter,
             submissions,
             completions,
-            buffers,
+            provided,
+            bundle: Bundle::default(),
             builder,
             backlog: VecDeque::new(),
             listeners: Vec::new(),
@@ -98,6 +100,20 @@ impl<'a> RealRing<'a> {
             taken: 0,
             answered: 0,
         })
+    }
+
+    /// Queues an entry; it waits in order where there is no place.
+    #[inline]
+    pub(super) fn queue(&mut self, entry: Entry) {
+        if !(self.backlog.is_empty() && (self.put(&entry) || self.put_after_submitting(&entry))) {
+            self.backlog.push_back(entry);
+        }
+        self.pushed += 1;
+    }
+
+    /// Whether an enter would submit anything.
+    pub(super) fn has_queued(&mut self) -> bool {
+        !self.backlog.is_empty() || !self.submissions.is_empty()
     }
 
     fn put(&mut self, entry: &Entry) -> bool {
@@ -221,6 +237,15 @@ impl<'a> RealRing<'a> {
         std::thread::sleep(SHORTAGE_PAUSE);
     }
 
+    /// Submits a request for every buffer that is to be provided.
+    fn request_all(&mut self) {
+        while let Provided::Classic(buffers) = &mut self.provided
+            && let Some(request) = buffers.next_request()
+        {
+            self.queue(request);
+        }
+    }
+
     /// Moves what waits in the backlog to the submission queue, as far as it goes.
     fn refill(&mut self) {
         while let Some(entry) = self.backlog.pop_front() {
@@ -232,14 +257,25 @@ impl<'a> RealRing<'a> {
     }
 }
 
+/// The buffers that the kernel picks from, where it does.
+fn provided(features: &Uring, memory: Memory, submitter: &Submitter<'_>) -> io::Result<Provided> {
+    let (count, size) = (features.buffer_count, features.buffer_size);
+    Ok(match features.buffers {
+        _ if features.recv == Recv::Poll => Provided::Nobody,
+        Buffers::Owned => Provided::Nobody,
+        Buffers::Classic => Provided::Classic(Classic::new(memory, count as u16, size)),
+        Buffers::Ring => {
+            let buffers = BufferRing::new(memory, count as u16, size)?;
+            buffers.register(submitter)?;
+            Provided::Ring(buffers)
+        }
+    })
+}
+
 impl Ring for RealRing<'_> {
     #[inline]
     fn push(&mut self, operation: Operation, token: Token) {
-        let entry = self.builder.build(operation).user_data(token.0);
-        if !(self.backlog.is_empty() && (self.put(&entry) || self.put_after_submitting(&entry))) {
-            self.backlog.push_back(entry);
-        }
-        self.pushed += 1;
+        self.queue(self.builder.build(operation).user_data(token.0));
     }
 
     fn enter(&mut self, wait_for: u32, until: Option<Duration>) -> Entered {
@@ -263,6 +299,11 @@ impl Ring for RealRing<'_> {
 
     #[inline]
     fn next_completion(&mut self) -> Option<Completion> {
+        if let Provided::Ring(buffers) = &self.provided
+            && let Some(part) = self.bundle.next(buffers)
+        {
+            return Some(part);
+        }
         let Some(entry) = self.completions.next() else {
             // Everything that had come by the last call has been returned.
             self.answered = self.taken;
@@ -270,22 +311,38 @@ impl Ring for RealRing<'_> {
             self.completions.sync();
             return None;
         };
-        Some(Completion {
+        let done = Completion {
             token: Token(entry.user_data()),
             result: entry.result(),
             more: cqueue::more(entry.flags()),
             buffer: cqueue::buffer_select(entry.flags()),
-        })
+        };
+        match &mut self.provided {
+            Provided::Ring(buffers) if self.builder.bundle => Some(self.bundle.part(done, buffers)),
+            Provided::Classic(buffers) if Classic::provides(done.token) => {
+                buffers.provide(done.token.0 as u16);
+                self.next_completion()
+            }
+            _ => Some(done),
+        }
     }
 
     #[inline]
     fn provide(&mut self, buffer: u16) {
-        self.buffers.provide(buffer);
+        match &mut self.provided {
+            Provided::Ring(buffers) => buffers.provide(buffer),
+            Provided::Classic(buffers) => buffers.provide(buffer),
+            Provided::Nobody => unreachable!("nobody picks buffers"),
+        }
     }
 
     #[inline]
     fn publish(&mut self) {
-        self.buffers.publish();
+        match &mut self.provided {
+            Provided::Ring(buffers) => buffers.publish(),
+            Provided::Classic(_) => self.request_all(),
+            Provided::Nobody => {}
+        }
     }
 
     fn now(&mut self) -> Duration {

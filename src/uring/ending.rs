@@ -5,6 +5,7 @@
 //! answered, and the worker is done when nothing at all is in flight.
 
 use super::accepting::Listener;
+use super::buffers::Ownership;
 use super::connection::{Receiving, Stage, Watching};
 use super::event_loop::EventLoop;
 use super::token::{self, Kind};
@@ -66,7 +67,7 @@ impl Stopping {
     }
 }
 
-impl<R: Listening> EventLoop<'_, R> {
+impl<R: Listening, K: Ownership> EventLoop<'_, R, K> {
     /// Ends a connection: its operations are cancelled, then awaited, then it is closed. Called
     /// again after each of their completions.
     pub(super) fn end(&mut self, id: ConnId, reason: CloseReason) {

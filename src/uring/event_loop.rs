@@ -14,7 +14,7 @@
 //! or an accept is multishot shows only in [`Completion::more`]. Accepting is in `accepting`, sending in `sending`, the end in `ending`.
 
 use super::accepting::Entrance;
-use super::buffers::{Buffers, Lease};
+use super::buffers::{Buffers, Lease, Ownership, Room, Shared};
 use super::connection::{Connection, Receiving};
 use super::ending::Stopping;
 use super::sending::{SILENCE_MAX, Silent};
@@ -79,10 +79,10 @@ pub(super) enum Own {
 }
 
 /// One worker's loop over its ring.
-pub struct EventLoop<'w, R> {
+pub struct EventLoop<'w, R, K = Shared> {
     // The ring stands before the buffers: it is dropped first, and the kernel writes no more.
     pub(super) ring: R,
-    pub(super) buffers: Buffers<'w>,
+    pub(super) buffers: Buffers<'w, K>,
     pub(super) worker: &'w Worker<'w>,
     pub(super) limits: Limits,
     pub(super) connections: Table<Connection>,
@@ -110,10 +110,10 @@ pub struct EventLoop<'w, R> {
     pub(super) now: Tick,
 }
 
-impl<'w, R: Listening> EventLoop<'w, R> {
+impl<'w, R: Listening, K: Ownership> EventLoop<'w, R, K> {
     /// A loop over `ring`, which has been set up with the memory of `buffers`. Everything it will
     /// need is laid out here.
-    pub fn new(mut ring: R, buffers: Buffers<'w>, worker: &'w Worker<'w>, listeners: usize) -> Self {
+    pub fn new(mut ring: R, buffers: Buffers<'w, K>, worker: &'w Worker<'w>, listeners: usize) -> Self {
         let capacity = worker.admission.limit();
         let now = ring.now().as_millis() as Tick;
         buffers.provide_all(&mut ring);
@@ -271,7 +271,7 @@ impl<'w, R: Listening> EventLoop<'w, R> {
             return self.on_stale(done);
         }
         // Leased whatever the result says: an end of stream or an error may carry a buffer too.
-        let lease = done.buffer.map(|buffer| self.buffers.lease(buffer, done.result.max(0) as u32));
+        let lease = self.buffers.received(id.slot, &done);
         let connection = self.connections.get_mut(id).expect("looked up above");
         if !done.more {
             connection.receiving = Receiving::Idle;
@@ -386,10 +386,11 @@ impl<'w, R: Listening> EventLoop<'w, R> {
         let credit = connection.machine.credit(&self.limits);
         match connection.receiving {
             Receiving::Idle if credit > 0 && !self.starved.contains(id.slot) => {
-                if self.buffers.free() == 0 || !self.starved.is_empty() {
-                    self.starve(id);
-                } else {
-                    self.arm_receive(id);
+                match self.buffers.room_for(id.slot) {
+                    Room::Free if self.starved.is_empty() => self.arm_receive(id),
+                    Room::Free | Room::Short => self.starve(id),
+                    // It is looked at again when its bytes have been sent.
+                    Room::Held => {}
                 }
             }
             // Without a limit the kernel would go on: it has to be told.
@@ -401,11 +402,8 @@ impl<'w, R: Listening> EventLoop<'w, R> {
     fn arm_receive(&mut self, id: ConnId) {
         let connection = self.connections.get_mut(id).expect("the caller looked it up");
         let (socket, limit) = (connection.socket, connection.machine.credit(&self.limits));
-        let operation = if connection.machine.reads_only_what_arrived() {
-            Operation::ReceiveNow { socket, limit }
-        } else {
-            Operation::Receive { socket, limit }
-        };
+        let waits = !connection.machine.reads_only_what_arrived();
+        let operation = self.buffers.receive(id.slot, socket, limit, waits);
         connection.receiving = Receiving::Armed;
         connection.in_flight += 1;
         self.in_flight += 1;

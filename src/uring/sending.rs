@@ -2,6 +2,7 @@
 //! fits now. A connection whose peer takes less is stuck: its bytes leave the shared buffers for the
 //! spill area, and are sent from there as room comes. Part of the event loop.
 
+use super::buffers::Ownership;
 use super::connection::Watching;
 use super::event_loop::{EventLoop, Own};
 use super::token::{self, Kind};
@@ -23,7 +24,7 @@ pub(super) struct Silent {
 /// buffer, or a connection can go on only after its send, the loop does not block at all.
 pub(super) const SILENCE_MAX: Tick = 2;
 
-impl<R: Listening> EventLoop<'_, R> {
+impl<R: Listening, K: Ownership> EventLoop<'_, R, K> {
     pub(super) fn send_next(&mut self, id: ConnId) {
         let connection = self.connections.get_mut(id).expect("the caller looked it up");
         if connection.sending || connection.full {

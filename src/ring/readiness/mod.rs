@@ -8,7 +8,7 @@
 //! Needs Linux 4.5; from 5.11 on (epoll_pwait2) waits are exact, before they are rounded up to
 //! milliseconds. Left out: direct descriptors, and everything a server does.
 
-mod pool;
+pub(in crate::ring) mod pool;
 
 use super::dialing::{Setup, system_calls, unconnected};
 use super::{Completion, Dialing, Entered, Memory, Name, Operation, Ring, Socket, Span, Token};

@@ -104,13 +104,33 @@ impl Buffers {
         }
     }
 
+    /// Takes the buffers of a span, which the caller wants to be received into.
+    pub(super) fn lend_to_kernel(&mut self, span: Span) -> Result<(), String> {
+        self.check_sendable(span)?;
+        if self.within(span).is_empty() {
+            return Err(format!("I8: {span:?} is received into, and is no buffer"));
+        }
+        self.within(span).for_each(|buffer| self.owners[buffer as usize] = Owner::Kernel);
+        Ok(())
+    }
+
+    /// They are the caller's again.
+    pub(super) fn give_back(&mut self, span: Span) {
+        self.within(span).for_each(|buffer| self.owners[buffer as usize] = Owner::Caller);
+    }
+
     /// Fills the first `length` bytes of a buffer.
-    pub(super) fn fill(&mut self, buffer: u16, length: u32, mut byte: impl FnMut(u64) -> u8) {
+    pub(super) fn fill(&mut self, buffer: u16, length: u32, byte: impl FnMut(u64) -> u8) {
         assert!(length <= self.size);
-        let start = usize::from(buffer) * stride(self.size) as usize;
+        self.write(u64::from(buffer) * stride(self.size), length, byte);
+    }
+
+    /// Writes `length` bytes from `offset` on.
+    pub(super) fn write(&mut self, offset: u64, length: u32, mut byte: impl FnMut(u64) -> u8) {
+        assert!(offset + u64::from(length) <= self.memory.length);
         for index in 0..length as usize {
-            // SAFETY: `new` checked that every buffer lies in the memory, which outlives the ring.
-            let place = unsafe { self.memory.base.add(start + index) };
+            // SAFETY: in the memory, by the line above; it outlives the ring.
+            let place = unsafe { self.memory.base.add(offset as usize + index) };
             // SAFETY: the buffer is the kernel's now, so the caller holds no reference into it.
             unsafe { place.write(byte(index as u64)) };
         }

@@ -97,8 +97,11 @@ impl Kernel {
         let failed = outcome.is_err_and(|errno| {
             !matches!(errno, Errno::EAGAIN | Errno::ENOBUFS | Errno::ECANCELED | Errno::EINTR)
         });
+        if let Operation::ReceiveInto { span, .. } = operation {
+            self.buffers.give_back(span);
+        }
         match operation {
-            Operation::Receive { .. } | Operation::ReceiveNow { .. } => {
+            operation if operation.receives() => {
                 connection.receiving -= u32::from(!completion.more);
                 connection.ever_received = true;
                 connection.error_taken |= failed;

@@ -198,6 +198,10 @@ impl Kernel {
                 }
                 socket
             }
+            Operation::ReceiveInto { socket, span, .. } => {
+                self.check_receivable(span)?;
+                socket
+            }
             Operation::Send { socket, span, .. } => {
                 self.buffers.check_sendable(span)?;
                 socket
@@ -250,10 +254,10 @@ impl Kernel {
                 connection.sending += 1;
                 self.sending.push((number, span));
             }
-            Operation::Receive { .. } | Operation::ReceiveNow { .. } if connection.receiving > 0 => {
+            operation if operation.receives() && connection.receiving > 0 => {
                 return Err(format!("I7: {operation:?} beside another"));
             }
-            Operation::Receive { .. } | Operation::ReceiveNow { .. } => {
+            operation if operation.receives() => {
                 connection.receiving += 1;
                 connection.receives += 1;
                 connection.receive_cancelled = false;
@@ -269,9 +273,9 @@ impl Kernel {
     fn note_cancel(&mut self, target: Token) {
         let flying = self.flying.iter().find(|op| op.token == target).and_then(|op| op.connection);
         let queued = || match self.submission.iter().find(|(_, token)| *token == target)?.0 {
-            Operation::Receive { socket, .. } | Operation::ReceiveNow { socket, .. } => {
-                self.network.find(socket.0)
-            }
+            Operation::Receive { socket, .. }
+            | Operation::ReceiveNow { socket, .. }
+            | Operation::ReceiveInto { socket, .. } => self.network.find(socket.0),
             _ => None,
         };
         // Its last completion may have been posted, and wait for the caller to take it.
@@ -398,6 +402,7 @@ impl Kernel {
             let connection = match operation {
                 Operation::Receive { socket, .. }
                 | Operation::ReceiveNow { socket, .. }
+                | Operation::ReceiveInto { socket, .. }
                 | Operation::Send { socket, .. }
                 | Operation::AwaitRoom { socket }
                 | Operation::Connect { socket, .. }
@@ -410,7 +415,10 @@ impl Kernel {
             self.next_id += 1;
             let at_once = matches!(
                 operation,
-                Operation::ReceiveNow { .. } | Operation::Send { .. } | Operation::CountArrived { .. }
+                Operation::ReceiveNow { .. }
+                    | Operation::ReceiveInto { waits: false, .. }
+                    | Operation::Send { .. }
+                    | Operation::CountArrived { .. }
             );
             if operation == Operation::Wakeups && self.ever_woken {
                 // The eventfd is never read, so it is ready whenever somebody begins to look.

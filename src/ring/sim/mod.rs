@@ -16,6 +16,7 @@ mod network;
 mod odds;
 mod operations;
 mod outcome;
+mod owned;
 mod peers;
 mod servers;
 mod waiting;

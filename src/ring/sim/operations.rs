@@ -18,7 +18,9 @@ impl Kernel {
         op.doomed
             || match op.operation {
                 Operation::Accept { listener } => !self.network.listeners[listener].queue.is_empty(),
-                Operation::Receive { .. } => connection().readable(),
+                Operation::Receive { .. } | Operation::ReceiveInto { waits: true, .. } => {
+                    connection().readable()
+                }
                 Operation::AwaitRoom { .. } => {
                     !op.told && (connection().room_to_echo() > 0 || connection().broken.is_some())
                 }
@@ -65,6 +67,7 @@ impl Kernel {
             Operation::Accept { listener } => self.run_accept(&op, listener),
             Operation::Receive { limit, .. } => self.run_receive(&op, limit),
             Operation::ReceiveNow { limit, .. } => self.run_receive_now(&op, limit),
+            Operation::ReceiveInto { span, waits, .. } => self.run_receive_into(&op, span, waits),
             Operation::Send { span, .. } => self.run_send(&op, span),
             Operation::AwaitRoom { .. } => self.run_room(&op),
             Operation::Cancel { target } => self.run_cancel(&op, target),
@@ -83,7 +86,7 @@ impl Kernel {
         let (resets, finishes) = match op.operation {
             Operation::Shutdown { .. } => (2 * odds, 0),
             Operation::ReceiveNow { .. } => (odds / 10, odds / 2),
-            Operation::Receive { .. } if op.doomed => (odds / 10, odds / 2),
+            Operation::Receive { .. } | Operation::ReceiveInto { .. } if op.doomed => (odds / 10, odds / 2),
             _ => return,
         };
         if happens(&mut self.random, resets) {
@@ -250,12 +253,12 @@ impl Kernel {
     }
 
     /// Whether a broken connection says so now: before what is unread, or after it.
-    fn broken_before_bytes(&mut self, number: usize) -> bool {
+    pub(super) fn broken_before_bytes(&mut self, number: usize) -> bool {
         let connection = &self.network.connections[number];
         connection.broken.is_some() && (connection.unread() == 0 || self.random.bool())
     }
 
-    fn fail_receive(&mut self, id: u64, number: usize, reset: Outcome) {
+    pub(super) fn fail_receive(&mut self, id: u64, number: usize, reset: Outcome) {
         let errno = self.network.connections[number].broken.unwrap_or(Errno::ECONNRESET);
         self.coverage.note(if errno == Errno::ETIMEDOUT { Outcome::ReceiveTimedOut } else { reset });
         self.post(id, failure(errno), false, None);
@@ -297,7 +300,7 @@ impl Kernel {
         self.post(op.id, bytes as i32, !over, Some(buffer));
     }
 
-    fn size_of_receive(&mut self, number: usize, allowed: u32) -> u32 {
+    pub(super) fn size_of_receive(&mut self, number: usize, allowed: u32) -> u32 {
         let unread = self.network.connections[number].unread().min(u64::from(u32::MAX)) as u32;
         let most = unread.min(self.buffers.size()).min(allowed);
         let short = happens(&mut self.random, self.odds.receive_short);

@@ -11,12 +11,15 @@
 //! know what a connection is.
 
 mod arena;
+mod kind;
 #[cfg(test)]
 mod tests;
 
 pub use arena::Arena;
+pub use kind::{Owned, Ownership, Room, Shared};
 
-use crate::ring::{Ring, Span};
+use crate::ring::{Completion, Operation, Ring, Socket, Span};
+use std::marker::PhantomData;
 
 /// Bytes of a spill chunk. Only the pages that bytes reach become resident.
 pub const CHUNK: u32 = 16 * 1024;
@@ -67,15 +70,16 @@ struct Holder {
 
 /// The pool and the spill area of one worker.
 #[derive(Debug)]
-pub struct Buffers<'a> {
+pub struct Buffers<'a, K = Shared> {
     arena: &'a Arena,
     holders: Vec<Holder>,
     free_chunks: Vec<u32>,
     lent: u32,
     spilled: u64,
+    kind: PhantomData<K>,
 }
 
-impl<'a> Buffers<'a> {
+impl<'a, K: Ownership> Buffers<'a, K> {
     /// All buffers leased to nobody and not yet with the kernel: [`Self::provide_all`] is next.
     #[must_use]
     pub fn new(arena: &'a Arena) -> Self {
@@ -88,6 +92,7 @@ impl<'a> Buffers<'a> {
             free_chunks: (arena.buffers()..total).rev().collect(),
             lent: 0,
             spilled: 0,
+            kind: PhantomData,
         }
     }
 
@@ -100,6 +105,9 @@ impl<'a> Buffers<'a> {
 
     /// Gives the kernel every buffer, once, at the start.
     pub fn provide_all(&self, ring: &mut impl Ring) {
+        if K::OWN {
+            return;
+        }
         (0..self.arena.buffers()).for_each(|buffer| ring.provide(buffer as u16));
         ring.publish();
     }
@@ -122,18 +130,53 @@ impl<'a> Buffers<'a> {
         self.spilled
     }
 
+    /// Whether a connection in `slot` has room to receive into.
+    #[must_use]
+    pub fn room_for(&self, slot: u32) -> Room {
+        match K::OWN {
+            true if self.holders[slot as usize].leased => Room::Held,
+            false if self.free() == 0 => Room::Short,
+            _ => Room::Free,
+        }
+    }
+
+    /// The operation that receives for the connection in `slot`, which has room: until something comes, or
+    /// without waiting for it.
+    #[must_use]
+    pub fn receive(&self, slot: u32, socket: Socket, limit: u32, waits: bool) -> Operation {
+        if K::OWN {
+            let length = limit.min(self.arena.buffer_size());
+            let span = Span { offset: self.arena.offset(slot), length };
+            return Operation::ReceiveInto { socket, span, waits };
+        }
+        if waits { Operation::Receive { socket, limit } } else { Operation::ReceiveNow { socket, limit } }
+    }
+
+    /// What a receive for the connection in `slot` brought; a buffer of its own only with bytes.
+    pub fn received(&mut self, slot: u32, done: &Completion) -> Option<Lease> {
+        let length = done.result.max(0) as u32;
+        if K::OWN {
+            return (length > 0).then(|| self.lend(slot, length));
+        }
+        done.buffer.map(|buffer| self.lease(buffer, length))
+    }
+
     /// Takes `buffer`, in which the kernel put `length` bytes.
     ///
     /// # Panics
     /// When it was not with the kernel: then its bytes belong to somebody already.
     pub fn lease(&mut self, buffer: u16, length: u32) -> Lease {
-        assert!(u32::from(buffer) < self.arena.buffers(), "the kernel named a buffer there is not");
+        self.lend(u32::from(buffer), length)
+    }
+
+    fn lend(&mut self, buffer: u32, length: u32) -> Lease {
+        assert!(buffer < self.arena.buffers(), "the kernel named a buffer there is not");
         assert!(length <= self.arena.buffer_size(), "the kernel put more in a buffer than it holds");
-        let holder = &mut self.holders[usize::from(buffer)];
+        let holder = &mut self.holders[buffer as usize];
         assert!(!holder.leased, "buffer {buffer} was given out twice");
         holder.leased = true;
         self.lent += 1;
-        Lease { holder: u32::from(buffer), start: 0, length }
+        Lease { holder: buffer, start: 0, length }
     }
 
     /// Returns a lease whose bytes nobody needs any more.
@@ -147,7 +190,9 @@ impl<'a> Buffers<'a> {
         holder.leased = false;
         if number < self.arena.buffers() {
             self.lent -= 1;
-            ring.provide(number as u16);
+            if !K::OWN {
+                ring.provide(number as u16);
+            }
         } else {
             self.spilled -= u64::from(holder.length);
             self.free_chunks.push(number);

@@ -67,7 +67,7 @@ fn bytes_come_out_in_order_whatever_is_spilled() {
         let mut random = fastrand::Rng::with_seed(seed);
         let chunks = random.u64(0..6);
         let arena = Arena::new(BUFFERS, SIZE, chunks * u64::from(CHUNK)).unwrap();
-        let mut buffers = Buffers::new(&arena);
+        let mut buffers = Buffers::<Shared>::new(&arena);
         let mut pool = Pool(VecDeque::new());
         buffers.provide_all(&mut pool);
         let mut queues = [LeaseQueue::EMPTY, LeaseQueue::EMPTY, LeaseQueue::EMPTY];
@@ -117,7 +117,7 @@ fn bytes_come_out_in_order_whatever_is_spilled() {
 #[test]
 fn what_the_kernel_reads_stays_when_the_rest_is_given_back() {
     let arena = Arena::new(4, 4096, 0).unwrap();
-    let mut buffers = Buffers::new(&arena);
+    let mut buffers = Buffers::<Shared>::new(&arena);
     let mut pool = Pool(VecDeque::new());
     let mut queue = LeaseQueue::EMPTY;
     for buffer in 0..3 {
@@ -134,7 +134,7 @@ fn what_the_kernel_reads_stays_when_the_rest_is_given_back() {
 #[should_panic(expected = "given out twice")]
 fn a_buffer_the_kernel_gives_out_twice_stops_the_program() {
     let arena = Arena::new(2, 4096, 0).unwrap();
-    let mut buffers = Buffers::new(&arena);
+    let mut buffers = Buffers::<Shared>::new(&arena);
     let first = buffers.lease(1, 10);
     let second = buffers.lease(1, 10);
     drop((first, second));

@@ -4,7 +4,7 @@
 
 use super::scenario::Scenario;
 use crate::ring::{Completion, Entered, Listening, Operation, Ring, Socket, Span, Token, sim};
-use crate::uring::buffers::{Arena, Buffers, CHUNK};
+use crate::uring::buffers::{Arena, Buffers, CHUNK, Shared};
 use crate::uring::event_loop::EventLoop;
 use crate::worker::Worker;
 use nix::errno::Errno;
@@ -210,7 +210,7 @@ fn count_allocations(silent: bool) {
     let (config, counters) = (scenario.config(), scenario.counters());
     let (admission, stop) = (scenario.admission(), scenario.stop());
     let worker = Worker::for_tests(&config, &admission, &counters, &stop);
-    let mut event_loop = EventLoop::new(Still::new(silent), Buffers::new(&arena), &worker, 1);
+    let mut event_loop = EventLoop::new(Still::new(silent), Buffers::<Shared>::new(&arena), &worker, 1);
     for _ in 0..2 * CONNECTIONS {
         assert!(event_loop.turn().unwrap().is_none());
     }

@@ -4,7 +4,7 @@ use super::NOTHING;
 use crate::config::Config;
 use crate::conn::{Admission, Limits};
 use crate::counters::Counters;
-use crate::features::{Accept, Files, Recv, Taskrun, Uring, Wait};
+use crate::features::{Accept, Buffers, Files, Recv, Taskrun, Uring, Wait};
 use crate::ring::Memory;
 use crate::ring::sim::{External, Setup, Sim};
 use crate::stop::{Phase, Stop};
@@ -33,6 +33,8 @@ pub(super) struct Scenario {
     pub(super) skips_sent: bool,
     /// `taskrun=sqpoll`: what is pushed is taken when the kernel's thread comes to it.
     pub(super) thread_submits: bool,
+    /// `buffers=owned`: each connection receives into a buffer of its own, once each time.
+    pub(super) owned: bool,
     /// `wait=min:COUNT:TIME`.
     pub(super) wait: Wait,
     pub(super) arrived_known: bool,
@@ -70,10 +72,14 @@ impl Scenario {
         // Values that came later are drawn from a stream of their own, so that the rest of a seed stays.
         let later = &mut Rng::with_seed(seed ^ 0xfea7_0000_0000_0000);
         let thread_submits = later.u8(0..6) == 0;
+        let owned = later.u8(0..5) == 0;
         let minimum = Wait::Minimum { count: later.u32(1..=12), time: later.u32(1..=2_000) };
         Self {
             seed,
-            buffers: 2 << random.u32(0..7).saturating_sub(1),
+            buffers: match 2 << random.u32(0..7).saturating_sub(1) {
+                _ if owned => max_connections,
+                buffers => buffers,
+            },
             buffer_size: [16, 17, 32, 64, 100, 256][random.usize(0..6)],
             sq: [1, 2, 4, 8, 64, 256][random.usize(0..6)],
             cq: [1, 2, 3, 4, 8, 16, 64, 512][random.usize(0..8)],
@@ -85,7 +91,8 @@ impl Scenario {
             },
             direct,
             accept_multishot: random.u8(0..4) > 0,
-            receive_multishot: random.u8(0..4) > 0,
+            receive_multishot: random.u8(0..4) > 0 && !owned,
+            owned,
             obeys_limit: random.bool(),
             skips_sent: random.bool() && !thread_submits,
             thread_submits,
@@ -205,6 +212,8 @@ impl Scenario {
         Uring {
             accept: if self.accept_multishot { Accept::Multishot } else { Accept::Single },
             recv: if self.receive_multishot { Recv::Multishot } else { Recv::Single },
+            buffers: if self.owned { Buffers::Owned } else { Buffers::Ring },
+            bundle_receive: false,
             cqe_skip: self.skips_sent,
             files: if self.direct { Files::Direct } else { Files::Normal },
             taskrun: if self.thread_submits { Taskrun::Sqpoll } else { Taskrun::Defer },

@@ -8,7 +8,7 @@ use crate::conn::{Admission, Limits};
 use crate::counters::Counters;
 use crate::ring::{Completion, Entered, Listening, Operation, Ring, Socket, Token, sim};
 use crate::stop::{self, Stop};
-use crate::uring::buffers::{Arena, Buffers, CHUNK};
+use crate::uring::buffers::{Arena, Buffers, CHUNK, Shared};
 use crate::uring::event_loop::EventLoop;
 use crate::worker::Worker;
 use nix::errno::Errno;
@@ -182,7 +182,7 @@ fn on_stage(idle_timeout: u64, write_timeout: u64, play: impl FnOnce(&mut Stage<
     let (admission, stop): (Rc<Admission>, Stop) = (scenario.admission(), scenario.stop());
     let worker = Worker::for_tests(&config, &admission, &counters, &stop);
     let kernel = Scripted::default();
-    let mut event_loop = EventLoop::new(kernel.clone(), Buffers::new(&arena), &worker, 1);
+    let mut event_loop = EventLoop::new(kernel.clone(), Buffers::<Shared>::new(&arena), &worker, 1);
     event_loop.limits = Limits {
         window: 4_000,
         window_at_first: 4_000,
