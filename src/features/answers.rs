@@ -38,6 +38,8 @@ pub enum Capability {
     MultishotPoll,
     /// A receive that fills several buffers, in order.
     ReceiveBundle,
+    /// Buffers that are filled bit by bit, in order.
+    IncrementalBuffers,
     /// A receive that waits before its first try.
     PollFirst,
     /// Waiting that does not count as waiting for a disk.
@@ -50,7 +52,7 @@ pub enum Capability {
 
 impl Capability {
     /// All of them, in the order they are asked for.
-    pub const ALL: [Self; 21] = [
+    pub const ALL: [Self; 22] = [
         Self::SingleIssuer,
         Self::SubmitAll,
         Self::DeferTaskrun,
@@ -68,6 +70,7 @@ impl Capability {
         Self::ClassicBuffers,
         Self::MultishotPoll,
         Self::ReceiveBundle,
+        Self::IncrementalBuffers,
         Self::PollFirst,
         Self::NoIowait,
         Self::Napi,
@@ -97,6 +100,7 @@ impl Capability {
             Self::ClassicBuffers => "providing buffers by requests",
             Self::MultishotPoll => "a watch of a socket that goes on",
             Self::ReceiveBundle => "a receive into several buffers, in order",
+            Self::IncrementalBuffers => "a ring whose buffers are filled bit by bit, in order",
             Self::PollFirst => "waiting before the first try to receive",
             Self::NoIowait => "waiting that is not accounted as waiting for a disk",
             Self::Napi => "polling the network card while waiting",
@@ -123,7 +127,7 @@ impl Capability {
             Self::CountArrived => "6.7",
             Self::Napi => "6.9",
             Self::ReceiveBundle => "6.10",
-            Self::MinimumWait => "6.12",
+            Self::MinimumWait | Self::IncrementalBuffers => "6.12",
             Self::NoIowait => "6.15",
             Self::ReceiveLimit => "6.17",
         }

@@ -70,6 +70,8 @@ pub enum Recv {
 pub enum Buffers {
     /// Into buffers of a ring, picked when bytes come.
     Ring,
+    /// Into buffers of a ring, one receive behind the other until a buffer is full.
+    Incremental,
     /// Into buffers that were provided by requests, picked when bytes come.
     Classic,
     /// Into a buffer of the connection's own.

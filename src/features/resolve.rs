@@ -81,6 +81,7 @@ pub fn uring(
             _ => Recv::Single,
         },
         buffers: match choice.word("buffers") {
+            "incremental" => Buffers::Incremental,
             "classic" => Buffers::Classic,
             "owned" => Buffers::Owned,
             _ => Buffers::Ring,
@@ -157,7 +158,8 @@ impl Uring {
         let (sq, cq) = (u64::from(self.sq), u64::from(self.cq));
         let index = if self.sqarray { sq * 4 } else { 0 };
         let pages = |bytes: u64| bytes.next_multiple_of(page);
-        let has_ring = self.buffers == Buffers::Ring && self.recv != Recv::Poll;
+        let has_ring =
+            matches!(self.buffers, Buffers::Ring | Buffers::Incremental) && self.recv != Recv::Poll;
         let buffers = if has_ring { u64::from(self.buffer_count) * 16 } else { 0 };
         pages(sq * 64) + pages(HEADER + cq * 16 + index) + pages(buffers)
     }
@@ -234,6 +236,21 @@ const EXCLUSIONS: &[Exclusion] = &[
         instead: "ring",
         kind: Kind::Usage,
         why: NO_KERNEL_PICKS,
+    },
+    Exclusion {
+        one: ("recv", "poll"),
+        other: ("buffers", "incremental"),
+        instead: "ring",
+        kind: Kind::Usage,
+        why: NO_KERNEL_PICKS,
+    },
+    Exclusion {
+        one: ("bundle", "recv"),
+        other: ("buffers", "incremental"),
+        instead: "ring",
+        kind: Kind::Unavailable,
+        why: "kernels lost the order of bytes with both until 2026, and may not say that no buffer is left \
+              (axboe/liburing issue 1320)",
     },
     Exclusion {
         one: ("bundle", "recv"),

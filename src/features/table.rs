@@ -126,7 +126,7 @@ pub const URING: &[Dimension] = &[
         about: "where received bytes go",
         values: &[
             needing("ring", Capability::BufferRing, "a ring of buffers the kernel picks from"),
-            later(Form::Word("incremental"), "6.12", "buffers=ring", "a ring whose buffers fill bit by bit"),
+            needing("incremental", Capability::IncrementalBuffers, "a ring whose buffers fill bit by bit"),
             needing("classic", Capability::ClassicBuffers, "buffers provided by requests"),
             built("owned", "one buffer for each connection"),
         ],

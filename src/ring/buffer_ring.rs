@@ -10,6 +10,9 @@ use std::sync::atomic::{AtomicU16, Ordering};
 /// The only buffer group there is.
 pub(super) const GROUP: u16 = 0;
 
+/// `IOU_PBUF_RING_INC`.
+const INCREMENTAL: u16 = 2;
+
 /// The entries, in memory of their own.
 pub(super) struct BufferRing {
     pages: Pages,
@@ -56,13 +59,14 @@ impl BufferRing {
         self.pages.memory().base.as_ptr().cast()
     }
 
-    /// Tells the kernel of it.
-    pub(super) fn register(&self, submitter: &io_uring::Submitter<'_>) -> io::Result<()> {
+    /// Tells the kernel of it. Where it is `incremental` the kernel fills a buffer bit by bit (Linux 6.12).
+    pub(super) fn register(&self, submitter: &io_uring::Submitter<'_>, incremental: bool) -> io::Result<()> {
+        let flags = if incremental { INCREMENTAL } else { 0 };
         let address = self.entries() as u64;
         super::setup::patiently(|| {
             // SAFETY: page-aligned memory of the registered size. The kernel pins the pages until the
             // ring is gone: unmapping them earlier, as the loop's end does, takes nothing from it.
-            unsafe { submitter.register_buf_ring_with_flags(address, self.count, GROUP, 0) }
+            unsafe { submitter.register_buf_ring_with_flags(address, self.count, GROUP, flags) }
         })
     }
 

@@ -180,6 +180,9 @@ pub struct Completion {
     pub more: bool,
     /// The buffer of the ring that is now the caller's.
     pub buffer: Option<u16>,
+    /// Whether the kernel goes on filling that buffer behind what it put there now: only that is the
+    /// caller's, and it must not provide the buffer again.
+    pub keeps_buffer: bool,
 }
 
 impl Completion {

@@ -102,7 +102,13 @@ impl<'a> PolledRing<'a> {
 
     fn post(&mut self, token: Token, result: Result<u32, Errno>) {
         let result = result.map_or_else(|errno| -(errno as i32), |result| result as i32);
-        self.completions.push_back(Completion { token, result, more: false, buffer: None });
+        self.completions.push_back(Completion {
+            token,
+            result,
+            more: false,
+            buffer: None,
+            keeps_buffer: false,
+        });
     }
 
     /// What is known of a socket; from the first time on it is watched.
@@ -150,7 +156,13 @@ impl<'a> PolledRing<'a> {
     }
 
     fn tell_of_room(&mut self, token: Token) {
-        self.completions.push_back(Completion { token, result: 1, more: true, buffer: None });
+        self.completions.push_back(Completion {
+            token,
+            result: 1,
+            more: true,
+            buffer: None,
+            keeps_buffer: false,
+        });
     }
 
     fn receive(&mut self, socket: Socket, limit: u32, token: Token) {
@@ -170,7 +182,13 @@ impl<'a> PolledRing<'a> {
             Ok((bytes @ 1.., _)) => {
                 self.pool.take();
                 let result = bytes as i32;
-                self.completions.push_back(Completion { token, result, more: false, buffer: Some(buffer) });
+                self.completions.push_back(Completion {
+                    token,
+                    result,
+                    more: false,
+                    buffer: Some(buffer),
+                    keeps_buffer: false,
+                });
             }
             Ok((_, _)) => self.post(token, Ok(0)),
             Err(errno) => self.post(token, Err(errno)),
@@ -289,7 +307,13 @@ impl<'a> PolledRing<'a> {
             watched.receiving = None;
             self.waiting.remove(&token);
         }
-        self.completions.push_back(Completion { token, result: bytes as i32, more, buffer: Some(buffer) });
+        self.completions.push_back(Completion {
+            token,
+            result: bytes as i32,
+            more,
+            buffer: Some(buffer),
+            keeps_buffer: false,
+        });
         more
     }
 

@@ -15,6 +15,7 @@ use io_uring::{EnterFlags, IoUring, cqueue, opcode, squeue, types};
 use nix::errno::Errno;
 use std::io::{self, Write};
 use std::net::{Ipv4Addr, TcpListener, TcpStream};
+use std::ops::RangeInclusive;
 use std::os::fd::{AsRawFd, RawFd};
 use std::os::linux::net::SocketAddrExt;
 use std::os::unix::net::{SocketAddr, UnixListener, UnixStream};
@@ -147,6 +148,7 @@ impl Trial {
             Capability::ClassicBuffers => self.classic_buffers(),
             Capability::MultishotPoll => self.watch(),
             Capability::ReceiveBundle => order::of_bundles(self),
+            Capability::IncrementalBuffers => order::of_incremental_buffers(self),
             Capability::PollFirst => self.receive(false, true),
             Capability::Napi => self.napi(),
             Capability::NoIowait => self.no_iowait(),
@@ -168,7 +170,7 @@ impl Trial {
     fn buffer_ring(&mut self) -> io::Result<()> {
         let pages = Pages::new(u64::from(BUFFERS) * u64::from(HALF))?;
         let mut buffers = BufferRing::new(pages.memory(), BUFFERS, HALF)?;
-        buffers.register(&self.ring.submitter())?;
+        buffers.register(&self.ring.submitter(), false)?;
         (0..BUFFERS).for_each(|buffer| buffers.provide(buffer));
         buffers.publish();
         // Leaked on purpose: a closed ring may end its last receive a moment later. Two pages, once in
@@ -335,7 +337,11 @@ impl Trial {
     }
 
     fn push(&mut self, entry: squeue::Entry) -> io::Result<()> {
-        let entry = entry.user_data(self.number);
+        self.push_as(entry, self.number)
+    }
+
+    fn push_as(&mut self, entry: squeue::Entry, token: u64) -> io::Result<()> {
+        let entry = entry.user_data(token);
         // SAFETY: what the entry points to, if anything, is the buffer ring, which is never freed; the
         // socket it names is open.
         let pushed = unsafe { self.ring.submission().push(&entry) };
@@ -344,10 +350,15 @@ impl Trial {
 
     /// Submits what is queued and waits for the next completion of this trial.
     fn next(&mut self) -> io::Result<cqueue::Entry> {
+        self.next_of(self.number..=self.number)
+    }
+
+    /// The same, of these tokens.
+    fn next_of(&mut self, tokens: RangeInclusive<u64>) -> io::Result<cqueue::Entry> {
         let patience = types::Timespec::from(PATIENCE);
         loop {
             if let Some(completion) = self.ring.completion().next() {
-                if completion.user_data() == self.number {
+                if tokens.contains(&completion.user_data()) {
                     return Ok(completion);
                 }
                 continue;

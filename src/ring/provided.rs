@@ -87,7 +87,8 @@ mod tests {
         let mut ring = BufferRing::new(pages.memory(), 4, 64).unwrap();
         [2, 0, 3, 1].into_iter().for_each(|buffer| ring.provide(buffer));
         let mut bundle = Bundle::default();
-        let whole = Completion { token: Token(7), result: 150, more: false, buffer: Some(0) };
+        let whole =
+            Completion { token: Token(7), result: 150, more: false, buffer: Some(0), keeps_buffer: false };
         let mut told = vec![bundle.part(whole, &ring)];
         told.extend(std::iter::from_fn(|| bundle.next(&ring)));
         let of = |part: &Completion| (part.result, part.buffer.unwrap(), part.more);
@@ -104,7 +105,8 @@ mod tests {
         let ring = BufferRing::new(pages.memory(), 4, 64).unwrap();
         for result in [64, 1, 0, -105] {
             let mut bundle = Bundle::default();
-            let whole = Completion { token: Token(7), result, more: false, buffer: Some(0) };
+            let whole =
+                Completion { token: Token(7), result, more: false, buffer: Some(0), keeps_buffer: false };
             assert_eq!(bundle.part(whole, &ring), whole);
             assert_eq!(bundle.next(&ring), None);
         }

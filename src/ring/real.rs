@@ -264,9 +264,9 @@ fn provided(features: &Uring, memory: Memory, submitter: &Submitter<'_>) -> io::
         _ if features.recv == Recv::Poll => Provided::Nobody,
         Buffers::Owned => Provided::Nobody,
         Buffers::Classic => Provided::Classic(Classic::new(memory, count as u16, size)),
-        Buffers::Ring => {
+        Buffers::Ring | Buffers::Incremental => {
             let buffers = BufferRing::new(memory, count as u16, size)?;
-            buffers.register(submitter)?;
+            buffers.register(submitter, features.buffers == Buffers::Incremental)?;
             Provided::Ring(buffers)
         }
     })
@@ -316,6 +316,7 @@ impl Ring for RealRing<'_> {
             result: entry.result(),
             more: cqueue::more(entry.flags()),
             buffer: cqueue::buffer_select(entry.flags()),
+            keeps_buffer: cqueue::buffer_more(entry.flags()),
         };
         match &mut self.provided {
             Provided::Ring(buffers) if self.builder.bundle => Some(self.bundle.part(done, buffers)),

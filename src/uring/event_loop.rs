@@ -260,8 +260,10 @@ impl<'w, R: Listening, K: Ownership> EventLoop<'w, R, K> {
     /// A completion for a connection that is gone, or for nobody.
     pub(super) fn on_stale(&mut self, done: Completion) {
         self.worker.counters.stale_events.add(1);
-        if let Some(buffer) = done.buffer {
-            let lease = self.buffers.lease(buffer, done.result.max(0) as u32);
+        // One of nobody's own: nothing is received into a buffer whose connection is gone.
+        if done.buffer.is_some()
+            && let Some(lease) = self.buffers.received(0, &done, &mut self.ring)
+        {
             self.buffers.give_back(lease, &mut self.ring);
         }
     }
@@ -271,7 +273,7 @@ impl<'w, R: Listening, K: Ownership> EventLoop<'w, R, K> {
             return self.on_stale(done);
         }
         // Leased whatever the result says: an end of stream or an error may carry a buffer too.
-        let lease = self.buffers.received(id.slot, &done);
+        let lease = self.buffers.received(id.slot, &done, &mut self.ring);
         let connection = self.connections.get_mut(id).expect("looked up above");
         if !done.more {
             connection.receiving = Receiving::Idle;
@@ -311,7 +313,9 @@ impl<'w, R: Listening, K: Ownership> EventLoop<'w, R, K> {
             return Some(lease);
         }
         connection.machine.received(bytes, self.now, &self.limits);
-        self.buffers.append(&mut connection.queue, lease);
+        if !self.buffers.append(&mut connection.queue, lease, &mut self.ring) {
+            connection.machine.close(CloseReason::SpillFull);
+        }
         if connection.full {
             self.spill(id);
         }
@@ -377,7 +381,9 @@ impl<'w, R: Listening, K: Ownership> EventLoop<'w, R, K> {
     /// else to wait for than the end of that send.
     fn note_hurry(&mut self, id: ConnId) {
         let connection = self.connections.get(id).expect("the caller looked it up");
-        let goes_on_by_itself = connection.receiving == Receiving::Armed && !connection.queue.has_several();
+        let offered_all = !connection.queue.has_several()
+            && self.buffers.front(&connection.queue).is_none_or(|front| front.length == connection.offered);
+        let goes_on_by_itself = connection.receiving == Receiving::Armed && offered_all;
         self.hurry |= connection.sending && self.ring.skips_sent() && !goes_on_by_itself;
     }
 

@@ -2,7 +2,7 @@
 //! the opposite one. It runs on the worker's own thread, after pinning: the kernel binds the ring to
 //! the thread that makes it, and memory lands where it is first touched.
 
-use super::buffers::{Arena, Buffers, Owned, Ownership, Shared};
+use super::buffers::{Arena, Buffers, Incremental, Owned, Ownership, Shared};
 use super::event_loop::EventLoop;
 use crate::features::{self, Files, Recv, Uring};
 use crate::ring::polled::PolledRing;
@@ -42,6 +42,9 @@ pub fn run(mut worker: Worker<'_>) -> Result<Ending, Failure> {
             serve(ring, Buffers::<Shared>::new(&arena), &worker, count, laid)
         }
         (_, features::Buffers::Owned) => serve(ring, Buffers::<Owned>::new(&arena), &worker, count, laid),
+        (_, features::Buffers::Incremental) => {
+            serve(ring, Buffers::<Incremental>::new(&arena), &worker, count, laid)
+        }
         _ => serve(ring, Buffers::<Shared>::new(&arena), &worker, count, laid),
     };
     drop(io_uring);
@@ -104,7 +107,11 @@ fn register_slots(ring: &IoUring, features: &Uring, worker: &Worker<'_>) -> Resu
 fn describe(laid: &mut Laid, features: &Uring, worker: &Worker<'_>, arena: &Arena) {
     let connections = worker.admission.limit();
     let pool = u64::from(features.buffer_count) * stride(features.buffer_size);
-    let lists = u64::from(features.buffer_count) * 16 + Buffers::<Shared>::bytes(arena);
+    let holders = match features.buffers {
+        features::Buffers::Incremental => Buffers::<Incremental>::bytes(arena),
+        _ => Buffers::<Shared>::bytes(arena),
+    };
+    let lists = u64::from(features.buffer_count) * 16 + holders;
     let owned = features.buffers == features::Buffers::Owned;
     laid.memory = vec![
         ("buffers", if owned { lists } else { pool + lists }),

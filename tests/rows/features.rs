@@ -21,10 +21,11 @@ const VALUES: [&str; 9] = [
 ];
 
 /// What is tried alone, and in pairs only at full size.
-const MORE_VALUES: [&str; 12] = [
+const MORE_VALUES: [&str; 13] = [
     "recv=poll",
     "buffers=owned",
     "buffers=classic",
+    "buffers=incremental",
     "bundle=recv",
     "cqe-skip=off",
     "taskrun=sqpoll",
@@ -37,12 +38,14 @@ const MORE_VALUES: [&str; 12] = [
 ];
 
 /// Pairs that are refused by name.
-const EXCLUDED: [(&str, &str); 10] = [
+const EXCLUDED: [(&str, &str); 12] = [
     ("recv=poll", "files=direct"),
     ("recv=poll", "poll-first=on"),
     ("recv=poll", "buffers=owned"),
     ("recv=poll", "buffers=classic"),
     ("recv=poll", "bundle=recv"),
+    ("recv=poll", "buffers=incremental"),
+    ("bundle=recv", "buffers=incremental"),
     ("bundle=recv", "buffers=owned"),
     ("bundle=recv", "buffers=classic"),
     ("taskrun=sqpoll", "wait=min:8:200us"),

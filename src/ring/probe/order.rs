@@ -33,12 +33,13 @@ fn connection() -> io::Result<(TcpStream, TcpStream)> {
 fn buffers_anew(
     trial: &Trial,
     order: [u16; BUFFERS as usize],
+    incremental: bool,
 ) -> io::Result<&'static mut (Pages, BufferRing)> {
     // What was registered for the trials before, if it was.
     let _ = trial.ring.submitter().unregister_buf_ring(GROUP);
     let pages = Pages::new(u64::from(BUFFERS) * stride(HALF))?;
     let mut buffers = BufferRing::new(pages.memory(), BUFFERS, HALF)?;
-    buffers.register(&trial.ring.submitter())?;
+    buffers.register(&trial.ring.submitter(), incremental)?;
     order.into_iter().for_each(|buffer| buffers.provide(buffer));
     buffers.publish();
     Ok(Box::leak(Box::new((pages, buffers))))
@@ -57,7 +58,7 @@ fn is_in_order(pages: &Pages, offset: u64, length: usize, place: usize) -> bool 
 
 /// Receives that fill several buffers.
 pub(super) fn of_bundles(trial: &mut Trial) -> io::Result<()> {
-    let (pages, buffers) = buffers_anew(trial, [3, 0, 6, 1, 7, 2, 5, 4])?;
+    let (pages, buffers) = buffers_anew(trial, [3, 0, 6, 1, 7, 2, 5, 4], false)?;
     let (mut ours, theirs) = connection()?;
     let builder = Builder { bundle: true, receive_most: u32::MAX, ..builder(Vec::new()) };
     let socket = Socket(Name::Descriptor(theirs.as_raw_fd()));
@@ -77,6 +78,7 @@ pub(super) fn of_bundles(trial: &mut Trial) -> io::Result<()> {
                 result: entry.result(),
                 more: armed,
                 buffer: cqueue::buffer_select(entry.flags()),
+                keeps_buffer: false,
             };
             several |= whole.result > HALF as i32;
             let mut bundle = Bundle::default();
@@ -96,4 +98,66 @@ pub(super) fn of_bundles(trial: &mut Trial) -> io::Result<()> {
         }
     }
     if several { Ok(()) } else { Err(io::Error::other("one buffer at a time")) }
+}
+
+/// Receives behind each other into one buffer after the other, by two connections in turn, one of which
+/// ends in the middle of a buffer.
+pub(super) fn of_incremental_buffers(trial: &mut Trial) -> io::Result<()> {
+    let (pages, buffers) = buffers_anew(trial, [3, 0, 6, 1, 7, 2, 5, 4], true)?;
+    let mut sides = [connection()?, connection()?];
+    let builder = builder(Vec::new());
+    let (mut places, mut armed) = ([0; 2], [false; 2]);
+    let mut filled = [0; BUFFERS as usize];
+    let (first, ended) = (trial.number, PIECES.len() - 2);
+    // Tokens of this trial, one for each connection.
+    trial.number += 1;
+    for (turn, piece) in PIECES.into_iter().chain([0]).enumerate() {
+        let side = usize::from(turn % 2 == 1 && turn < ended);
+        let bytes: Vec<u8> = (places[side]..places[side] + piece).map(byte).collect();
+        let (ours, theirs) = &mut sides[side];
+        if piece == 0 {
+            ours.shutdown(std::net::Shutdown::Write)?;
+        } else {
+            ours.write_all(&bytes)?;
+        }
+        let (end, mut over) = (places[side] + piece, false);
+        while places[side] < end || (piece == 0 && !over) {
+            if !std::mem::replace(&mut armed[side], true) {
+                let socket = Socket(Name::Descriptor(theirs.as_raw_fd()));
+                let receive = builder.build(Operation::Receive { socket, limit: u32::MAX });
+                trial.push_as(receive, first + side as u64)?;
+            }
+            let entry = trial.next_of(first..=first + 1)?;
+            let whose = (entry.user_data() - first) as usize;
+            armed[whose] = cqueue::more(entry.flags());
+            over = entry.result() == 0;
+            let Some(buffer) = cqueue::buffer_select(entry.flags()) else {
+                if over && whose == side {
+                    continue;
+                }
+                return Err(unexpected(&entry));
+            };
+            if entry.result() < 0 || whose != side {
+                return Err(unexpected(&entry));
+            }
+            let at = &mut filled[usize::from(buffer)];
+            let bytes = entry.result() as usize;
+            let offset = u64::from(buffer) * stride(HALF) + *at as u64;
+            if *at + bytes > HALF as usize || !is_in_order(pages, offset, bytes, places[side]) {
+                return Err(io::Error::other("bytes are out of order"));
+            }
+            places[side] += bytes;
+            *at += bytes;
+            let keeps = cqueue::buffer_more(entry.flags());
+            if keeps == (*at == HALF as usize) {
+                return Err(io::Error::other("the end of a buffer is not told"));
+            }
+            if !keeps {
+                *at = 0;
+                buffers.provide(buffer);
+                buffers.publish();
+            }
+        }
+    }
+    Ok(())
 }

@@ -25,10 +25,17 @@ pub(super) struct Buffers {
     owners: Vec<Owner>,
     written: VecDeque<u16>,
     free: VecDeque<u16>,
+    /// Filled bit by bit: how far the kernel has come in each, and how much of that the caller was told of.
+    incremental: bool,
+    filled: Vec<u32>,
+    told: Vec<u32>,
 }
 
+/// A buffer in a completion, and whether the kernel goes on filling it.
+pub(super) type Picked = (u16, bool);
+
 impl Buffers {
-    pub(super) fn new(memory: Memory, count: u16, size: u32) -> Self {
+    pub(super) fn new(memory: Memory, count: u16, size: u32, incremental: bool) -> Self {
         assert!(u64::from(count) * stride(size) <= memory.length, "the buffers exceed the memory");
         Self {
             memory,
@@ -36,6 +43,9 @@ impl Buffers {
             owners: vec![Owner::Caller; usize::from(count)],
             written: VecDeque::new(),
             free: VecDeque::new(),
+            incremental,
+            filled: vec![0; usize::from(count)],
+            told: vec![0; usize::from(count)],
         }
     }
 
@@ -49,6 +59,8 @@ impl Buffers {
             None => Err(format!("I8: buffer {buffer} does not exist")),
             Some(owner @ Owner::Caller) => {
                 *owner = Owner::Written;
+                self.filled[usize::from(buffer)] = 0;
+                self.told[usize::from(buffer)] = 0;
                 self.written.push_back(buffer);
                 Ok(())
             }
@@ -68,15 +80,39 @@ impl Buffers {
         self.free.len()
     }
 
-    /// The buffer at the head of the ring, now in a completion.
-    pub(super) fn pick(&mut self) -> Option<u16> {
-        let buffer = self.free.pop_front()?;
-        self.owners[usize::from(buffer)] = Owner::Posted;
-        Some(buffer)
+    /// Bytes that fit behind what is in the buffer at the head of the ring.
+    pub(super) fn room(&self) -> u32 {
+        self.free.front().map_or(self.size, |&buffer| self.size - self.filled[usize::from(buffer)])
     }
 
-    pub(super) fn taken(&mut self, buffer: u16) {
-        self.owners[usize::from(buffer)] = Owner::Caller;
+    /// The buffer at the head of the ring, now in a completion with so many bytes.
+    pub(super) fn pick(&mut self, bytes: u32) -> Option<Picked> {
+        let buffer = *self.free.front()?;
+        let filled = &mut self.filled[usize::from(buffer)];
+        *filled += bytes;
+        let keeps = self.incremental && *filled < self.size;
+        if !keeps {
+            self.free.pop_front();
+            self.owners[usize::from(buffer)] = Owner::Posted;
+        }
+        Some((buffer, keeps))
+    }
+
+    pub(super) fn taken(&mut self, (buffer, keeps): Picked, bytes: u32) {
+        self.told[usize::from(buffer)] += bytes;
+        if !keeps {
+            self.owners[usize::from(buffer)] = Owner::Caller;
+        }
+    }
+
+    /// Whether a buffer, or the part of it that a span reaches, is the caller's.
+    fn is_callers(&self, buffer: u64, end: u64) -> bool {
+        let told = u64::from(self.told[buffer as usize]);
+        match self.owners[buffer as usize] {
+            Owner::Caller => true,
+            Owner::Kernel | Owner::Posted => self.incremental && end <= buffer * stride(self.size) + told,
+            Owner::Written => false,
+        }
     }
 
     pub(super) fn count(&self, owner: Owner) -> usize {
@@ -95,7 +131,8 @@ impl Buffers {
         if span.length == 0 || span.offset + u64::from(span.length) > self.memory.length {
             return Err(format!("{span:?} is empty or outside of the memory"));
         }
-        match self.within(span).find(|&buffer| self.owners[buffer as usize] != Owner::Caller) {
+        let end = span.offset + u64::from(span.length);
+        match self.within(span).find(|&buffer| !self.is_callers(buffer, end)) {
             None => Ok(()),
             Some(buffer) => {
                 let owner = self.owners[buffer as usize];
@@ -119,10 +156,13 @@ impl Buffers {
         self.within(span).for_each(|buffer| self.owners[buffer as usize] = Owner::Caller);
     }
 
-    /// Fills the first `length` bytes of a buffer.
-    pub(super) fn fill(&mut self, buffer: u16, length: u32, byte: impl FnMut(u64) -> u8) {
-        assert!(length <= self.size);
-        self.write(u64::from(buffer) * stride(self.size), length, byte);
+    /// Fills the next `length` bytes of the buffer at the head of the ring, now in a completion.
+    pub(super) fn fill(&mut self, length: u32, byte: impl FnMut(u64) -> u8) -> Option<Picked> {
+        assert!(length <= self.room());
+        let buffer = *self.free.front()?;
+        let start = u64::from(buffer) * stride(self.size) + u64::from(self.filled[usize::from(buffer)]);
+        self.write(start, length, byte);
+        self.pick(length)
     }
 
     /// Writes `length` bytes from `offset` on.

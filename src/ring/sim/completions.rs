@@ -2,6 +2,7 @@
 //! with each of them.
 
 use super::super::{Completion, Operation};
+use super::buffers::Picked;
 use super::kernel::Kernel;
 use super::network::Dialed;
 use super::outcome::Outcome;
@@ -23,12 +24,14 @@ impl Kernel {
 
     /// Posts a completion of `op`. Where there is no place, one with `more` must not come: an
     /// operation without a place for its result ends with it. Says whether the operation goes on.
-    pub(super) fn post(&mut self, id: u64, result: i32, more: bool, buffer: Option<u16>) -> bool {
+    pub(super) fn post(&mut self, id: u64, result: i32, more: bool, picked: Option<Picked>) -> bool {
         let Some(index) = self.position(id) else { return false };
         let op = self.flying[index];
         let full = self.queue_is_full();
         let more = more && !full;
-        let completion = Completion { token: op.token, result, more, buffer };
+        let (buffer, keeps_buffer) =
+            (picked.map(|(buffer, _)| buffer), picked.is_some_and(|(_, keeps)| keeps));
+        let completion = Completion { token: op.token, result, more, buffer, keeps_buffer };
         let skipped = match op.operation {
             Operation::Send { span, .. } => self.setup.skips_sent && result == span.length as i32,
             _ => false,
@@ -81,7 +84,7 @@ impl Kernel {
     fn hand_over(&mut self, posted: &Posted) -> Completion {
         let Posted { completion, operation, connection, .. } = *posted;
         if let Some(buffer) = completion.buffer {
-            self.buffers.taken(buffer);
+            self.buffers.taken((buffer, completion.keeps_buffer), completion.result.max(0) as u32);
         }
         self.outstanding -= u64::from(!completion.more);
         self.trace(|| format!("take {completion:x?} for connection {connection:?}"));

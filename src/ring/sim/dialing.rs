@@ -130,6 +130,7 @@ impl Client {
             enters_max: self.enters_max,
             trace: self.trace,
             // What is a server's.
+            incremental: false,
             minimum_wait: None,
             thread_submits: false,
             accept_multishot: false,

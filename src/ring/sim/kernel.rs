@@ -101,7 +101,7 @@ impl Kernel {
         let (descriptors, slots) =
             if setup.direct { (64, setup.descriptors) } else { (setup.descriptors, 0) };
         Self {
-            buffers: Buffers::new(setup.memory, setup.buffers, setup.buffer_size),
+            buffers: Buffers::new(setup.memory, setup.buffers, setup.buffer_size, setup.incremental),
             network: Network {
                 connections: Vec::new(),
                 listeners: (0..setup.listeners).map(|_| Listener::default()).collect(),

@@ -43,6 +43,8 @@ pub struct Setup {
     pub buffers: u16,
     /// Bytes in each.
     pub buffer_size: u32,
+    /// Whether they are filled bit by bit.
+    pub incremental: bool,
     /// Entries of the submission queue, at least 1.
     pub sq: usize,
     /// Entries of the completion queue, at least 1.

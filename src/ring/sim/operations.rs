@@ -1,6 +1,7 @@
 //! What becomes of each operation: the draws among everything the kernel may legally answer.
 
 use super::super::{Name, Operation, Span, Token};
+use super::buffers::Picked;
 use super::kernel::{InFlight, Kernel};
 use super::network::{Dialed, Ending, payload};
 use super::odds::happens;
@@ -268,7 +269,8 @@ impl Kernel {
         if self.network.connections[number].received_in == self.enters {
             self.coverage.note(Outcome::ReceiveEndWithData);
         }
-        let buffer = if happens(&mut self.random, self.odds.end_buffer) { self.buffers.pick() } else { None };
+        let buffer =
+            if happens(&mut self.random, self.odds.end_buffer) { self.buffers.pick(0) } else { None };
         self.coverage.note(if buffer.is_some() { with_buffer } else { plain });
         self.post(id, 0, false, buffer);
     }
@@ -302,7 +304,7 @@ impl Kernel {
 
     pub(super) fn size_of_receive(&mut self, number: usize, allowed: u32) -> u32 {
         let unread = self.network.connections[number].unread().min(u64::from(u32::MAX)) as u32;
-        let most = unread.min(self.buffers.size()).min(allowed);
+        let most = unread.min(self.buffers.room()).min(allowed);
         let short = happens(&mut self.random, self.odds.receive_short);
         let bytes = match () {
             () if short && self.random.bool() => 1,
@@ -317,18 +319,21 @@ impl Kernel {
         bytes
     }
 
-    fn fill(&mut self, number: usize, bytes: u32) -> u16 {
-        let buffer = self.buffers.pick().expect("a free buffer was seen");
+    fn fill(&mut self, number: usize, bytes: u32) -> Picked {
         let connection = &mut self.network.connections[number];
         let (key, start) = (connection.key, connection.read);
-        match &mut self.peers.servers {
-            Some(servers) => self.buffers.fill(buffer, bytes, |_| servers.receive(number)),
-            None => self.buffers.fill(buffer, bytes, |index| payload(key, start + index)),
+        let picked = match &mut self.peers.servers {
+            Some(servers) => self.buffers.fill(bytes, |_| servers.receive(number)),
+            None => self.buffers.fill(bytes, |index| payload(key, start + index)),
+        };
+        let picked = picked.expect("a free buffer was seen");
+        if self.setup.incremental {
+            self.coverage.note(if picked.1 { Outcome::PieceMore } else { Outcome::PieceLast });
         }
         connection.read += u64::from(bytes);
         connection.received_in = self.enters;
         self.peers.on_received(number, self.now, &self.network);
-        buffer
+        picked
     }
 
     fn run_receive_now(&mut self, op: &InFlight, limit: u32) {

@@ -59,6 +59,9 @@ outcomes! {
     ReceiveCancelledData = "receive: cancelled, and bytes all the same",
     ReceiveCancelledEnd = "receive: cancelled, and the end all the same",
 
+    PieceMore = "piece: of a buffer, and more of it to come",
+    PieceLast = "piece: of a buffer, the last",
+
     ReceiveNowData = "receive now: bytes",
     ReceiveNowEmpty = "receive now: EAGAIN",
     ReceiveNowEnd = "receive now: the end",
@@ -165,7 +168,7 @@ impl Outcome {
     /// is for both.
     #[must_use]
     pub fn is_for(self, side: Side) -> bool {
-        const SERVER: [&str; 5] = ["accept", "receive now", "count", "peer", "wait"];
+        const SERVER: [&str; 6] = ["accept", "receive now", "count", "peer", "wait", "piece"];
         const CLIENT: [&str; 4] = ["open", "connect", "server", "lie"];
         let begins = |words: &[&str]| words.contains(&self.name().split(':').next().unwrap_or(""));
         match side {

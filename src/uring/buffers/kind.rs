@@ -1,10 +1,12 @@
-//! Whose a buffer is that a connection receives into. A type, so that a worker that runs one kind pays
-//! nothing for the others.
+//! Whose a buffer is that a connection receives into, and how it is filled. A type, so that a worker that
+//! runs one kind pays nothing for the others.
 
-/// Whether connections share buffers.
+/// How connections come by the buffers they receive into.
 pub trait Ownership {
     /// Whether each connection has one of its own, at the place of its slot, that only it receives into.
-    const OWN: bool;
+    const OWN: bool = false;
+    /// Whether the kernel fills a buffer piece by piece, for one connection after the other.
+    const PIECES: bool = false;
 }
 
 /// Buffers that the kernel, or the ring for it, picks for whoever receives.
@@ -15,12 +17,19 @@ pub struct Shared;
 #[derive(Debug)]
 pub struct Owned;
 
-impl Ownership for Shared {
-    const OWN: bool = false;
-}
+/// Buffers of all, filled piece by piece: one goes back to the kernel when it is full and every piece of it
+/// has been sent or spilled.
+#[derive(Debug)]
+pub struct Incremental;
+
+impl Ownership for Shared {}
 
 impl Ownership for Owned {
     const OWN: bool = true;
+}
+
+impl Ownership for Incremental {
+    const PIECES: bool = true;
 }
 
 /// Whether there is room to receive into.

@@ -12,13 +12,15 @@
 
 mod arena;
 mod kind;
+mod pieces;
 #[cfg(test)]
 mod tests;
 
 pub use arena::Arena;
-pub use kind::{Owned, Ownership, Room, Shared};
+pub use kind::{Incremental, Owned, Ownership, Room, Shared};
 
 use crate::ring::{Completion, Operation, Ring, Socket, Span};
+use pieces::Pieces;
 use std::marker::PhantomData;
 
 /// Bytes of a spill chunk. Only the pages that bytes reach become resident.
@@ -32,6 +34,8 @@ pub struct Lease {
     holder: u32,
     start: u32,
     length: u32,
+    /// In which buffer.
+    buffer: u32,
 }
 
 /// The leases of one connection, in the order of their bytes.
@@ -76,6 +80,7 @@ pub struct Buffers<'a, K = Shared> {
     free_chunks: Vec<u32>,
     lent: u32,
     spilled: u64,
+    pieces: Pieces,
     kind: PhantomData<K>,
 }
 
@@ -84,14 +89,16 @@ impl<'a, K: Ownership> Buffers<'a, K> {
     #[must_use]
     pub fn new(arena: &'a Arena) -> Self {
         let total = arena.buffers() + arena.chunks();
+        let pieces = if K::PIECES { Pieces::count(arena.buffers()) } else { 0 };
         let nothing = Holder { start: 0, length: 0, next: NONE, leased: false };
         Self {
             arena,
-            holders: vec![nothing; total as usize],
+            holders: vec![nothing; (total + pieces) as usize],
             // The lowest chunks are used first and again, so that few of them become resident.
             free_chunks: (arena.buffers()..total).rev().collect(),
             lent: 0,
             spilled: 0,
+            pieces: if K::PIECES { Pieces::new(arena.buffers(), total) } else { Pieces::default() },
             kind: PhantomData,
         }
     }
@@ -99,7 +106,8 @@ impl<'a, K: Ownership> Buffers<'a, K> {
     /// Bytes of the lists for `arena`, beside its own memory.
     #[must_use]
     pub fn bytes(arena: &Arena) -> u64 {
-        let total = u64::from(arena.buffers() + arena.chunks());
+        let pieces = if K::PIECES { 2 * Pieces::count(arena.buffers()) } else { 0 };
+        let total = u64::from(arena.buffers() + arena.chunks() + pieces);
         total * (size_of::<Holder>() + size_of::<u32>()) as u64
     }
 
@@ -153,8 +161,11 @@ impl<'a, K: Ownership> Buffers<'a, K> {
     }
 
     /// What a receive for the connection in `slot` brought; a buffer of its own only with bytes.
-    pub fn received(&mut self, slot: u32, done: &Completion) -> Option<Lease> {
+    pub fn received(&mut self, slot: u32, done: &Completion, ring: &mut impl Ring) -> Option<Lease> {
         let length = done.result.max(0) as u32;
+        if K::PIECES {
+            return self.lend_piece(done.buffer?.into(), done, ring);
+        }
         if K::OWN {
             return (length > 0).then(|| self.lend(slot, length));
         }
@@ -176,15 +187,21 @@ impl<'a, K: Ownership> Buffers<'a, K> {
         assert!(!holder.leased, "buffer {buffer} was given out twice");
         holder.leased = true;
         self.lent += 1;
-        Lease { holder: buffer, start: 0, length }
+        Lease { holder: buffer, start: 0, length, buffer }
     }
 
     /// Returns a lease whose bytes nobody needs any more.
     pub fn give_back(&mut self, lease: Lease, ring: &mut impl Ring) {
+        if K::PIECES {
+            return self.give_back_piece(lease.holder, lease.buffer, ring);
+        }
         self.release(lease.holder, ring);
     }
 
     fn release(&mut self, number: u32, ring: &mut impl Ring) {
+        if self.is_piece(number) {
+            return self.give_back_piece(number, self.pieces.buffer_of(number), ring);
+        }
         let holder = &mut self.holders[number as usize];
         assert!(holder.leased, "buffer {number} was given back twice");
         holder.leased = false;
@@ -199,12 +216,28 @@ impl<'a, K: Ownership> Buffers<'a, K> {
         }
     }
 
-    /// Puts `lease` at the end of `queue`.
-    pub fn append(&mut self, queue: &mut LeaseQueue, lease: Lease) {
+    /// Whether chunk `number`, and not a buffer or a piece of one.
+    fn is_chunk(&self, number: u32) -> bool {
+        number >= self.arena.buffers() && !self.is_piece(number)
+    }
+
+    /// Where the bytes of a buffer, a piece or a chunk are counted from.
+    fn offset(&self, number: u32) -> u64 {
+        self.arena.offset(if self.is_piece(number) { self.pieces.buffer_of(number) } else { number })
+    }
+
+    /// Puts `lease` at the end of `queue`. False when there was no room to note it, which can happen only
+    /// where buffers are filled piece by piece: the connection cannot go on.
+    #[must_use]
+    pub fn append(&mut self, queue: &mut LeaseQueue, lease: Lease, ring: &mut impl Ring) -> bool {
         assert!(lease.length > 0, "an empty lease in a queue");
+        if K::PIECES {
+            return self.append_piece(queue, lease, ring);
+        }
         let holder = &mut self.holders[lease.holder as usize];
         (holder.start, holder.length) = (lease.start, lease.length);
         self.link(queue, lease.holder);
+        true
     }
 
     fn link(&mut self, queue: &mut LeaseQueue, number: u32) {
@@ -223,7 +256,7 @@ impl<'a, K: Ownership> Buffers<'a, K> {
             return None;
         }
         let holder = self.holders[queue.head as usize];
-        let offset = self.arena.offset(queue.head) + u64::from(holder.start);
+        let offset = self.offset(queue.head) + u64::from(holder.start);
         Some(Span { offset, length: holder.length })
     }
 
@@ -236,7 +269,7 @@ impl<'a, K: Ownership> Buffers<'a, K> {
         holder.start += bytes;
         holder.length -= bytes;
         let (empty, next) = (holder.length == 0, holder.next);
-        if number >= self.arena.buffers() {
+        if number >= self.arena.buffers() && !self.is_piece(number) {
             self.spilled -= u64::from(bytes);
         }
         if empty {
@@ -272,7 +305,7 @@ impl<'a, K: Ownership> Buffers<'a, K> {
         let mut room = true;
         while number != NONE {
             let next = self.holders[number as usize].next;
-            let pooled = number < self.arena.buffers();
+            let pooled = !self.is_chunk(number);
             if pooled && room {
                 room = self.copy_out(queue, number);
             }
@@ -289,26 +322,34 @@ impl<'a, K: Ownership> Buffers<'a, K> {
     /// Moves the bytes of pool buffer `number` to chunks at the end of `queue`; false when the
     /// chunks ran out first, with the rest still in the buffer.
     fn copy_out(&mut self, queue: &mut LeaseQueue, number: u32) -> bool {
-        while self.holders[number as usize].length > 0 {
-            let Some(chunk) = self.chunk_with_room(queue) else { return false };
-            let (from, to) = (self.holders[number as usize], self.holders[chunk as usize]);
+        let from = self.holders[number as usize];
+        let copied = self.copy_to_chunks(queue, self.offset(number) + u64::from(from.start), from.length);
+        self.holders[number as usize].start += copied;
+        self.holders[number as usize].length -= copied;
+        copied == from.length
+    }
+
+    /// Copies bytes of a buffer to chunks at the end of `queue`, as many as there is room for.
+    fn copy_to_chunks(&mut self, queue: &mut LeaseQueue, source: u64, length: u32) -> u32 {
+        let mut copied = 0;
+        while copied < length {
+            let Some(chunk) = self.chunk_with_room(queue) else { break };
+            let to = self.holders[chunk as usize];
             let end = to.start + to.length;
-            let length = from.length.min(CHUNK - end);
-            let source = self.arena.offset(number) + u64::from(from.start);
+            let some = (length - copied).min(CHUNK - end);
             let target = self.arena.offset(chunk) + u64::from(end);
-            self.arena.copy(source, target, length);
-            self.holders[chunk as usize].length += length;
-            self.holders[number as usize].start += length;
-            self.holders[number as usize].length -= length;
-            self.spilled += u64::from(length);
+            self.arena.copy(source + u64::from(copied), target, some);
+            self.holders[chunk as usize].length += some;
+            self.spilled += u64::from(some);
+            copied += some;
         }
-        true
+        copied
     }
 
     /// The last chunk of `queue` if there is room behind its bytes, else a new one. The kernel may
     /// be sending from it: it reads only the bytes it was offered, and those stay.
     fn chunk_with_room(&mut self, queue: &mut LeaseQueue) -> Option<u32> {
-        if queue.tail != NONE && queue.tail >= self.arena.buffers() {
+        if queue.tail != NONE && self.is_chunk(queue.tail) {
             let last = self.holders[queue.tail as usize];
             if last.start + last.length < CHUNK {
                 return Some(queue.tail);

@@ -81,7 +81,7 @@ fn bytes_come_out_in_order_whatever_is_spilled() {
                     let bytes: Vec<u8> = (0..random.u32(1..=SIZE)).map(|_| random.u8(..)).collect();
                     write(&arena, arena.offset(u32::from(buffer)), &bytes);
                     let lease = buffers.lease(buffer, bytes.len() as u32);
-                    buffers.append(queue, lease);
+                    assert!(buffers.append(queue, lease, &mut pool));
                     model.extend(bytes);
                 }
                 3..=5 if !queue.is_empty() => {
@@ -122,7 +122,7 @@ fn what_the_kernel_reads_stays_when_the_rest_is_given_back() {
     let mut queue = LeaseQueue::EMPTY;
     for buffer in 0..3 {
         let lease = buffers.lease(buffer, 10);
-        buffers.append(&mut queue, lease);
+        assert!(buffers.append(&mut queue, lease, &mut pool));
     }
     buffers.clear(&mut queue, true, &mut pool);
     assert_eq!((buffers.lent(), pool.0.make_contiguous()), (1, &mut [1, 2][..]));

@@ -61,7 +61,7 @@ impl Still {
 
     fn answer(&mut self, token: Token, result: i32, more: bool, buffer: Option<u16>) {
         assert!(self.completions.len() < self.completions.capacity());
-        self.completions.push_back(Completion { token, result, more, buffer });
+        self.completions.push_back(Completion { token, result, more, buffer, keeps_buffer: false });
     }
 
     /// True once in `every` times.

@@ -20,7 +20,7 @@ use super::event_loop::EventLoop;
 use crate::ring::Listening;
 use crate::ring::sim::{Coverage, External, Facts, Sim};
 use crate::seeds;
-use crate::uring::buffers::{Arena, Buffers, Owned, Ownership, Shared};
+use crate::uring::buffers::{Arena, Buffers, Incremental, Owned, Ownership, Shared};
 use crate::worker::Worker;
 use invariants::{Watch, at_the_end};
 use scenario::Scenario;
@@ -81,6 +81,11 @@ fn drive<R: Listening>(
     let ring = plant(sim.clone());
     if scenario.owned {
         let event_loop = EventLoop::new(ring, Buffers::<Owned>::new(arena), &worker, scenario.listeners);
+        return turn_to_the_end(event_loop, scenario, sim, eyes, turns);
+    }
+    if scenario.incremental {
+        let event_loop =
+            EventLoop::new(ring, Buffers::<Incremental>::new(arena), &worker, scenario.listeners);
         return turn_to_the_end(event_loop, scenario, sim, eyes, turns);
     }
     let event_loop = EventLoop::new(ring, Buffers::<Shared>::new(arena), &worker, scenario.listeners);

@@ -156,7 +156,13 @@ impl Ring for Planted {
             (Bug::ClosedEarly, Operation::Cancel { target })
                 if matches!(self.asked.get(&target.0), Some(Operation::Receive { .. })) =>
             {
-                let over = Completion { token: target, result: CANCELLED, more: false, buffer: None };
+                let over = Completion {
+                    token: target,
+                    result: CANCELLED,
+                    more: false,
+                    buffer: None,
+                    keeps_buffer: false,
+                };
                 self.forged.push_back(over);
                 self.swallowed.insert(target.0);
             }

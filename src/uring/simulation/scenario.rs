@@ -35,6 +35,8 @@ pub(super) struct Scenario {
     pub(super) thread_submits: bool,
     /// `buffers=owned`: each connection receives into a buffer of its own, once each time.
     pub(super) owned: bool,
+    /// `buffers=incremental`: a buffer is filled bit by bit.
+    pub(super) incremental: bool,
     /// `wait=min:COUNT:TIME`.
     pub(super) wait: Wait,
     pub(super) arrived_known: bool,
@@ -93,6 +95,7 @@ impl Scenario {
             accept_multishot: random.u8(0..4) > 0,
             receive_multishot: random.u8(0..4) > 0 && !owned,
             owned,
+            incremental: !owned && later.u8(0..4) == 0,
             obeys_limit: random.bool(),
             skips_sent: random.bool() && !thread_submits,
             thread_submits,
@@ -119,6 +122,7 @@ impl Scenario {
             memory,
             buffers: self.buffers as u16,
             buffer_size: self.buffer_size,
+            incremental: self.incremental,
             sq: self.sq,
             cq: self.cq,
             descriptors: self.descriptors,
@@ -212,7 +216,11 @@ impl Scenario {
         Uring {
             accept: if self.accept_multishot { Accept::Multishot } else { Accept::Single },
             recv: if self.receive_multishot { Recv::Multishot } else { Recv::Single },
-            buffers: if self.owned { Buffers::Owned } else { Buffers::Ring },
+            buffers: match (self.owned, self.incremental) {
+                (true, _) => Buffers::Owned,
+                (_, true) => Buffers::Incremental,
+                _ => Buffers::Ring,
+            },
             bundle_receive: false,
             cqe_skip: self.skips_sent,
             files: if self.direct { Files::Direct } else { Files::Normal },

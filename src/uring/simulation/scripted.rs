@@ -51,7 +51,7 @@ impl Scripted {
         if !more {
             state.asked.remove(index);
         }
-        state.answers.push_back(Completion { token, result, more, buffer });
+        state.answers.push_back(Completion { token, result, more, buffer, keeps_buffer: false });
     }
 
     fn is_asked(&self, is: impl Fn(&Operation) -> bool) -> bool {
