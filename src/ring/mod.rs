@@ -2,8 +2,9 @@
 //! client ([`Dialing`]) needs of it beside. A loop says what it wants in operations of our own, and hears
 //! back in completions; no pointer, clock or system call passes.
 //!
-//! [`real`] is the kernel's own ring, set up for a client by [`dialing`]; [`readiness`] is epoll, for a
-//! client where there is no ring; `sim` is a fake kernel for tests, which obeys the same rules and draws
+//! [`real`] is the kernel's own ring, set up for a client by [`dialing`]; [`polled`] is a ring that only
+//! notifies, and plain receives and sends beside it; [`readiness`] is epoll, for a client where there is no
+//! ring; `sim` is a fake kernel for tests, which obeys the same rules and draws
 //! among everything the real one may legally do.
 //!
 //! Absent on purpose: connections and buffers. A token is a number the caller chose; a span is a
