@@ -40,6 +40,8 @@ pub enum Capability {
     ReceiveBundle,
     /// Buffers that are filled bit by bit, in order.
     IncrementalBuffers,
+    /// A send that reads the caller's memory until it says that it is done.
+    ZeroCopySend,
     /// A receive that waits before its first try.
     PollFirst,
     /// Waiting that does not count as waiting for a disk.
@@ -52,7 +54,7 @@ pub enum Capability {
 
 impl Capability {
     /// All of them, in the order they are asked for.
-    pub const ALL: [Self; 22] = [
+    pub const ALL: [Self; 23] = [
         Self::SingleIssuer,
         Self::SubmitAll,
         Self::DeferTaskrun,
@@ -71,6 +73,7 @@ impl Capability {
         Self::MultishotPoll,
         Self::ReceiveBundle,
         Self::IncrementalBuffers,
+        Self::ZeroCopySend,
         Self::PollFirst,
         Self::NoIowait,
         Self::Napi,
@@ -101,6 +104,7 @@ impl Capability {
             Self::MultishotPoll => "a watch of a socket that goes on",
             Self::ReceiveBundle => "a receive into several buffers, in order",
             Self::IncrementalBuffers => "a ring whose buffers are filled bit by bit, in order",
+            Self::ZeroCopySend => "sending without a copy",
             Self::PollFirst => "waiting before the first try to receive",
             Self::NoIowait => "waiting that is not accounted as waiting for a disk",
             Self::Napi => "polling the network card while waiting",
@@ -121,7 +125,7 @@ impl Capability {
             | Self::MultishotAccept
             | Self::DirectDescriptors
             | Self::PollFirst => "5.19",
-            Self::SingleIssuer | Self::MultishotReceive => "6.0",
+            Self::SingleIssuer | Self::MultishotReceive | Self::ZeroCopySend => "6.0",
             Self::DeferTaskrun => "6.1",
             Self::NoSqarray => "6.6",
             Self::CountArrived => "6.7",

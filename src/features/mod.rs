@@ -124,6 +124,8 @@ pub struct Uring {
     pub bundle_receive: bool,
     /// Whether a send that succeeds at once has no completion.
     pub cqe_skip: bool,
+    /// Whether the kernel may read what is sent until it says that it is done, instead of copying it.
+    pub zero_copy: bool,
     /// See [`Files`].
     pub files: Files,
     /// See [`Taskrun`].

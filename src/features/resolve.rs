@@ -88,6 +88,7 @@ pub fn uring(
         },
         bundle_receive: choice.is("bundle", "recv"),
         cqe_skip: choice.is("cqe-skip", "on"),
+        zero_copy: choice.is("send", "zc"),
         files: if choice.is("files", "direct") { Files::Direct } else { Files::Normal },
         taskrun: match choice.word("taskrun") {
             "defer" => Taskrun::Defer,
@@ -243,6 +244,34 @@ const EXCLUSIONS: &[Exclusion] = &[
         instead: "ring",
         kind: Kind::Usage,
         why: NO_KERNEL_PICKS,
+    },
+    Exclusion {
+        one: ("send", "zc"),
+        other: ("cqe-skip", "on"),
+        instead: "off",
+        kind: Kind::Usage,
+        why: "a send without a copy has a completion, and says later when it is done",
+    },
+    Exclusion {
+        one: ("send", "zc"),
+        other: ("recv", "poll"),
+        instead: "multishot",
+        kind: Kind::Usage,
+        why: "its sends are system calls",
+    },
+    Exclusion {
+        one: ("send", "zc"),
+        other: ("buffers", "owned"),
+        instead: "ring",
+        kind: Kind::Usage,
+        why: "a buffer of its own must be free for the next connection at once",
+    },
+    Exclusion {
+        one: ("send", "zc"),
+        other: ("buffers", "incremental"),
+        instead: "ring",
+        kind: Kind::Usage,
+        why: "a piece that the kernel still reads would hold up its whole buffer",
     },
     Exclusion {
         one: ("bundle", "recv"),

@@ -146,7 +146,7 @@ pub const URING: &[Dimension] = &[
         about: "how bytes are sent",
         values: &[
             built("plain", "copied into the socket"),
-            later(Form::Word("zc"), "6.0", "send=plain", "zero-copy"),
+            needing("zc", Capability::ZeroCopySend, "zero-copy, one at a time of a connection"),
         ],
     },
     Dimension {

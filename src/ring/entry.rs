@@ -33,6 +33,7 @@ pub(super) struct Builder {
     pub(super) receive_most: u32,
     pub(super) poll_first: bool,
     pub(super) bundle: bool,
+    pub(super) zero_copy: bool,
     pub(super) counts_arrived: bool,
     pub(super) skip_sent: bool,
     pub(super) memory: Memory,
@@ -72,6 +73,7 @@ impl Builder {
             },
             poll_first: features.poll_first,
             bundle: features.bundle_receive,
+            zero_copy: features.zero_copy,
             counts_arrived: features.counts_arrived,
             skip_sent: features.cqe_skip,
             memory,
@@ -95,6 +97,7 @@ impl Builder {
             }
             Operation::Receive { socket, limit } => self.receive(socket, limit, 0, self.picking(0)),
             Operation::ReceiveNow { socket, limit } => self.receive(socket, limit, libc::MSG_DONTWAIT, 0),
+            Operation::SendKept { socket, span } => self.send_kept(socket, span),
             Operation::ReceiveInto { socket, span, waits } => self.receive_into(socket, span, waits),
             Operation::Accept { listener } => self.accept(self.listeners[listener]),
             Operation::Cancel { target } => {
@@ -167,6 +170,13 @@ impl Builder {
     pub(super) fn watch(&self, socket: RawFd) -> Entry {
         let events = libc::POLLIN | libc::POLLOUT | libc::POLLRDHUP;
         opcode::PollAdd::new(Fd(socket), events as u32).multi(true).build()
+    }
+
+    fn send_kept(&self, socket: Socket, span: Span) -> Entry {
+        let start = self.start_of(span).cast_const();
+        with_name!(socket, |name| opcode::SendZc::new(name, start, span.length)
+            .flags(libc::MSG_DONTWAIT)
+            .build())
     }
 
     fn receive(&self, socket: Socket, limit: u32, flags: i32, priority: u16) -> Entry {

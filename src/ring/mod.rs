@@ -118,6 +118,15 @@ pub enum Operation {
         /// What: lent to the kernel until the operation is over.
         span: Span,
     },
+    /// The same, where [`Ring::keeps_sent`] says so: a completion with [`Completion::more`] tells how many
+    /// bytes were taken, and that the kernel goes on reading them in the span; the last one, without a
+    /// result, tells that it does so no more. One without such a notice is its last.
+    SendKept {
+        /// Where to.
+        socket: Socket,
+        /// What: lent to the kernel until the last completion.
+        span: Span,
+    },
     /// Report every time there is room again in a socket that was full, until further notice. It may
     /// report without reason: the peer's FIN counts as news for every poll of a ring.
     //
@@ -163,6 +172,11 @@ pub enum Operation {
 
 #[cfg(any(test, feature = "sim"))]
 impl Operation {
+    /// Whether it sends, in one way or another.
+    const fn sends(self) -> bool {
+        matches!(self, Self::Send { .. } | Self::SendKept { .. })
+    }
+
     /// Whether it receives, in one way or another.
     const fn receives(self) -> bool {
         matches!(self, Self::Receive { .. } | Self::ReceiveNow { .. } | Self::ReceiveInto { .. })
@@ -240,6 +254,11 @@ pub trait Ring {
 
     /// Whether a send has no completion when the kernel took all of it.
     fn skips_sent(&self) -> bool {
+        false
+    }
+
+    /// Whether [`Operation::SendKept`] is offered.
+    fn keeps_sent(&self) -> bool {
         false
     }
 

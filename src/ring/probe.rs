@@ -13,7 +13,7 @@ use crate::features::{Answers, Capability};
 use crate::host;
 use io_uring::{EnterFlags, IoUring, cqueue, opcode, squeue, types};
 use nix::errno::Errno;
-use std::io::{self, Write};
+use std::io::{self, Read, Write};
 use std::net::{Ipv4Addr, TcpListener, TcpStream};
 use std::ops::RangeInclusive;
 use std::os::fd::{AsRawFd, RawFd};
@@ -147,6 +147,7 @@ impl Trial {
             Capability::CountArrived => self.count_arrived(),
             Capability::ClassicBuffers => self.classic_buffers(),
             Capability::MultishotPoll => self.watch(),
+            Capability::ZeroCopySend => self.zero_copy(),
             Capability::ReceiveBundle => order::of_bundles(self),
             Capability::IncrementalBuffers => order::of_incremental_buffers(self),
             Capability::PollFirst => self.receive(false, true),
@@ -251,6 +252,31 @@ impl Trial {
         let arrived = io::copy(&mut theirs, &mut io::sink())?;
         let told = last.result() < SENT as i32 && arrived == sent;
         if told { Ok(()) } else { Err(io::Error::other(format!("{sent} bytes told of, {arrived} arrived"))) }
+    }
+
+    /// A send without a copy: how much was taken, then that the kernel is done with it.
+    fn zero_copy(&mut self) -> io::Result<()> {
+        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?;
+        let ours = TcpStream::connect(listener.local_addr()?)?;
+        let (mut theirs, _) = listener.accept()?;
+        theirs.set_read_timeout(Some(PATIENCE))?;
+        let pages = Pages::new(u64::from(HALF))?;
+        let builder = Builder { memory: pages.memory(), ..builder(Vec::new()) };
+        let socket = Socket(Name::Descriptor(ours.as_raw_fd()));
+        self.push(builder.build(Operation::SendKept { socket, span: Span { offset: 0, length: HALF } }))?;
+        let sent = self.next()?;
+        if sent.result() != HALF as i32 {
+            return Err(unexpected(&sent));
+        }
+        // Also frees what the kernel would otherwise keep for the peer.
+        theirs.read_exact(&mut [0; HALF as usize])?;
+        if cqueue::more(sent.flags()) {
+            let done = self.next()?;
+            if !cqueue::notif(done.flags()) || cqueue::more(done.flags()) {
+                return Err(unexpected(&done));
+            }
+        }
+        Ok(())
     }
 
     /// Counts what lies in a TCP socket of loopback, before and after something has arrived there.
@@ -397,6 +423,7 @@ fn builder(listeners: Vec<RawFd>) -> Builder {
         receive_most: HALF,
         poll_first: false,
         bundle: false,
+        zero_copy: false,
         counts_arrived: true,
         skip_sent: false,
         // Only one trial sends, from memory of its own.

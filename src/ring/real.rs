@@ -358,6 +358,10 @@ impl Ring for RealRing<'_> {
         self.builder.skip_sent
     }
 
+    fn keeps_sent(&self) -> bool {
+        self.builder.zero_copy
+    }
+
     #[inline]
     fn pushed(&self) -> u64 {
         self.pushed

@@ -101,6 +101,8 @@ pub struct EventLoop<'w, R, K = Shared> {
     pub(super) silent: VecDeque<Silent>,
     pub(super) entrance: Entrance,
     pub(super) stopping: Stopping,
+    /// Buffers that the kernel reads for connections that are gone.
+    pub(super) left_behind: Vec<(ConnId, u32)>,
     /// How many are ending while a send from the spill area is still in flight.
     pub(super) chunks_awaited: u32,
     /// Operations in flight for connections.
@@ -133,6 +135,7 @@ impl<'w, R: Listening, K: Ownership> EventLoop<'w, R, K> {
             silent: VecDeque::with_capacity(2 * capacity as usize),
             entrance: Entrance::new(listeners, queued_max(worker.config)),
             stopping: Stopping::No,
+            left_behind: Vec::new(),
             chunks_awaited: 0,
             in_flight: 0,
             in_flight_other: 0,
@@ -246,6 +249,7 @@ impl<'w, R: Listening, K: Ownership> EventLoop<'w, R, K> {
         match kind {
             Kind::Receive => self.on_received(id, done),
             Kind::Send => self.on_sent(id, done),
+            Kind::SendKept => self.on_sent_kept(id, done),
             Kind::Room => self.on_room_made(id, done),
             Kind::Accept => self.on_accepted(id.slot as usize, done),
             Kind::Close => self.on_closed(id, done),
@@ -381,8 +385,7 @@ impl<'w, R: Listening, K: Ownership> EventLoop<'w, R, K> {
     /// else to wait for than the end of that send.
     fn note_hurry(&mut self, id: ConnId) {
         let connection = self.connections.get(id).expect("the caller looked it up");
-        let offered_all = !connection.queue.has_several()
-            && self.buffers.front(&connection.queue).is_none_or(|front| front.length == connection.offered);
+        let offered_all = self.buffers.is_all(&connection.queue, connection.offered);
         let goes_on_by_itself = connection.receiving == Receiving::Armed && offered_all;
         self.hurry |= connection.sending && self.ring.skips_sent() && !goes_on_by_itself;
     }

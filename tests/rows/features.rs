@@ -21,12 +21,13 @@ const VALUES: [&str; 9] = [
 ];
 
 /// What is tried alone, and in pairs only at full size.
-const MORE_VALUES: [&str; 13] = [
+const MORE_VALUES: [&str; 14] = [
     "recv=poll",
     "buffers=owned",
     "buffers=classic",
     "buffers=incremental",
     "bundle=recv",
+    "send=zc",
     "cqe-skip=off",
     "taskrun=sqpoll",
     "wait=min:8:200us",
@@ -38,7 +39,7 @@ const MORE_VALUES: [&str; 13] = [
 ];
 
 /// Pairs that are refused by name.
-const EXCLUDED: [(&str, &str); 12] = [
+const EXCLUDED: [(&str, &str); 15] = [
     ("recv=poll", "files=direct"),
     ("recv=poll", "poll-first=on"),
     ("recv=poll", "buffers=owned"),
@@ -48,6 +49,9 @@ const EXCLUDED: [(&str, &str); 12] = [
     ("bundle=recv", "buffers=incremental"),
     ("bundle=recv", "buffers=owned"),
     ("bundle=recv", "buffers=classic"),
+    ("send=zc", "recv=poll"),
+    ("send=zc", "buffers=owned"),
+    ("send=zc", "buffers=incremental"),
     ("taskrun=sqpoll", "wait=min:8:200us"),
     ("buffers=owned", "buffer-count=2"),
     // There is no room for so many completions.

@@ -131,6 +131,7 @@ impl Client {
             trace: self.trace,
             // What is a server's.
             incremental: false,
+            keeps_sent: false,
             minimum_wait: None,
             thread_submits: false,
             accept_multishot: false,

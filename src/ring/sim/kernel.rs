@@ -202,7 +202,10 @@ impl Kernel {
                 self.check_receivable(span)?;
                 socket
             }
-            Operation::Send { socket, span, .. } => {
+            Operation::SendKept { .. } if !self.setup.keeps_sent => {
+                return Err(format!("{operation:?} is not offered"));
+            }
+            Operation::Send { socket, span } | Operation::SendKept { socket, span } => {
                 self.buffers.check_sendable(span)?;
                 socket
             }
@@ -237,20 +240,23 @@ impl Kernel {
             return Err(format!("{operation:?} on a socket that is {:?}", connection.dialed));
         }
         match operation {
-            Operation::Close { .. } if connection.in_flight > 0 => {
+            Operation::Close { .. } if connection.in_flight > connection.kept => {
                 return Err(format!("I6: {operation:?} with {} in flight", connection.in_flight));
             }
             Operation::Close { .. } => connection.ending = Ending::Closing,
-            Operation::Send { .. } if connection.sending > 0 => {
+            operation if operation.sends() && connection.sending > 0 => {
                 return Err(format!("I4: {operation:?} beside another"));
             }
-            Operation::Send { .. } if connection.shut_at.is_some() => {
+            operation if operation.sends() && connection.shut_at.is_some() => {
                 return Err(format!("{operation:?} after the FIN"));
             }
-            Operation::Send { .. } if connection.full => {
+            operation if operation.sends() && connection.full => {
                 return Err(format!("{operation:?} spins: the socket was full, and nobody waits for it"));
             }
-            Operation::Send { span, .. } => {
+            Operation::SendKept { .. } if connection.kept > 0 => {
+                return Err(format!("{operation:?} while the kernel reads for another"));
+            }
+            Operation::Send { span, .. } | Operation::SendKept { span, .. } => {
                 connection.sending += 1;
                 self.sending.push((number, span));
             }
@@ -404,6 +410,7 @@ impl Kernel {
                 | Operation::ReceiveNow { socket, .. }
                 | Operation::ReceiveInto { socket, .. }
                 | Operation::Send { socket, .. }
+                | Operation::SendKept { socket, .. }
                 | Operation::AwaitRoom { socket }
                 | Operation::Connect { socket, .. }
                 | Operation::CountArrived { socket }
@@ -418,6 +425,7 @@ impl Kernel {
                 Operation::ReceiveNow { .. }
                     | Operation::ReceiveInto { waits: false, .. }
                     | Operation::Send { .. }
+                    | Operation::SendKept { .. }
                     | Operation::CountArrived { .. }
             );
             if operation == Operation::Wakeups && self.ever_woken {

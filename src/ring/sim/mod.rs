@@ -11,6 +11,7 @@
 mod buffers;
 mod completions;
 mod dialing;
+mod kept;
 mod kernel;
 mod network;
 mod odds;
@@ -61,6 +62,8 @@ pub struct Setup {
     pub obeys_limit: bool,
     /// Whether a send that does not wait has no completion when all of it is taken.
     pub skips_sent: bool,
+    /// Whether a send may go on reading what it took.
+    pub keeps_sent: bool,
     /// How many completions an enter waits for first, and how long, microseconds.
     pub minimum_wait: Option<(usize, u64)>,
     /// Whether what was pushed may be taken later than in the next enter.
@@ -276,6 +279,10 @@ impl Ring for Sim {
 
     fn skips_sent(&self) -> bool {
         self.kernel.borrow().setup.skips_sent
+    }
+
+    fn keeps_sent(&self) -> bool {
+        self.kernel.borrow().setup.keeps_sent
     }
 
     fn pushed(&self) -> u64 {

@@ -25,6 +25,7 @@ impl Kernel {
                 Operation::AwaitRoom { .. } => {
                     !op.told && (connection().room_to_echo() > 0 || connection().broken.is_some())
                 }
+                Operation::SendKept { .. } if op.told => self.is_read(op),
                 Operation::Wakeups => self.wakes > 0,
                 Operation::Connect { .. } => {
                     matches!(connection().dialed, Dialed::Connecting { at, .. } if at <= self.now)
@@ -69,7 +70,8 @@ impl Kernel {
             Operation::Receive { limit, .. } => self.run_receive(&op, limit),
             Operation::ReceiveNow { limit, .. } => self.run_receive_now(&op, limit),
             Operation::ReceiveInto { span, waits, .. } => self.run_receive_into(&op, span, waits),
-            Operation::Send { span, .. } => self.run_send(&op, span),
+            Operation::SendKept { .. } if op.told => self.run_notice(&op),
+            Operation::Send { span, .. } | Operation::SendKept { span, .. } => self.run_send(&op, span),
             Operation::AwaitRoom { .. } => self.run_room(&op),
             Operation::Cancel { target } => self.run_cancel(&op, target),
             Operation::CountArrived { .. } => self.run_count(&op),
@@ -405,7 +407,7 @@ impl Kernel {
         };
         self.found_full(number);
         self.coverage.note(outcome);
-        self.post(op.id, failure(errno), false, None);
+        self.post_sent(op, failure(errno));
     }
 
     fn send_bytes(&mut self, op: &InFlight, number: usize, span: Span) {
@@ -425,7 +427,7 @@ impl Kernel {
             connection.broken = Some(Errno::ECONNRESET);
         }
         self.peers.on_echoed(number, self.now, &self.network);
-        self.post(op.id, bytes as i32, false, None);
+        self.post_sent(op, bytes as i32);
     }
 
     /// Holds what is echoed against what was sent: this is where a wrong byte shows.

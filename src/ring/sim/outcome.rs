@@ -59,6 +59,9 @@ outcomes! {
     ReceiveCancelledData = "receive: cancelled, and bytes all the same",
     ReceiveCancelledEnd = "receive: cancelled, and the end all the same",
 
+    KeptMore = "kept: a send was answered, and its bytes are still read",
+    KeptNot = "kept: a send was answered, and that was all",
+    KeptNotice = "kept: they are read no more",
     PieceMore = "piece: of a buffer, and more of it to come",
     PieceLast = "piece: of a buffer, the last",
 
@@ -168,7 +171,7 @@ impl Outcome {
     /// is for both.
     #[must_use]
     pub fn is_for(self, side: Side) -> bool {
-        const SERVER: [&str; 6] = ["accept", "receive now", "count", "peer", "wait", "piece"];
+        const SERVER: [&str; 7] = ["accept", "receive now", "count", "peer", "wait", "piece", "kept"];
         const CLIENT: [&str; 4] = ["open", "connect", "server", "lie"];
         let begins = |words: &[&str]| words.contains(&self.name().split(':').next().unwrap_or(""));
         match side {

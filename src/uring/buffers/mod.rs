@@ -70,6 +70,10 @@ struct Holder {
     next: u32,
     /// True from lease to give-back (a buffer), or while it holds bytes of a connection (a chunk).
     leased: bool,
+    /// True while the kernel may read bytes of it that a send without a copy took.
+    kept: bool,
+    /// True when it was given back while it was kept.
+    spent: bool,
 }
 
 /// The pool and the spill area of one worker.
@@ -79,6 +83,7 @@ pub struct Buffers<'a, K = Shared> {
     holders: Vec<Holder>,
     free_chunks: Vec<u32>,
     lent: u32,
+    kept: u32,
     spilled: u64,
     pieces: Pieces,
     kind: PhantomData<K>,
@@ -90,13 +95,14 @@ impl<'a, K: Ownership> Buffers<'a, K> {
     pub fn new(arena: &'a Arena) -> Self {
         let total = arena.buffers() + arena.chunks();
         let pieces = if K::PIECES { Pieces::count(arena.buffers()) } else { 0 };
-        let nothing = Holder { start: 0, length: 0, next: NONE, leased: false };
+        let nothing = Holder { start: 0, length: 0, next: NONE, leased: false, kept: false, spent: false };
         Self {
             arena,
             holders: vec![nothing; (total + pieces) as usize],
             // The lowest chunks are used first and again, so that few of them become resident.
             free_chunks: (arena.buffers()..total).rev().collect(),
             lent: 0,
+            kept: 0,
             spilled: 0,
             pieces: if K::PIECES { Pieces::new(arena.buffers(), total) } else { Pieces::default() },
             kind: PhantomData,
@@ -204,6 +210,10 @@ impl<'a, K: Ownership> Buffers<'a, K> {
         }
         let holder = &mut self.holders[number as usize];
         assert!(holder.leased, "buffer {number} was given back twice");
+        if holder.kept {
+            holder.spent = true;
+            return;
+        }
         holder.leased = false;
         if number < self.arena.buffers() {
             self.lent -= 1;
@@ -258,6 +268,40 @@ impl<'a, K: Ownership> Buffers<'a, K> {
         let holder = self.holders[queue.head as usize];
         let offset = self.offset(queue.head) + u64::from(holder.start);
         Some(Span { offset, length: holder.length })
+    }
+
+    /// Whether the kernel may go on reading the front of `queue` after it took bytes of it: for a buffer of
+    /// the pool, while it does so with less than half of them. Who never reads keeps no more from others.
+    #[must_use]
+    pub fn may_be_kept(&self, queue: &LeaseQueue) -> bool {
+        !K::PIECES && !K::OWN && queue.head < self.arena.buffers() && 2 * self.kept < self.arena.buffers()
+    }
+
+    /// The front of `queue` is kept for the kernel until [`Self::kept_no_more`] for what this returns.
+    pub fn keep(&mut self, queue: &LeaseQueue) -> u32 {
+        let holder = &mut self.holders[queue.head as usize];
+        assert!(holder.leased && !holder.kept, "buffer {} is kept twice", queue.head);
+        holder.kept = true;
+        self.kept += 1;
+        queue.head
+    }
+
+    /// The kernel reads it no more; where it was given back meanwhile, it goes back now.
+    pub fn kept_no_more(&mut self, number: u32, ring: &mut impl Ring) {
+        let holder = &mut self.holders[number as usize];
+        assert!(holder.kept, "buffer {number} is not kept");
+        holder.kept = false;
+        self.kept -= 1;
+        if std::mem::take(&mut holder.spent) {
+            self.release(number, ring);
+        }
+    }
+
+    /// Whether `queue` holds no more than the `offered` bytes that are being sent.
+    #[must_use]
+    pub fn is_all(&self, queue: &LeaseQueue, offered: u32) -> bool {
+        // Only a piece can grow while it is being sent.
+        !queue.has_several() && (!K::PIECES || self.front(queue).is_none_or(|front| front.length == offered))
     }
 
     /// The kernel took `bytes` from the front of `queue`; what is empty goes back.
@@ -356,7 +400,8 @@ impl<'a, K: Ownership> Buffers<'a, K> {
             }
         }
         let chunk = self.free_chunks.pop()?;
-        self.holders[chunk as usize] = Holder { start: 0, length: 0, next: NONE, leased: true };
+        self.holders[chunk as usize] =
+            Holder { start: 0, length: 0, next: NONE, leased: true, kept: false, spent: false };
         self.link(queue, chunk);
         Some(chunk)
     }

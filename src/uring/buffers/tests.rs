@@ -171,7 +171,8 @@ fn pieces_of_buffers_come_out_in_order_whatever_is_spilled() {
                     filled += length;
                     let keeps = filled < SIZE;
                     if !keeps {
-                        (pool.0.pop_front(), filled) = (None, 0);
+                        pool.0.pop_front();
+                        filled = 0;
                     }
                     let lease = buffers.received(0, &brought(buffer, length, keeps), &mut pool).unwrap();
                     if random.u8(0..8) == 0 {
@@ -259,4 +260,29 @@ fn a_buffer_of_a_connections_own_is_held_until_its_bytes_are_sent_or_spilled() {
         assert_eq!((buffers.room_for(2), buffers.lent()), (Room::Free, 0));
     }
     assert!(pool.0.is_empty(), "the kernel was given buffers to pick from");
+}
+
+#[test]
+fn a_buffer_that_the_kernel_still_reads_goes_back_when_it_does_no_more() {
+    let arena = Arena::new(4, 4096, 0).unwrap();
+    let mut buffers = Buffers::<Shared>::new(&arena);
+    let mut pool = Pool(VecDeque::new());
+    let mut queues: [LeaseQueue; 3] = [LeaseQueue::EMPTY, LeaseQueue::EMPTY, LeaseQueue::EMPTY];
+    for (buffer, queue) in queues.iter_mut().enumerate() {
+        let lease = buffers.lease(buffer as u16, 10);
+        assert!(buffers.append(queue, lease, &mut pool));
+    }
+    let kept = [0, 1].map(|index| {
+        assert!(buffers.may_be_kept(&queues[index]));
+        buffers.keep(&queues[index])
+    });
+    assert!(!buffers.may_be_kept(&queues[2]), "half of the buffers are kept");
+    buffers.advance(&mut queues[0], 10, &mut pool);
+    assert!(queues[0].is_empty() && pool.0.is_empty(), "it was given back while the kernel read it");
+    buffers.kept_no_more(kept[0], &mut pool);
+    assert_eq!(pool.0, [0]);
+    buffers.kept_no_more(kept[1], &mut pool);
+    assert_eq!(pool.0, [0], "it was given back with bytes that are owed");
+    buffers.advance(&mut queues[1], 10, &mut pool);
+    assert_eq!((pool.0.make_contiguous(), buffers.lent()), (&mut [0, 1][..], 1));
 }

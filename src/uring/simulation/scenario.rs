@@ -37,6 +37,8 @@ pub(super) struct Scenario {
     pub(super) owned: bool,
     /// `buffers=incremental`: a buffer is filled bit by bit.
     pub(super) incremental: bool,
+    /// `send=zc`: the kernel may go on reading what it took.
+    pub(super) keeps_sent: bool,
     /// `wait=min:COUNT:TIME`.
     pub(super) wait: Wait,
     pub(super) arrived_known: bool,
@@ -73,8 +75,10 @@ impl Scenario {
         let cut = stop_at.filter(|_| random.u8(0..4) == 0);
         // Values that came later are drawn from a stream of their own, so that the rest of a seed stays.
         let later = &mut Rng::with_seed(seed ^ 0xfea7_0000_0000_0000);
-        let thread_submits = later.u8(0..6) == 0;
-        let owned = later.u8(0..5) == 0;
+        let thread_submits = later.u8(0..10) == 0;
+        let owned = later.u8(0..10) == 0;
+        let incremental = !owned && later.u8(0..8) == 0;
+        let keeps_sent = !owned && !incremental && later.u8(0..6) == 0;
         let minimum = Wait::Minimum { count: later.u32(1..=12), time: later.u32(1..=2_000) };
         Self {
             seed,
@@ -95,11 +99,12 @@ impl Scenario {
             accept_multishot: random.u8(0..4) > 0,
             receive_multishot: random.u8(0..4) > 0 && !owned,
             owned,
-            incremental: !owned && later.u8(0..4) == 0,
+            incremental,
+            keeps_sent,
             obeys_limit: random.bool(),
-            skips_sent: random.bool() && !thread_submits,
+            skips_sent: random.bool() && !thread_submits && !keeps_sent,
             thread_submits,
-            wait: if !thread_submits && later.u8(0..4) == 0 { minimum } else { Wait::One },
+            wait: if !thread_submits && later.u8(0..6) == 0 { minimum } else { Wait::One },
             arrived_known: !direct,
             counts_arrived: random.u8(0..3) > 0,
             buffers_at_arming: random.u8(0..8) > 0,
@@ -132,6 +137,7 @@ impl Scenario {
             obeys_limit: self.obeys_limit,
             skips_sent: self.skips_sent,
             thread_submits: self.thread_submits,
+            keeps_sent: self.keeps_sent,
             minimum_wait: match self.wait {
                 Wait::One => None,
                 Wait::Minimum { count, time } => Some((count as usize, time.into())),
@@ -223,6 +229,7 @@ impl Scenario {
             },
             bundle_receive: false,
             cqe_skip: self.skips_sent,
+            zero_copy: self.keeps_sent,
             files: if self.direct { Files::Direct } else { Files::Normal },
             taskrun: if self.thread_submits { Taskrun::Sqpoll } else { Taskrun::Defer },
             wait: self.wait,
