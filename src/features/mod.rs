@@ -5,6 +5,7 @@
 //! values this kernel accepts, and says so when that is not the first.
 
 mod answers;
+mod exclusions;
 mod help;
 mod resolve;
 pub mod table;
