@@ -3,7 +3,7 @@
 use super::addresses;
 use super::settings::Setting;
 use super::{Backend, Config, Facts, Format, Typed};
-use crate::features::{self, Answers, Epoll, Problem, Resolved, Uring, table};
+use crate::features::{self, Answers, Buffers, Epoll, Problem, Resolved, Uring, table};
 use crate::units;
 use std::time::Duration;
 
@@ -329,7 +329,9 @@ impl Check<'_> {
     /// The large reservations against the memory there is, in 128 bits: products of typed numbers.
     fn memory(&mut self, config: &Config) {
         let Some(memory) = self.facts.memory else { return };
-        let workers = config.workers as u128;
+        // A connection is one worker's: together they use one buffer for each.
+        let owned = config.backend == Backend::Uring && config.uring.buffers == Buffers::Owned;
+        let workers = if owned { 1 } else { config.workers as u128 };
         let (flag, buffers) = match config.backend {
             Backend::Uring => {
                 ("--uring", u128::from(config.uring.buffer_count) * u128::from(config.uring.buffer_size))
@@ -338,12 +340,20 @@ impl Check<'_> {
         };
         let bytes = |amount: u128| units::approximate_bytes(u64::try_from(amount).unwrap_or(u64::MAX));
         if buffers * workers > u128::from(memory) {
-            self.wrong(format!(
+            self.wrong(if owned {
+                format!(
+                    "--uring: buffers=owned with buffer-size={} for {} connections does not fit into the {} of memory \
+                     there are; smaller buffers or a lower --max-connections would do",
+                    config.uring.buffer_size,
+                    config.max_connections,
+                    bytes(memory.into())
+                )
+            } else { format!(
                 "{flag}: buffers of {} for {workers} workers each do not fit into the {} of memory there are; \
                  smaller buffers or fewer --workers would do",
                 bytes(buffers),
                 bytes(memory.into())
-            ));
+            )});
         }
         if config.spill_limit > memory {
             self.wrong(format!(

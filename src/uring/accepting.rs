@@ -1,6 +1,7 @@
 //! How connections come in: accept is armed on every listener while there is room, cancelled when
 //! there is none, and armed again when a permit or a descriptor is free. Part of the event loop.
 
+use super::buffers::Ownership;
 use super::connection::Connection;
 use super::ending::{Stopping, VISITS};
 use super::event_loop::{EventLoop, Own};
@@ -55,7 +56,7 @@ impl Entrance {
     }
 }
 
-impl<R: Listening> EventLoop<'_, R> {
+impl<R: Listening, K: Ownership> EventLoop<'_, R, K> {
     pub(super) fn arm_accepts(&mut self) {
         if self.entrance.accepting.is_paused() || self.stopping != Stopping::No {
             return;

@@ -2,12 +2,13 @@
 //! the opposite one. It runs on the worker's own thread, after pinning: the kernel binds the ring to
 //! the thread that makes it, and memory lands where it is first touched.
 
-use super::buffers::{Arena, Buffers};
+use super::buffers::{Arena, Buffers, Incremental, Owned, Ownership, Shared};
 use super::event_loop::EventLoop;
-use crate::features::{Files, Uring};
+use crate::features::{self, Files, Recv, Uring};
+use crate::ring::polled::PolledRing;
 use crate::ring::probe::barred;
 use crate::ring::real::RealRing;
-use crate::ring::{setup, stride};
+use crate::ring::{Listening, setup, stride};
 use crate::worker::{Ending, Failure, Laid, Worker};
 use io_uring::IoUring;
 use std::io;
@@ -26,10 +27,9 @@ const SLOTS_MARGIN_LEAST: u32 = 64;
 pub fn run(mut worker: Worker<'_>) -> Result<Ending, Failure> {
     let mut laid = Laid { worker: worker.index, ..Laid::default() };
     let features = &worker.config.uring;
-    let arena =
-        Arena::new(features.buffer_count, features.buffer_size, worker.spill_limit()).map_err(|error| {
-            failed("memory for the buffers", &error, "choose a smaller buffer-count= or buffer-size=")
-        })?;
+    let arena = arena(features, &worker).map_err(|error| {
+        failed("memory for the buffers", &error, "choose a smaller buffer-count= or buffer-size=")
+    })?;
     let (mut io_uring, features) = make_ring(features, &mut laid)?;
     worker.room = register_slots(&io_uring, &features, &worker)?;
     let listeners = std::mem::take(&mut worker.listeners);
@@ -39,10 +39,17 @@ pub fn run(mut worker: Worker<'_>) -> Result<Ending, Failure> {
         RealRing::new(&mut io_uring, &features, arena.memory(), listeners, stop.waker(index), &wake_others)
             .map_err(|error| refused("the buffer ring or the registered ring descriptor", &error))?;
     describe(&mut laid, &features, &worker, &arena);
-    let mut event_loop = EventLoop::new(ring, Buffers::new(&arena), &worker, count);
-    (worker.ready)(laid);
-    let ending = event_loop.run();
-    drop(event_loop);
+    let ending = match (features.recv, features.buffers) {
+        (Recv::Poll, _) => {
+            let ring = PolledRing::new(ring, &features, worker.admission.limit());
+            serve(ring, Buffers::<Shared>::new(&arena), &worker, count, laid)
+        }
+        (_, features::Buffers::Owned) => serve(ring, Buffers::<Owned>::new(&arena), &worker, count, laid),
+        (_, features::Buffers::Incremental) => {
+            serve(ring, Buffers::<Incremental>::new(&arena), &worker, count, laid)
+        }
+        _ => serve(ring, Buffers::<Shared>::new(&arena), &worker, count, laid),
+    };
     drop(io_uring);
     if !matches!(ending, Ok(Ending::Drained)) {
         // Operations may be in flight, and the kernel ends a ring in its own time: the memory is
@@ -50,6 +57,25 @@ pub fn run(mut worker: Worker<'_>) -> Result<Ending, Failure> {
         std::mem::forget(arena);
     }
     ending
+}
+
+/// The loop, from the word that it accepts to its end. What it was given is gone after it, the ring first.
+fn serve<R: Listening, K: Ownership>(
+    ring: R,
+    buffers: Buffers<'_, K>,
+    worker: &Worker<'_>,
+    listeners: usize,
+    laid: Laid,
+) -> Result<Ending, Failure> {
+    let mut event_loop = EventLoop::new(ring, buffers, worker, listeners);
+    (worker.ready)(laid);
+    event_loop.run()
+}
+
+/// Buffers of all are made resident; those of connections that may never come are not.
+fn arena(features: &Uring, worker: &Worker<'_>) -> io::Result<Arena> {
+    let make = if features.buffers == features::Buffers::Owned { Arena::untouched } else { Arena::new };
+    make(features.buffer_count, features.buffer_size, worker.spill_limit())
 }
 
 /// Makes the ring; says so when its completion queue had to be halved.
@@ -85,13 +111,22 @@ fn register_slots(ring: &IoUring, features: &Uring, worker: &Worker<'_>) -> Resu
 
 fn describe(laid: &mut Laid, features: &Uring, worker: &Worker<'_>, arena: &Arena) {
     let pool = u64::from(features.buffer_count) * stride(features.buffer_size);
+    let holders = match features.buffers {
+        features::Buffers::Incremental => Buffers::<Incremental>::bytes(arena),
+        _ => Buffers::<Shared>::bytes(arena),
+    };
+    let lists = u64::from(features.buffer_count) * 16 + holders;
+    let owned = features.buffers == features::Buffers::Owned;
     laid.memory = vec![
-        ("buffers", pool + u64::from(features.buffer_count) * 16 + Buffers::bytes(arena)),
+        ("buffers", if owned { lists } else { pool + lists }),
         // 64 and 16 bytes an entry: struct io_uring_sqe and struct io_uring_cqe.
         ("queues", u64::from(features.sq) * 64 + u64::from(features.cq) * 16),
         ("tables", EventLoop::<RealRing<'_>>::table_bytes(worker.room)),
         ("spill", worker.spill_limit()),
     ];
+    if owned {
+        laid.memory.push(("own_buffers", pool));
+    }
     laid.sizes = vec![("sq", u64::from(features.sq)), ("cq", u64::from(features.cq))];
 }
 

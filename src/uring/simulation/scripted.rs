@@ -8,7 +8,7 @@ use crate::conn::{Admission, Limits};
 use crate::counters::Counters;
 use crate::ring::{Completion, Entered, Listening, Operation, Ring, Socket, Token, sim};
 use crate::stop::{self, Stop};
-use crate::uring::buffers::{Arena, Buffers, CHUNK};
+use crate::uring::buffers::{Arena, Buffers, CHUNK, Shared};
 use crate::uring::event_loop::EventLoop;
 use crate::worker::Worker;
 use nix::errno::Errno;
@@ -51,7 +51,7 @@ impl Scripted {
         if !more {
             state.asked.remove(index);
         }
-        state.answers.push_back(Completion { token, result, more, buffer });
+        state.answers.push_back(Completion { token, result, more, buffer, keeps_buffer: false });
     }
 
     fn is_asked(&self, is: impl Fn(&Operation) -> bool) -> bool {
@@ -185,18 +185,9 @@ fn on_stage_with_room(room: u32, idle_timeout: u64, write_timeout: u64, play: im
     let config = Config { backlog: BACKLOG, ..scenario.config() };
     let counters = scenario.counters();
     let (admission, stop): (Rc<Admission>, Stop) = (scenario.admission(), scenario.stop());
-    let worker = Worker {
-        index: 0,
-        config: &config,
-        listeners: Vec::new(),
-        admission: &admission,
-        room,
-        counters: &counters,
-        stop: &stop,
-        ready: &|_| {},
-    };
+    let worker = Worker { room, ..Worker::for_tests(&config, &admission, &counters, &stop) };
     let kernel = Scripted::default();
-    let mut event_loop = EventLoop::new(kernel.clone(), Buffers::new(&arena), &worker, 1);
+    let mut event_loop = EventLoop::new(kernel.clone(), Buffers::<Shared>::new(&arena), &worker, 1);
     event_loop.limits = Limits {
         window: 4_000,
         window_at_first: 4_000,

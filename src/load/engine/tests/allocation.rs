@@ -6,7 +6,7 @@
 
 use super::super::super::plan::Spacing;
 use super::*;
-use crate::ring::{Entered, Memory, Ring, Socket, Span, Token, sim};
+use crate::ring::{Entered, Memory, Ring, Socket, Span, Token, sim, stride};
 use nix::errno::Errno;
 use std::io;
 use std::net::IpAddr;
@@ -55,7 +55,7 @@ impl Still {
         Self {
             peers: vec![peer; CONNECTIONS as usize],
             opened: 0,
-            memory: sim::Buffers::new(memory, BUFFERS, MESSAGE * DEPTH),
+            memory: sim::Buffers::new(memory, BUFFERS, MESSAGE * DEPTH, false),
             free: VecDeque::with_capacity(BUFFERS.into()),
             completions: VecDeque::with_capacity(8 * CONNECTIONS as usize),
             events: 0,
@@ -71,7 +71,7 @@ impl Still {
 
     fn answer(&mut self, token: Token, result: i32, more: bool, buffer: Option<u16>) {
         assert!(self.completions.len() < self.completions.capacity());
-        self.completions.push_back(Completion { token, result, more, buffer });
+        self.completions.push_back(Completion { token, result, more, buffer, keeps_buffer: false });
     }
 
     /// True once in `every` times.
@@ -109,7 +109,8 @@ impl Still {
             self.empty_pools += 1;
             return self.answer(token, -(Errno::ENOBUFS as i32), false, None);
         };
-        self.memory.fill(buffer, held as u32, |index| bytes[index as usize]);
+        let place = u64::from(buffer) * stride(MESSAGE * DEPTH);
+        self.memory.write(place, held as u32, |index| bytes[index as usize]);
         self.peers[number].held = 0;
         self.echoed += held as u64 / u64::from(MESSAGE);
         self.answer(token, held as i32, true, Some(buffer));
