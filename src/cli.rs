@@ -1,6 +1,7 @@
 //! What may be typed. Values are taken as they are and checked in `config`, so that every problem is
 //! reported at once; only what is no flag at all is refused here.
 
+mod bench;
 mod load;
 mod refusal;
 
@@ -19,6 +20,10 @@ pub enum Asked {
     Serve(Box<Typed>),
     /// To load a server.
     Load(Box<crate::load::Typed>),
+    /// To compare servers.
+    Bench(Box<crate::bench::Typed>),
+    /// To be a child of such a comparison.
+    Held(Vec<String>),
     /// To read about the dimensions of `--uring`.
     UringHelp,
     /// To read about the dimensions of `--epoll`.
@@ -43,6 +48,8 @@ pub fn parse(arguments: impl IntoIterator<Item = OsString>) -> Result<Asked, cla
     let serve = match command.verb {
         Some(Verb::Serve(serve)) => *serve,
         Some(Verb::Load(load)) => return Ok(Asked::Load(Box::new(load.typed()))),
+        Some(Verb::Bench(bench)) => return Ok(Asked::Bench(Box::new(bench.typed()))),
+        Some(Verb::Held(held)) => return Ok(Asked::Held(held.words)),
         None => command.serve,
     };
     let asks_help = |texts: &[String]| texts.iter().any(|text| text == "help");
@@ -59,7 +66,8 @@ Examples:
   c10k --backend epoll --listen 127.0.0.1:0 --workers 2
   c10k --backend uring --uring recv=single,taskrun=coop
   c10k --uring help                 what can be chosen, and what this kernel says to it
-  c10k load pingpong                a client that measures and verifies; c10k load --help";
+  c10k load pingpong                a client that measures and verifies; c10k load --help
+  c10k bench                        uring against epoll, one minute, one verdict; c10k bench --help";
 
 const AFTER: &str = "\
 Times are written 50us, 10ms, 5s, 1m; counts 10k, 1m; bytes 4Ki, 1Mi.
@@ -97,6 +105,11 @@ enum Verb {
     /// Load a server that echoes, and measure and verify what comes back.
     #[command(before_long_help = load::EXAMPLES, after_long_help = load::AFTER, allow_negative_numbers = true)]
     Load(Box<load::Load>),
+    /// Compare servers, and say which costs less.
+    #[command(before_long_help = bench::EXAMPLES, after_long_help = bench::AFTER)]
+    Bench(Box<bench::Bench>),
+    #[command(hide = true, name = crate::bench::HELD)]
+    Held(bench::Held),
 }
 
 #[derive(Debug, Default, Args)]

@@ -1,6 +1,7 @@
 //! The program: a verb, its function, an exit code.
 #![deny(missing_docs, unsafe_code)]
 
+use c10k::bench;
 use c10k::cli::{self, Asked};
 use c10k::features;
 use c10k::load;
@@ -12,6 +13,8 @@ fn main() -> ExitCode {
     match cli::parse(std::env::args_os()) {
         Ok(Asked::Serve(typed)) => server::serve(&typed).into(),
         Ok(Asked::Load(typed)) => load::load(&typed).into(),
+        Ok(Asked::Bench(typed)) => bench::bench(&typed).into(),
+        Ok(Asked::Held(words)) => bench::held(&words).into(),
         Ok(Asked::UringHelp) => page(&server::uring_help()),
         Ok(Asked::EpollHelp) => page(&features::help_epoll()),
         Err(answer) => {

@@ -30,6 +30,9 @@ pub struct BenchPlan {
     pub seed: u64,
     /// How long it may take.
     pub budget_us: u64,
+    /// What sets the pace of messages while cost is measured: `half` of what the slower side managed in a
+    /// closed loop, `closed`, or a fixed number a second. What cannot be paced is always closed.
+    pub pace: String,
     /// The CPUs of servers.
     pub server_cpus: Vec<usize>,
     /// The CPUs of clients.
@@ -155,8 +158,10 @@ pub enum Side {
 pub enum Purpose {
     /// What a unit costs.
     Cost,
-    /// Latency at an offered rate that is the same for both sides.
+    /// Latency at an offered rate that is the same for both sides, where cost was not measured at one.
     Latency,
+    /// How much a closed loop gets done: the offered rate follows from it.
+    Capacity,
 }
 
 /// One slice: one client against one server, and what became of it.
@@ -194,6 +199,8 @@ pub struct Numbers {
     pub units: f64,
     /// The same a second.
     pub units_per_second: f64,
+    /// Messages a second that were offered; `null` in a closed loop.
+    pub offered_per_second: Option<f64>,
     /// CPU time of the server, all its threads and kernel workers, for a unit.
     pub server_cpu_ns: f64,
     /// The same of server and client together.
@@ -233,8 +240,8 @@ pub struct RawSlice {
     pub client: String,
     /// The client's own result; `null` where it gave none.
     pub load: Option<Box<LoadResult>>,
-    /// The distribution of its latencies, an HdrHistogram V2 in base64, microseconds; `null` where none
-    /// was asked for.
+    /// The distributions of its latencies, nanoseconds: compressed HdrHistograms V2 in base64, one for each
+    /// interval, a blank between them; `null` where there are none.
     pub histogram: Option<String>,
 }
 
@@ -272,8 +279,11 @@ pub struct Comparison {
     pub sentence: String,
     /// Why it is undecided, or what weakens it, a sentence each.
     pub reasons: Vec<String>,
-    /// Why it ended: `narrow_enough`, `budget_spent`, `interrupted`, `failed`, `left_out`.
+    /// Why it ended: `narrow_enough`, `plain` (so large a difference needs no narrower interval),
+    /// `budget_spent`, `interrupted`, `failed`, `left_out`.
     pub ended: String,
+    /// Differences of the headlines up to this are none: the plan's band, or the floor where that is wider.
+    pub band: f64,
     /// Blocks of which every slice counted.
     pub blocks: u32,
     /// Slices that were done again because something disturbed them.

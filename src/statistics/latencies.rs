@@ -28,6 +28,11 @@ impl Latencies {
         self.histogram.saturating_record(nanoseconds);
     }
 
+    /// So many more samples of one length, nanoseconds.
+    pub fn record_many(&mut self, nanoseconds: u64, count: u64) {
+        self.histogram.saturating_record_n(nanoseconds, count);
+    }
+
     /// Adds all samples of `other`.
     pub fn add(&mut self, other: &Self) {
         self.histogram.add(&other.histogram).expect("both have the same bounds");
