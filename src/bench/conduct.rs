@@ -20,8 +20,11 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
-/// How often a block's disturbed slices are measured again, all together: at most half as long again.
-const REPEATS_PER_BLOCK: u32 = 2;
+/// How often a block's disturbed slices are measured again, all together.
+const REPEATS_PER_BLOCK: usize = 2;
+/// One repeat for so many slices, over the whole bench: where the disturbance is lasting, repeating does not
+/// help, and the time is better spent on more blocks.
+const SLICES_PER_REPEAT: usize = 5;
 /// What is left of the budget for ending servers and writing the result.
 const RESERVE: Duration = Duration::from_millis(1500);
 /// Blocks a cell's share of the budget is cut into, and the slice that finds its rate out: enough above six
@@ -74,7 +77,7 @@ pub struct Conducted {
 /// Why a block stopped.
 enum Stopped {
     Signal,
-    WrongBytes,
+    WrongBytes(String),
     Failed(String),
     /// The cell cannot be run.
     LeftOut(String, bool),
@@ -184,7 +187,10 @@ impl<'a> Bench<'a> {
                     Err(stopped) => {
                         match stopped {
                             Stopped::Signal => conducted.signal = self.signals.came(),
-                            Stopped::WrongBytes => conducted.wrong_bytes = true,
+                            Stopped::WrongBytes(sentence) => {
+                                conducted.wrong_bytes = true;
+                                conducted.failure = Some(sentence);
+                            }
                             Stopped::Failed(sentence) => conducted.failure = Some(sentence),
                             Stopped::LeftOut(..) => {}
                         }
@@ -301,13 +307,19 @@ impl<'a> Bench<'a> {
                     numbers: None,
                 };
                 let again = self.slice(cell, slice, rate)?;
-                if !again || repeats == REPEATS_PER_BLOCK || self.left().is_zero() {
+                if !again || repeats == REPEATS_PER_BLOCK || !self.may_repeat() || self.left().is_zero() {
                     break;
                 }
                 (attempt, repeats) = (attempt + 1, repeats + 1);
             }
         }
         Ok(())
+    }
+
+    fn may_repeat(&self) -> bool {
+        let slices = || self.states.iter().flat_map(|state| &state.slices);
+        let repeated = slices().filter(|one| one.attempt > 0).count();
+        repeated < REPEATS_PER_BLOCK + slices().count() / SLICES_PER_REPEAT
     }
 
     /// Measures one slice and keeps it. Whether it was disturbed.
@@ -330,12 +342,16 @@ impl<'a> Bench<'a> {
         let raw = RawSlice { slice, client: ran.command, load: ran.result, histogram: ran.histogram };
         self.store.keep(&raw).map_err(Stopped::Failed)?;
         let RawSlice { slice, histogram, .. } = raw;
+        let side = slice.side;
         let again = !slice.disturbed.is_empty() && slice.invalid.is_empty();
         let state = &mut self.states[cell];
         state.slices.push(slice);
         state.histograms.push(histogram);
         if wrong {
-            return Err(Stopped::WrongBytes);
+            let slice = state.slices.last();
+            let what = slice.and_then(|one| one.invalid.first()).map_or("", String::as_str);
+            let name = variant::short(side_of(&state.cell, side));
+            return Err(Stopped::WrongBytes(format!("{name}: {what}")));
         }
         if dead.is_some() {
             // The next slice finds a fresh one; a server that ends each time makes every block unsound.
@@ -383,7 +399,7 @@ impl<'a> Bench<'a> {
         if !variant::is_ours(&variant) {
             client::gate(&server, &self.plan.client_cpus, &self.log).map_err(
                 |(sentence, wrong)| match wrong {
-                    true => Stopped::WrongBytes,
+                    true => Stopped::WrongBytes(format!("{}: {sentence}", variant::short(&variant))),
                     false => Stopped::LeftOut(format!("{}: {sentence}", variant::short(&variant)), false),
                 },
             )?;

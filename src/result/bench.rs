@@ -13,6 +13,18 @@ use std::collections::BTreeMap;
 /// The version of the objects below. A field is never given another meaning under the same version.
 pub const BENCH_VERSION: u32 = 1;
 
+/// What the files of a bench directory hold; of each line of `slices.ndjson`, a [`RawSlice`].
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(untagged)]
+pub enum BenchFile {
+    /// `result.json`.
+    Result(Box<BenchResult>),
+    /// `plan.json`.
+    Plan(Box<BenchPlan>),
+    /// A line of `slices.ndjson`.
+    Slice(Box<RawSlice>),
+}
+
 /// What a bench is about to do: all of it is known before the first slice.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct BenchPlan {
@@ -395,4 +407,25 @@ pub struct BenchGate {
     pub measured: Option<String>,
     /// Whether it holds, and the run fails.
     pub breached: bool,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::path::Path;
+
+    #[test]
+    fn the_schema_in_the_repository_is_what_the_types_say() {
+        let schema = serde_json::to_value(schemars::schema_for!(BenchFile)).unwrap();
+        let text = serde_json::to_string_pretty(&schema).unwrap() + "\n";
+        let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("schema/bench.json");
+        if std::env::var_os("C10K_WRITE_SCHEMA").is_some() {
+            std::fs::write(&path, &text).unwrap();
+        }
+        let committed = std::fs::read_to_string(&path).unwrap_or_default();
+        assert!(
+            committed == text,
+            "schema/bench.json is not what the types say; C10K_WRITE_SCHEMA=1 writes it"
+        );
+    }
 }
