@@ -72,6 +72,10 @@ struct Seen {
     caught_up: u64,
     unsent: u64,
     unanswered: u64,
+    /// Times a connection had as many messages on their way as it may; and runs in which a schedule's
+    /// longest response was longer than its longest service.
+    deep: u64,
+    waited: u64,
 }
 
 impl Seen {
@@ -81,6 +85,10 @@ impl Seen {
         self.silent += u64::from(!engine.silent.is_empty());
         self.without_scratch += u64::from(!engine.touched.is_empty());
         self.caught_up = self.caught_up.max(u64::from(engine.behind));
+        let depth = u64::from(engine.depth);
+        let most = engine.connections.iter().map(Connection::outstanding).max().unwrap_or(0);
+        assert!(depth == 0 || most <= depth, "{most} messages are on their way at depth {depth}");
+        self.deep += u64::from(depth > 1 && most == depth);
     }
 
     fn add(&mut self, ran: &Ran) {
@@ -90,6 +98,8 @@ impl Seen {
         self.silent += other.silent;
         self.without_scratch += other.without_scratch;
         self.caught_up += other.caught_up;
+        self.deep += other.deep;
+        self.waited += u64::from(ran.total.response.max() > ran.total.service.max());
         self.unsent += ran.total.unsent;
         self.unanswered += ran.total.unanswered;
         let troubles = ran.troubles();
@@ -336,6 +346,7 @@ fn honest_servers_give_back_every_message_and_none_is_counted_twice() {
         "{messages} messages, {counted} runs by number, {late} behind their schedule at the end\n{seen:#?}"
     );
     assert!(late > 0 || one_seed(), "no run was behind at the end of its window");
+    assert!((seen.deep > 0 && seen.waited > 0) || one_seed(), "{seen:#?}");
     println!("{}", coverage.expect("there is at least one seed").table());
 }
 
