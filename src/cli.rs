@@ -3,6 +3,7 @@
 
 mod load;
 mod refusal;
+mod report;
 
 pub use refusal::sentence;
 
@@ -19,6 +20,8 @@ pub enum Asked {
     Serve(Box<Typed>),
     /// To load a server.
     Load(Box<crate::load::Typed>),
+    /// To report what a bench came to.
+    Report(Box<crate::report::Typed>),
     /// To read about the dimensions of `--uring`.
     UringHelp,
     /// To read about the dimensions of `--epoll`.
@@ -43,6 +46,7 @@ pub fn parse(arguments: impl IntoIterator<Item = OsString>) -> Result<Asked, cla
     let serve = match command.verb {
         Some(Verb::Serve(serve)) => *serve,
         Some(Verb::Load(load)) => return Ok(Asked::Load(Box::new(load.typed()))),
+        Some(Verb::Report(report)) => return Ok(Asked::Report(Box::new(report.typed()))),
         None => command.serve,
     };
     let asks_help = |texts: &[String]| texts.iter().any(|text| text == "help");
@@ -97,6 +101,9 @@ enum Verb {
     /// Load a server that echoes, and measure and verify what comes back.
     #[command(before_long_help = load::EXAMPLES, after_long_help = load::AFTER, allow_negative_numbers = true)]
     Load(Box<load::Load>),
+    /// Report what a bench came to, or lay several results side by side.
+    #[command(before_long_help = report::EXAMPLES, after_long_help = report::AFTER)]
+    Report(Box<report::Report>),
 }
 
 #[derive(Debug, Default, Args)]

@@ -4,6 +4,7 @@
 use c10k::cli::{self, Asked};
 use c10k::features;
 use c10k::load;
+use c10k::report;
 use c10k::server;
 use std::io::Write as _;
 use std::process::ExitCode;
@@ -12,6 +13,7 @@ fn main() -> ExitCode {
     match cli::parse(std::env::args_os()) {
         Ok(Asked::Serve(typed)) => server::serve(&typed).into(),
         Ok(Asked::Load(typed)) => load::load(&typed).into(),
+        Ok(Asked::Report(typed)) => report::report(&typed).into(),
         Ok(Asked::UringHelp) => page(&server::uring_help()),
         Ok(Asked::EpollHelp) => page(&features::help_epoll()),
         Err(answer) => {

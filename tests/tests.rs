@@ -2,14 +2,16 @@
 //! the comparison with a plain server, the rules about the sources, and the checks of the client.
 //!
 //! What cannot run here is listed as ignored, with the reason; see [`skip`]. `C10K_REQUIRE_URING=1`
-//! turns a missing io_uring into a failure, `C10K_SEED` replays, `C10K_LONG=1` runs everything at full
-//! size (`scripts/long-tests`), `C10K_BINARY` names another build.
+//! turns a missing io_uring into a failure, `C10K_REQUIRE_CHROMIUM=1` a missing browser, `C10K_SEED`
+//! replays, `C10K_LONG=1` runs everything at full size (`scripts/long-tests`), `C10K_BINARY` names another
+//! build.
 
 mod client;
 mod differential;
 mod kernel_log;
 mod liar;
 mod load;
+mod report;
 mod rooms;
 mod rows;
 mod server;
@@ -35,6 +37,7 @@ fn main() -> ExitCode {
     trials.extend(rows::trials());
     trials.extend(differential::trials());
     trials.extend(load::trials());
+    trials.extend(report::trials());
     let mut skipped: BTreeMap<String, Vec<String>> = BTreeMap::new();
     for trial in trials.iter().filter(|trial| trial.has_ignored_flag()) {
         skipped.entry(trial.kind().into()).or_default().push(trial.name().into());

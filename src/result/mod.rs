@@ -3,6 +3,7 @@
 
 pub mod bench;
 pub mod load;
+pub mod report;
 pub mod server_stats;
 pub mod shared_account;
 

@@ -2,7 +2,9 @@
 //! it knows no clock and no file.
 
 mod evenness;
+mod independent;
 mod latencies;
 
 pub use evenness::{in_flight, jain};
+pub use independent::{Factor, factor};
 pub use latencies::Latencies;
