@@ -250,7 +250,7 @@ fn metrics(sketch: &Sketch, dice: &mut Dice) -> Vec<Metric> {
         name: name.into(),
         words: words.into(),
         less_is_better: less,
-        variant: Some(reference * centre),
+        variant: Some(short(reference * centre)),
         reference: Some(reference),
         ratio: Some(ratio(centre, dice)),
         floor: Some(ratio(1.0, dice)),
@@ -282,11 +282,11 @@ fn metrics(sketch: &Sketch, dice: &mut Dice) -> Vec<Metric> {
 }
 
 fn ratio(centre: f64, dice: &mut Dice) -> Ratio {
-    let pairs: Vec<f64> = (0..8).map(|_| centre * dice.around_one(0.05)).collect();
+    let pairs: Vec<f64> = (0..8).map(|_| short(centre * dice.around_one(0.05))).collect();
     let mut sorted = pairs.clone();
     sorted.sort_by(f64::total_cmp);
     Ratio {
-        median: f64::midpoint(sorted[3], sorted[4]),
+        median: short(f64::midpoint(sorted[3], sorted[4])),
         low: sorted[0],
         high: sorted[7],
         confidence: 0.992_187_5,
@@ -330,9 +330,9 @@ fn slices(cell: &str, metrics: &[Metric], dice: &mut Dice) -> Vec<Slice> {
                 disturbed: Vec::new(),
                 numbers: Some(Numbers {
                     units: 68_000.0,
-                    units_per_second: 170_000.0 / noise,
-                    server_cpu_ns: of(&metrics[0]).unwrap_or_default() * noise,
-                    total_cpu_ns: of(&metrics[1]).unwrap_or_default() * noise,
+                    units_per_second: short(170_000.0 / noise),
+                    server_cpu_ns: short(of(&metrics[0]).unwrap_or_default() * noise),
+                    total_cpu_ns: short(of(&metrics[1]).unwrap_or_default() * noise),
                     client_busy: 0.71,
                     server_busy: 0.96,
                     steal: Some(0.002),
@@ -347,6 +347,11 @@ fn slices(cell: &str, metrics: &[Metric], dice: &mut Dice) -> Vec<Slice> {
     slices
 }
 
+/// Four digits behind the point are enough for a file that people read, and read back as they were.
+fn short(number: f64) -> f64 {
+    (number * 10_000.0).round() / 10_000.0
+}
+
 /// The same throws each time.
 struct Dice(u64);
 
@@ -354,8 +359,7 @@ impl Dice {
     /// Between 1 − spread and 1 + spread.
     fn around_one(&mut self, spread: f64) -> f64 {
         self.0 = self.0.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
-        // Four digits are enough for a file that people read.
         let share = (self.0 >> 40) as f64 / (1u64 << 24) as f64;
-        ((1.0 + spread * (2.0 * share - 1.0)) * 10_000.0).round() / 10_000.0
+        short(1.0 + spread * (2.0 * share - 1.0))
     }
 }

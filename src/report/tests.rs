@@ -80,7 +80,7 @@ fn numbers_of(result: &BenchResult, crowded: bool) -> Vec<String> {
                 numbers.push(if crowded { whole.split(' ').next().unwrap().into() } else { whole });
             }
         }
-        for latency in &comparison.latency {
+        if let Some(latency) = &comparison.latency {
             for curve in [&latency.variant, &latency.reference] {
                 numbers.push(numbers::whole(curve.samples));
                 numbers.extend(curve.points.iter().map(|point| numbers::plain(Some(point.us))));
@@ -202,7 +202,7 @@ fn every_picture_has_words_and_its_numbers_and_an_id_of_its_own() {
         .flat_map(|chapter| &chapter.parts)
         .filter_map(|part| if let Part::Figure(figure) = part { Some(figure) } else { None })
         .collect();
-    assert!(figures.len() >= 8, "{}", figures.len());
+    assert!(figures.len() == 7, "{}", figures.len());
     let mut ids: Vec<&str> = figures.iter().map(|figure| figure.id.as_str()).collect();
     ids.sort_unstable();
     ids.dedup();
@@ -273,8 +273,8 @@ fn a_gate_is_breached_only_by_a_whole_interval() {
         gates.iter().filter(|gate| gate.breached).map(|gate| gate.cell.clone().unwrap()).collect::<Vec<_>>()
     };
     assert_eq!(held("uring/epoll>1.00"), ["c4"], "churn costs more");
-    // All others are below 1, but of c3 and c1 a part of the interval is above.
-    assert_eq!(held("uring/epoll < 1.00"), ["c0", "c2"]);
+    // A part of the interval of c1 is above 1.
+    assert_eq!(held("uring/epoll < 1.00"), ["c0", "c2", "c3"]);
     assert_eq!(held("uring:recv=single/epoll<1"), ["c5"]);
     assert_eq!(held("uring/epoll>=1.5"), Vec::<String>::new());
     let left_out = report(&sources, &["uring/epoll>1.00"]).gates;

@@ -15,7 +15,7 @@ pub fn render(document: &Document) -> String {
     environment.add_template("page.html", PAGE).expect("the template in the program is right");
     let template = environment.get_template("page.html").expect("it was just added");
     let values = context! {
-        document => Value::from_serialize(document),
+        document => Value::from(minijinja::value::Serde(document)),
         style => Value::from_safe_string(STYLE.into()),
         program => concat!("c10k ", env!("CARGO_PKG_VERSION")),
     };
