@@ -1,6 +1,7 @@
 //! What may be typed. Values are taken as they are and checked in `config`, so that every problem is
 //! reported at once; only what is no flag at all is refused here.
 
+mod doctor;
 mod load;
 mod refusal;
 mod report;
@@ -22,6 +23,8 @@ pub enum Asked {
     Load(Box<crate::load::Typed>),
     /// To report what a bench came to.
     Report(Box<crate::report::Typed>),
+    /// To find out what this machine allows.
+    Doctor(crate::doctor::Typed),
     /// To read about the dimensions of `--uring`.
     UringHelp,
     /// To read about the dimensions of `--epoll`.
@@ -45,6 +48,7 @@ pub fn parse(arguments: impl IntoIterator<Item = OsString>) -> Result<Asked, cla
     })?;
     let serve = match command.verb {
         Some(Verb::Serve(serve)) => *serve,
+        Some(Verb::Doctor(doctor)) => return Ok(Asked::Doctor(doctor.typed())),
         Some(Verb::Load(load)) => return Ok(Asked::Load(Box::new(load.typed()))),
         Some(Verb::Report(report)) => return Ok(Asked::Report(Box::new(report.typed()))),
         None => command.serve,
@@ -63,6 +67,7 @@ Examples:
   c10k --backend epoll --listen 127.0.0.1:0 --workers 2
   c10k --backend uring --uring recv=single,taskrun=coop
   c10k --uring help                 what can be chosen, and what this kernel says to it
+  c10k doctor                       what this kernel and these limits allow, tried
   c10k load pingpong                a client that measures and verifies; c10k load --help";
 
 const AFTER: &str = "\
@@ -104,6 +109,9 @@ enum Verb {
     /// Report what a bench came to, or lay several results side by side.
     #[command(before_long_help = report::EXAMPLES, after_long_help = report::AFTER)]
     Report(Box<report::Report>),
+    /// Find out what this kernel and these limits allow: every feature is tried.
+    #[command(after_long_help = doctor::AFTER)]
+    Doctor(doctor::Doctor),
 }
 
 #[derive(Debug, Default, Args)]

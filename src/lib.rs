@@ -22,6 +22,7 @@ pub mod cli;
 pub mod config;
 pub mod conn;
 pub mod counters;
+pub mod doctor;
 pub mod features;
 pub mod host;
 pub mod load;

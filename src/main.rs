@@ -2,6 +2,7 @@
 #![deny(missing_docs, unsafe_code)]
 
 use c10k::cli::{self, Asked};
+use c10k::doctor;
 use c10k::features;
 use c10k::load;
 use c10k::report;
@@ -14,6 +15,7 @@ fn main() -> ExitCode {
         Ok(Asked::Serve(typed)) => server::serve(&typed).into(),
         Ok(Asked::Load(typed)) => load::load(&typed).into(),
         Ok(Asked::Report(typed)) => report::report(&typed).into(),
+        Ok(Asked::Doctor(typed)) => doctor::doctor(&typed).into(),
         Ok(Asked::UringHelp) => page(&server::uring_help()),
         Ok(Asked::EpollHelp) => page(&features::help_epoll()),
         Err(answer) => {

@@ -21,6 +21,8 @@ pub struct Worker<'a> {
     pub listeners: Vec<TcpListener>,
     /// The permits of `--max-connections`.
     pub admission: &'a Admission,
+    /// Connections this worker can hold, where a table of its own bounds them below the permits.
+    pub room: u32,
     /// Its numbers; it is their only writer.
     pub counters: &'a Counters,
     /// How far the end has come.
@@ -140,6 +142,7 @@ impl<'a> Worker<'a> {
         counters: &'a Counters,
         stop: &'a Stop,
     ) -> Self {
-        Self { index: 0, config, listeners: Vec::new(), admission, counters, stop, ready: &|_| {} }
+        let room = admission.limit();
+        Self { index: 0, config, listeners: Vec::new(), admission, room, counters, stop, ready: &|_| {} }
     }
 }

@@ -8,6 +8,7 @@
 
 mod client;
 mod differential;
+mod doctor;
 mod kernel_log;
 mod liar;
 mod load;
@@ -38,6 +39,7 @@ fn main() -> ExitCode {
     trials.extend(differential::trials());
     trials.extend(load::trials());
     trials.extend(report::trials());
+    trials.extend(doctor::trials());
     let mut skipped: BTreeMap<String, Vec<String>> = BTreeMap::new();
     for trial in trials.iter().filter(|trial| trial.has_ignored_flag()) {
         skipped.entry(trial.kind().into()).or_default().push(trial.name().into());

@@ -2,6 +2,7 @@
 //! meaning under the same version.
 
 pub mod bench;
+pub mod doctor;
 pub mod load;
 pub mod report;
 pub mod server_stats;

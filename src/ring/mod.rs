@@ -9,6 +9,7 @@
 //! Absent on purpose: connections and buffers. A token is a number the caller chose; a span is a
 //! range of the memory the ring was set up with.
 
+pub mod attempts;
 mod buffer_ring;
 pub mod dialing;
 mod entry;

@@ -19,7 +19,7 @@ pub(super) enum Owner {
 
 /// All buffers. Buffer `b` begins `b` strides from the start of the memory.
 #[derive(Debug)]
-pub(super) struct Buffers {
+pub struct Buffers {
     memory: Memory,
     size: u32,
     owners: Vec<Owner>,
@@ -28,7 +28,12 @@ pub(super) struct Buffers {
 }
 
 impl Buffers {
-    pub(super) fn new(memory: Memory, count: u16, size: u32) -> Self {
+    /// Of `size` bytes each, all of them the caller's.
+    ///
+    /// # Panics
+    /// Where they do not fit in the memory.
+    #[must_use]
+    pub fn new(memory: Memory, count: u16, size: u32) -> Self {
         assert!(u64::from(count) * stride(size) <= memory.length, "the buffers exceed the memory");
         Self {
             memory,
@@ -105,8 +110,11 @@ impl Buffers {
     }
 
     /// Fills the first `length` bytes of a buffer.
-    pub(super) fn fill(&mut self, buffer: u16, length: u32, mut byte: impl FnMut(u64) -> u8) {
-        assert!(length <= self.size);
+    ///
+    /// # Panics
+    /// Where it is shorter.
+    pub fn fill(&mut self, buffer: u16, length: u32, mut byte: impl FnMut(u64) -> u8) {
+        assert!(length <= self.size && usize::from(buffer) < self.owners.len());
         let start = usize::from(buffer) * stride(self.size) as usize;
         for index in 0..length as usize {
             // SAFETY: `new` checked that every buffer lies in the memory, which outlives the ring.
@@ -116,8 +124,12 @@ impl Buffers {
         }
     }
 
-    /// The byte at `index` of a span that [`check_sendable`](Self::check_sendable) passed.
-    pub(super) fn read(&self, span: Span, index: u32) -> u8 {
+    /// The byte at `index` of a span that is lent to the kernel.
+    ///
+    /// # Panics
+    /// Where it lies outside of the span or of the memory.
+    #[must_use]
+    pub fn read(&self, span: Span, index: u32) -> u8 {
         assert!(index < span.length && span.offset + u64::from(span.length) <= self.memory.length);
         // SAFETY: in the memory, by the line above.
         let place = unsafe { self.memory.base.add((span.offset + u64::from(index)) as usize) };

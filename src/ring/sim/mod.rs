@@ -19,6 +19,7 @@ mod outcome;
 mod peers;
 mod servers;
 
+pub use buffers::Buffers;
 pub use dialing::Client;
 pub use outcome::{Coverage, Outcome, Side};
 pub use servers::{Lie, Plant, Scene, Told};
