@@ -5,6 +5,7 @@ mod bench;
 mod doctor;
 mod load;
 mod refusal;
+mod report;
 
 pub use refusal::sentence;
 
@@ -21,6 +22,8 @@ pub enum Asked {
     Serve(Box<Typed>),
     /// To load a server.
     Load(Box<crate::load::Typed>),
+    /// To report what a bench came to.
+    Report(Box<crate::report::Typed>),
     /// To find out what this machine allows.
     Doctor(crate::doctor::Typed),
     /// To compare servers.
@@ -54,6 +57,7 @@ pub fn parse(arguments: impl IntoIterator<Item = OsString>) -> Result<Asked, cla
         Some(Verb::Load(load)) => return Ok(Asked::Load(Box::new(load.typed()))),
         Some(Verb::Bench(bench)) => return Ok(Asked::Bench(Box::new(bench.typed()))),
         Some(Verb::Held(held)) => return Ok(Asked::Held(held.words)),
+        Some(Verb::Report(report)) => return Ok(Asked::Report(Box::new(report.typed()))),
         None => command.serve,
     };
     let asks_help = |texts: &[String]| texts.iter().any(|text| text == "help");
@@ -110,6 +114,9 @@ enum Verb {
     /// Load a server that echoes, and measure and verify what comes back.
     #[command(before_long_help = load::EXAMPLES, after_long_help = load::AFTER, allow_negative_numbers = true)]
     Load(Box<load::Load>),
+    /// Report what a bench came to, or lay several results side by side.
+    #[command(before_long_help = report::EXAMPLES, after_long_help = report::AFTER)]
+    Report(Box<report::Report>),
     /// Find out what this kernel and these limits allow: every feature is tried.
     #[command(after_long_help = doctor::AFTER)]
     Doctor(doctor::Doctor),

@@ -27,6 +27,7 @@ pub mod doctor;
 pub mod features;
 pub mod host;
 pub mod load;
+pub mod report;
 pub mod result;
 #[allow(unsafe_code)] // The kernel interface: one of the rooms of `unsafe`.
 pub mod ring;

@@ -6,6 +6,7 @@ use c10k::cli::{self, Asked};
 use c10k::doctor;
 use c10k::features;
 use c10k::load;
+use c10k::report;
 use c10k::server;
 use std::io::Write as _;
 use std::process::ExitCode;
@@ -14,6 +15,7 @@ fn main() -> ExitCode {
     match cli::parse(std::env::args_os()) {
         Ok(Asked::Serve(typed)) => server::serve(&typed).into(),
         Ok(Asked::Load(typed)) => load::load(&typed).into(),
+        Ok(Asked::Report(typed)) => report::report(&typed).into(),
         Ok(Asked::Doctor(typed)) => doctor::doctor(&typed).into(),
         Ok(Asked::Bench(typed)) => bench::bench(&typed).into(),
         Ok(Asked::Held(words)) => bench::held(&words).into(),

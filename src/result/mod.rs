@@ -4,6 +4,7 @@
 pub mod bench;
 pub mod doctor;
 pub mod load;
+pub mod report;
 pub mod server_stats;
 pub mod shared_account;
 
