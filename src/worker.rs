@@ -152,6 +152,16 @@ impl<'a> Worker<'a> {
     ) -> Self {
         let room = admission.limit();
         let busy_poll = |_: BorrowedFd<'_>, _| Ok(());
-        Self { index: 0, config, listeners: Vec::new(), admission, room, counters, stop, ready: &|_| {}, busy_poll }
+        Self {
+            index: 0,
+            config,
+            listeners: Vec::new(),
+            admission,
+            room,
+            counters,
+            stop,
+            ready: &|_| {},
+            busy_poll,
+        }
     }
 }

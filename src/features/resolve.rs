@@ -305,6 +305,7 @@ fn refused(flag: &str, dimension: &Dimension, value: &Value, answers: &Answers) 
 
 #[cfg(test)]
 mod tests {
+    use super::super::Kind;
     use super::*;
 
     fn typed(text: &str) -> Typed {
