@@ -1,7 +1,7 @@
 //! `c10k doctor`: what this kernel and these limits allow, tried, not guessed. Every feature of io_uring
 //! that concerns networking, the limits that stop many connections, and what one of them costs.
 //!
-//! The tries run in another process of this program ([`tries`]): a kernel that kills or hangs one of them
+//! The tries run in another process of this program (`tries`): a kernel that kills or hangs one of them
 //! costs one row. Changes nothing on the machine, and connects to nothing but loopback.
 
 mod barred;
