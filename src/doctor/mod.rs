@@ -1,7 +1,7 @@
 //! `c10k doctor`: what this kernel and these limits allow, tried, not guessed. Every feature of io_uring
 //! that concerns networking, the limits that stop many connections, and what one of them costs.
 //!
-//! The tries run in another process of this program ([`tries`]): a kernel that kills or hangs one of them
+//! The tries run in another process of this program (`tries`): a kernel that kills or hangs one of them
 //! costs one row. Changes nothing on the machine, and connects to nothing but loopback.
 
 mod barred;
@@ -154,8 +154,16 @@ fn verdict(doctor: &Doctor, answers: &Answers) -> String {
 /// What would change what is refused or short, each once.
 fn remedies(doctor: &Doctor) -> Vec<String> {
     let mut remedies: Vec<String> = doctor.barrier.iter().map(|barrier| barrier.remedy.clone()).collect();
-    let blocked = doctor.features.iter().filter(|feature| feature.tried.outcome == Outcome::Blocked);
-    remedies.extend(blocked.map(|feature| format!("{}: {}", feature.name, feature.tried.detail)));
+    let blocked = || doctor.features.iter().filter(|feature| feature.tried.outcome == Outcome::Blocked);
+    let mut whys: Vec<&str> = blocked().map(|feature| feature.tried.detail.as_str()).collect();
+    whys.sort_unstable();
+    whys.dedup();
+    for why in whys {
+        let names: Vec<&str> =
+            blocked().filter(|feature| feature.tried.detail == why).map(|feature| &*feature.name).collect();
+        let more = if names.len() > 1 { format!(" and {} more", names.len() - 1) } else { String::new() };
+        remedies.push(format!("{}{more}: {why}", names[0]));
+    }
     for limit in &doctor.limits {
         let mut last = "";
         for (index, scale) in limit.scales.iter().enumerate() {

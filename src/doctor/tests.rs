@@ -103,3 +103,33 @@ fn a_barrier_makes_epoll_the_verdict_and_its_remedy_the_first() {
     assert!(doctor.verdict.starts_with("Only epoll would run here: a filter."), "{}", doctor.verdict);
     assert_eq!(remedies(&doctor)[0], "allow it");
 }
+
+#[test]
+fn a_remedy_of_many_is_told_once() {
+    let why = "a filter.".to_string();
+    let outcomes = attempts::all()
+        .map(|_| attempts::Outcome::Blocked { errno: "EPERM".into(), why: why.clone() })
+        .collect();
+    let mut doctor = doctor_of(working("send").remove(0), None);
+    doctor.features = features(&attempts::Asked::default(), outcomes, None);
+    let told = remedies(&doctor);
+    assert_eq!(told, [format!("receive and {} more: a filter.", attempts::count() - 1)]);
+    let scale = |connections, remedy: &str| Scale {
+        connections,
+        needed: Some(1),
+        verdict: Sufficiency::Short,
+        remedy: Some(remedy.into()),
+    };
+    doctor.features.clear();
+    doctor.limits = vec![crate::result::doctor::Limit {
+        name: "backlog".into(),
+        about: String::new(),
+        unit: String::new(),
+        found: Some(0),
+        scales: vec![scale(10_000, "a"), scale(100_000, "b"), scale(1_000_000, "b")],
+    }];
+    assert_eq!(
+        remedies(&doctor),
+        ["backlog, 10,000 connections: a", "backlog, 100,000 connections and more: b"]
+    );
+}

@@ -10,10 +10,10 @@ use std::process::{Child, Command, Stdio};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
 use std::time::Duration;
 
-/// How long a try may take before its process is ended: each waits a second at most, a few times.
-const PATIENCE: Duration = Duration::from_secs(15);
+/// How long a try may take before its process is ended: each waits three seconds at most, a few times.
+const PATIENCE: Duration = Duration::from_secs(30);
 /// Names the argument of the process of the tries.
-pub(crate) const ARGUMENT: &str = "--tries-from";
+const ARGUMENT: &str = "--tries-from";
 
 /// What a try gave, as it is printed from process to process.
 #[derive(Serialize, Deserialize)]

@@ -1,7 +1,7 @@
 //! The limits of this machine, this user and this process that many connections meet, and what the
 //! kernel's memory for sockets comes to. Read-only.
 
-use super::{number, status};
+use super::number;
 use nix::sys::resource::{RLIM_INFINITY, Resource, getrlimit};
 use std::fs;
 
@@ -57,23 +57,16 @@ pub fn limits() -> Limits {
     }
 }
 
-/// Whether this kernel has the switch of io_uring, and so io_uring (Linux 6.6).
-#[must_use]
-pub fn has_io_uring_switch() -> bool {
-    super::io_uring_disabled().is_some()
-}
-
-/// How many seccomp filters are on this process.
-#[must_use]
-pub fn seccomp_filters() -> Option<u64> {
-    status("Seccomp_filters:")?.parse().ok()
-}
-
 /// Bytes that could be used without swapping: of the machine, or what this control group still may.
 fn memory() -> Option<u64> {
-    let text = fs::read_to_string("/proc/meminfo").ok()?;
-    let available = super::field(&text, "MemAvailable:")?.parse::<u64>().ok()?.checked_mul(1024)?;
+    let available = memory_field("MemAvailable:")?;
     Some(control_group().map_or(available, |left| left.min(available)))
+}
+
+/// A field of /proc/meminfo, in bytes.
+fn memory_field(name: &str) -> Option<u64> {
+    let text = fs::read_to_string("/proc/meminfo").ok()?;
+    super::field(&text, name)?.parse::<u64>().ok()?.checked_mul(1024)
 }
 
 /// What this control group may still take (version 2 only).
@@ -90,8 +83,8 @@ fn control_group() -> Option<u64> {
 pub enum SocketMemory {
     /// The caches of sockets, their inodes, files and names (/proc/slabinfo), each in bytes.
     Caches([u64; CACHES.len()]),
-    /// What is left of all memory (/proc/meminfo), in bytes.
-    Available(u64),
+    /// All of the kernel's small structures together (Slab in /proc/meminfo), in bytes.
+    Slab(u64),
 }
 
 /// The caches a connection takes from.
@@ -101,11 +94,7 @@ pub const CACHES: [&str; 5] = ["TCP", "sock_inode_cache", "filp", "dentry", "tcp
 #[must_use]
 pub fn socket_memory() -> Option<SocketMemory> {
     let caches = fs::read_to_string("/proc/slabinfo").ok().and_then(|text| parse_caches(&text));
-    let available = || {
-        let text = fs::read_to_string("/proc/meminfo").ok()?;
-        super::field(&text, "MemAvailable:")?.parse::<u64>().ok()?.checked_mul(1024)
-    };
-    caches.map(SocketMemory::Caches).or_else(|| available().map(SocketMemory::Available))
+    caches.map(SocketMemory::Caches).or_else(|| memory_field("Slab:").map(SocketMemory::Slab))
 }
 
 /// Bytes in use in each cache. The first two must be there; a kernel may merge the others away.

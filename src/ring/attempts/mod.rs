@@ -1,5 +1,5 @@
 //! Every feature of io_uring that concerns networking, and how to try it: a ring of its own, a loopback
-//! connection, some bytes that are compared. What the kernel *says* it has stands beside it ([`asked`]).
+//! connection, some bytes that are compared. What the kernel *says* it has stands beside it (`asked`).
 //!
 //! Needs the loopback interface for most of them. Every wait is bounded; a kernel that crashes or hangs
 //! all the same is the caller's to survive: it tries in another process. Does not know what a server
