@@ -23,6 +23,8 @@ pub struct Worker<'a> {
     pub listeners: Vec<TcpListener>,
     /// The permits of `--max-connections`.
     pub admission: &'a Admission,
+    /// Connections this worker can hold, where a table of its own bounds them below the permits.
+    pub room: u32,
     /// Its numbers; it is their only writer.
     pub counters: &'a Counters,
     /// How far the end has come.
@@ -149,6 +151,7 @@ impl<'a> Worker<'a> {
         stop: &'a Stop,
     ) -> Self {
         let busy_poll = |_: BorrowedFd<'_>, _| Ok(());
-        Self { index: 0, config, listeners: Vec::new(), admission, counters, stop, ready: &|_| {}, busy_poll }
+        let (room, listeners) = (admission.limit(), Vec::new());
+        Self { index: 0, config, listeners, admission, room, counters, stop, ready: &|_| {}, busy_poll }
     }
 }

@@ -3,7 +3,7 @@
 use super::exclusions::{EXCLUSIONS, Exclusion, without_effect};
 use super::table::{self, CQ_MAX, Dimension, Form, State, Value};
 use super::{
-    Accept, Answers, Buffers, Capability, Epoll, Files, Kind, Problem, Read, Recv, Taskrun, Threads, Trigger,
+    Accept, Answers, Buffers, Capability, Epoll, Files, Problem, Read, Recv, Taskrun, Threads, Trigger,
     Typed, Uring, Wait,
 };
 use crate::units;
@@ -305,6 +305,7 @@ fn refused(flag: &str, dimension: &Dimension, value: &Value, answers: &Answers) 
 
 #[cfg(test)]
 mod tests {
+    use super::super::Kind;
     use super::*;
 
     fn typed(text: &str) -> Typed {

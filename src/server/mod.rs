@@ -161,8 +161,17 @@ fn run(checked: &Checked, facts: &Facts, signals: &SignalFd) -> Result<Exit, Str
         for (index, listeners) in listening.sets.into_iter().enumerate() {
             let counters = &counters[index];
             let (admission, stop, ready) = (&admission, &stop, &ready);
-            let busy_poll = sys::poll_card;
-            let worker = Worker { index, config, listeners, admission, counters, stop, ready, busy_poll };
+            let worker = Worker {
+                index,
+                config,
+                listeners,
+                admission,
+                room: config.max_connections,
+                counters,
+                stop,
+                ready,
+                busy_poll: sys::poll_card,
+            };
             let (body, bell) = (&server.body, &bell);
             match start(scope, worker, body, bell) {
                 Ok(()) => started += 1,

@@ -116,7 +116,7 @@ impl<'w, R: Listening, K: Ownership> EventLoop<'w, R, K> {
     /// A loop over `ring`, which has been set up with the memory of `buffers`. Everything it will
     /// need is laid out here.
     pub fn new(mut ring: R, buffers: Buffers<'w, K>, worker: &'w Worker<'w>, listeners: usize) -> Self {
-        let capacity = worker.admission.limit();
+        let capacity = worker.room;
         let now = ring.now().as_millis() as Tick;
         buffers.provide_all(&mut ring);
         let mut this = Self {

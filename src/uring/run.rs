@@ -16,6 +16,9 @@ use std::io;
 /// Slots of a direct-descriptor table beyond the connection limit: a full table makes the kernel
 /// drop peers, and a burst of accepts can overshoot the limit before it is cancelled.
 const SLOTS_MARGIN: u32 = 1024;
+/// What is left of the margin where the descriptor limit, which bounds each table, is nearer than the
+/// permits: then this worker takes nobody into its last slots.
+const SLOTS_MARGIN_LEAST: u32 = 64;
 
 /// Serves until told to stop.
 ///
@@ -28,7 +31,7 @@ pub fn run(mut worker: Worker<'_>) -> Result<Ending, Failure> {
         failed("memory for the buffers", &error, "choose a smaller buffer-count= or buffer-size=")
     })?;
     let (mut io_uring, features) = make_ring(features, &mut laid)?;
-    register_slots(&io_uring, &features, &worker)?;
+    worker.room = register_slots(&io_uring, &features, &worker)?;
     let listeners = std::mem::take(&mut worker.listeners);
     let (stop, index, count) = (worker.stop, worker.index, listeners.len());
     let wake_others = move || stop.wake_others(index);
@@ -38,7 +41,7 @@ pub fn run(mut worker: Worker<'_>) -> Result<Ending, Failure> {
     describe(&mut laid, &features, &worker, &arena);
     let ending = match (features.recv, features.buffers) {
         (Recv::Poll, _) => {
-            let ring = PolledRing::new(ring, &features, worker.admission.limit());
+            let ring = PolledRing::new(ring, &features, worker.room);
             serve(ring, Buffers::<Shared>::new(&arena), &worker, count, laid)
         }
         (_, features::Buffers::Owned) => serve(ring, Buffers::<Owned>::new(&arena), &worker, count, laid),
@@ -94,18 +97,19 @@ fn make_ring(wanted: &Uring, laid: &mut Laid) -> Result<(IoUring, Uring), Failur
     }
 }
 
-fn register_slots(ring: &IoUring, features: &Uring, worker: &Worker<'_>) -> Result<(), Failure> {
-    if features.files == Files::Normal {
-        return Ok(());
-    }
+/// How many connections there is room for.
+fn register_slots(ring: &IoUring, features: &Uring, worker: &Worker<'_>) -> Result<u32, Failure> {
     let limit = worker.admission.limit();
+    if features.files == Files::Normal {
+        return Ok(limit);
+    }
     let slots = u64::from(limit + SLOTS_MARGIN).min(setup::slots_max()) as u32;
     setup::register_slots(ring, slots)
-        .map_err(|error| refused(&format!("a table of {slots} direct descriptors"), &error))
+        .map_err(|error| refused(&format!("a table of {slots} direct descriptors"), &error))?;
+    Ok(limit.min(slots.saturating_sub(SLOTS_MARGIN_LEAST)))
 }
 
 fn describe(laid: &mut Laid, features: &Uring, worker: &Worker<'_>, arena: &Arena) {
-    let connections = worker.admission.limit();
     let pool = u64::from(features.buffer_count) * stride(features.buffer_size);
     let holders = match features.buffers {
         features::Buffers::Incremental => Buffers::<Incremental>::bytes(arena),
@@ -117,7 +121,7 @@ fn describe(laid: &mut Laid, features: &Uring, worker: &Worker<'_>, arena: &Aren
         ("buffers", if owned { lists } else { pool + lists }),
         // 64 and 16 bytes an entry: struct io_uring_sqe and struct io_uring_cqe.
         ("queues", u64::from(features.sq) * 64 + u64::from(features.cq) * 16),
-        ("tables", EventLoop::<RealRing<'_>>::table_bytes(connections)),
+        ("tables", EventLoop::<RealRing<'_>>::table_bytes(worker.room)),
         ("spill", worker.spill_limit()),
     ];
     if owned {
