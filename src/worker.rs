@@ -150,18 +150,8 @@ impl<'a> Worker<'a> {
         counters: &'a Counters,
         stop: &'a Stop,
     ) -> Self {
-        let room = admission.limit();
         let busy_poll = |_: BorrowedFd<'_>, _| Ok(());
-        Self {
-            index: 0,
-            config,
-            listeners: Vec::new(),
-            admission,
-            room,
-            counters,
-            stop,
-            ready: &|_| {},
-            busy_poll,
-        }
+        let (room, listeners) = (admission.limit(), Vec::new());
+        Self { index: 0, config, listeners, admission, room, counters, stop, ready: &|_| {}, busy_poll }
     }
 }

@@ -71,13 +71,14 @@ impl Capability {
         Self::SubmissionThread,
         Self::ClassicBuffers,
         Self::MultishotPoll,
-        Self::ReceiveBundle,
-        Self::IncrementalBuffers,
         Self::ZeroCopySend,
         Self::PollFirst,
         Self::NoIowait,
         Self::Napi,
         Self::MinimumWait,
+        // These two come last: each has buffers of its own registered in place of the others'.
+        Self::ReceiveBundle,
+        Self::IncrementalBuffers,
     ];
     /// What the server by completion cannot do without (Linux 6.0).
     pub const FLOOR: [Self; 3] = [Self::SingleIssuer, Self::BufferRing, Self::MultishotReceive];

@@ -161,7 +161,6 @@ fn run(checked: &Checked, facts: &Facts, signals: &SignalFd) -> Result<Exit, Str
         for (index, listeners) in listening.sets.into_iter().enumerate() {
             let counters = &counters[index];
             let (admission, stop, ready) = (&admission, &stop, &ready);
-            let busy_poll = sys::poll_card;
             let worker = Worker {
                 index,
                 config,
@@ -171,7 +170,7 @@ fn run(checked: &Checked, facts: &Facts, signals: &SignalFd) -> Result<Exit, Str
                 counters,
                 stop,
                 ready,
-                busy_poll,
+                busy_poll: sys::poll_card,
             };
             let (body, bell) = (&server.body, &bell);
             match start(scope, worker, body, bell) {

@@ -41,7 +41,7 @@ pub fn run(mut worker: Worker<'_>) -> Result<Ending, Failure> {
     describe(&mut laid, &features, &worker, &arena);
     let ending = match (features.recv, features.buffers) {
         (Recv::Poll, _) => {
-            let ring = PolledRing::new(ring, &features, worker.admission.limit());
+            let ring = PolledRing::new(ring, &features, worker.room);
             serve(ring, Buffers::<Shared>::new(&arena), &worker, count, laid)
         }
         (_, features::Buffers::Owned) => serve(ring, Buffers::<Owned>::new(&arena), &worker, count, laid),

@@ -74,8 +74,8 @@ impl Variant {
     fn features(self) -> &'static str {
         match self {
             Variant::UringDirect => "files=direct",
-            Variant::UringOwned => "buffers=owned",
-            Variant::UringPoll => "recv=poll",
+            Variant::UringOwned => "recv=single,buffers=owned",
+            Variant::UringPoll => "recv=poll,cqe-skip=off",
             Variant::EpollShared => "threads=shared",
             Variant::Uring | Variant::Epoll => "",
         }

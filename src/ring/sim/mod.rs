@@ -11,7 +11,6 @@
 mod buffers;
 mod completions;
 mod dialing;
-mod kept;
 mod kernel;
 mod network;
 mod odds;
@@ -19,6 +18,7 @@ mod operations;
 mod outcome;
 mod owned;
 mod peers;
+mod sending;
 mod servers;
 mod waiting;
 

@@ -381,75 +381,10 @@ impl Kernel {
     }
 
     /// Every watch for room in this socket has news again when there is some.
-    fn found_full(&mut self, number: usize) {
-        for op in self.flying.iter_mut().filter(|op| op.connection == Some(number)) {
+    pub(super) fn found_full(&mut self, number: usize) {
+        let watches = |op: &&mut InFlight| matches!(op.operation, Operation::AwaitRoom { .. });
+        for op in self.flying.iter_mut().filter(|op| op.connection == Some(number)).filter(watches) {
             op.told = false;
-        }
-    }
-
-    fn run_send(&mut self, op: &InFlight, span: Span) {
-        let number = op.connection.expect("a send names a socket");
-        let connection = &self.network.connections[number];
-        let (room, broken) = (connection.room_to_echo(), connection.broken.is_some());
-        let refused = room == 0 || happens(&mut self.random, self.odds.send_full);
-        let (outcome, errno) = match () {
-            () if broken && self.random.bool() => (Outcome::SendBroken, Errno::EPIPE),
-            () if broken => (Outcome::SendReset, Errno::ECONNRESET),
-            () if happens(&mut self.random, self.odds.send_interrupted) => {
-                if self.random.bool() {
-                    (Outcome::SendInterrupted, Errno::EINTR)
-                } else {
-                    (Outcome::SendCancelledUnasked, Errno::ECANCELED)
-                }
-            }
-            () if refused => (Outcome::SendFull, Errno::EAGAIN),
-            () => return self.send_bytes(op, number, span),
-        };
-        self.found_full(number);
-        self.coverage.note(outcome);
-        self.post_sent(op, failure(errno));
-    }
-
-    fn send_bytes(&mut self, op: &InFlight, number: usize, span: Span) {
-        let room = self.network.connections[number].room_to_echo();
-        let most = room.min(u64::from(span.length)) as u32;
-        let short = most > 1 && happens(&mut self.random, self.odds.send_short);
-        let bytes = if short { self.random.u32(1..most) } else { most };
-        let whole = bytes == span.length;
-        self.coverage.note(if whole { Outcome::SendWhole } else { Outcome::SendShort });
-        if !whole {
-            self.found_full(number);
-        }
-        self.look_at(number, span, bytes);
-        let connection = &mut self.network.connections[number];
-        connection.echoed += u64::from(bytes);
-        if connection.peer_gone {
-            connection.broken = Some(Errno::ECONNRESET);
-        }
-        self.peers.on_echoed(number, self.now, &self.network);
-        self.post_sent(op, bytes as i32);
-    }
-
-    /// Holds what is echoed against what was sent: this is where a wrong byte shows.
-    fn look_at(&mut self, number: usize, span: Span, bytes: u32) {
-        if let Err(what) = self.buffers.check_sendable(span) {
-            self.violation(what);
-            return;
-        }
-        if let Some(servers) = &mut self.peers.servers {
-            return servers.on_sent(number, (0..bytes).map(|index| self.buffers.read(span, index)));
-        }
-        let connection = &self.network.connections[number];
-        let (key, start) = (connection.key, connection.echoed);
-        let wrong = (0..bytes)
-            .find(|&index| self.buffers.read(span, index) != payload(key, start + u64::from(index)));
-        if let Some(index) = wrong {
-            self.violation(format!(
-                "I1: connection {number} got a wrong byte at {}",
-                start + u64::from(index)
-            ));
-        } else if start + u64::from(bytes) > connection.read {
-            self.violation(format!("I1: connection {number} got more than it sent"));
         }
     }
 
