@@ -26,6 +26,8 @@ pub struct Checked {
 pub struct Wishes {
     /// Where it is kept; `None`: a new directory here.
     pub directory: Option<PathBuf>,
+    /// A budget for all sittings together, in place of the plan's.
+    pub budget: Option<Duration>,
     /// What must not hold at the end.
     pub fail_if: Vec<Condition>,
     /// Whether what is undecided fails.
@@ -97,12 +99,11 @@ pub fn check(typed: &Typed, facts: &Facts) -> Result<Checked, Vec<String>> {
     Ok(Checked { plan, wishes, notes: check.notes })
 }
 
-/// What may be said anew when a bench is resumed, and its plan, which stands in its directory; with a longer
-/// budget, if one is typed.
+/// What may be said anew when a bench is resumed; its plan stands in its directory.
 ///
 /// # Errors
 /// All problems: also what belongs to the plan and was typed.
-pub fn resume(typed: &Typed, mut plan: BenchPlan, facts: &Facts) -> Result<(BenchPlan, Wishes), Vec<String>> {
+pub fn resume(typed: &Typed, plan: &BenchPlan, facts: &Facts) -> Result<Wishes, Vec<String>> {
     let mut check = Check { facts, problems: Vec::new(), notes: Vec::new() };
     for (flag, is_typed) in [
         ("SUITE", typed.suite.is_some()),
@@ -138,10 +139,8 @@ pub fn resume(typed: &Typed, mut plan: BenchPlan, facts: &Facts) -> Result<(Benc
         ));
     }
     let wishes = check.wishes(typed, &plan.cells);
-    if let Some(budget) = check.budget(typed.budget.as_deref()) {
-        plan.budget_us = budget.as_micros() as u64;
-    }
-    if check.problems.is_empty() { Ok((plan, wishes)) } else { Err(check.problems) }
+    let wishes = Wishes { budget: check.budget(typed.budget.as_deref()), ..wishes };
+    if check.problems.is_empty() { Ok(wishes) } else { Err(check.problems) }
 }
 
 struct Check<'a> {
@@ -290,6 +289,7 @@ impl Check<'_> {
         };
         Wishes {
             directory: typed.output.as_ref().map(PathBuf::from),
+            budget: None,
             fail_if,
             strict: typed.strict,
             json,
@@ -400,11 +400,11 @@ mod tests {
     #[test]
     fn the_same_command_is_the_same_plan_and_a_resumed_one_takes_no_other() {
         let plan = check(&Typed { seed: Some("9".into()), ..Typed::default() }, &facts()).unwrap().plan;
-        assert!(resume(&Typed::default(), plan.clone(), &facts()).is_ok());
+        assert!(resume(&Typed::default(), &plan, &facts()).is_ok());
         let other = Typed { seed: Some("9".into()), variants: vec!["uring".into()], ..Typed::default() };
-        assert_eq!(resume(&other, plan.clone(), &facts()).unwrap_err().len(), 2);
+        assert_eq!(resume(&other, &plan, &facts()).unwrap_err().len(), 2);
         let mut elsewhere = facts();
         elsewhere.environment.kernel = Some("6.1".into());
-        assert!(resume(&Typed::default(), plan.clone(), &elsewhere).unwrap_err()[0].contains("6.18"));
+        assert!(resume(&Typed::default(), &plan, &elsewhere).unwrap_err()[0].contains("6.18"));
     }
 }

@@ -40,8 +40,9 @@ pub fn bench(typed: &Typed) -> u8 {
             return USAGE;
         }
     };
-    let progress = Progress::new(wishes.quiet, Duration::from_micros(plan.budget_us));
-    let conducted = match Bench::new(&plan, &mut store, &progress, done) {
+    let budget = wishes.budget.unwrap_or(Duration::from_micros(plan.budget_us));
+    let progress = Progress::new(wishes.quiet, budget);
+    let conducted = match Bench::new(&plan, budget, &mut store, &progress, done) {
         Ok(bench) => bench.conduct(),
         Err(sentence) => {
             complain(&sentence);
@@ -83,7 +84,7 @@ fn fresh(typed: &Typed, facts: &Facts) -> Result<Prepared, Vec<String>> {
 
 fn resumed(typed: &Typed, directory: PathBuf, facts: &Facts) -> Result<Prepared, Vec<String>> {
     let plan = Store::plan(&directory).map_err(|sentence| vec![sentence])?;
-    let (plan, wishes) = check::resume(typed, plan, facts)?;
+    let wishes = check::resume(typed, &plan, facts)?;
     let (store, done) = Store::resume(&directory).map_err(|sentence| vec![sentence])?;
     Ok(Prepared { plan, wishes, store, done })
 }
@@ -147,7 +148,7 @@ fn result(plan: &BenchPlan, wishes: &Wishes, conducted: &Conducted) -> BenchResu
 fn exit_code(wishes: &Wishes, conducted: &Conducted, comparisons: &[Comparison], gates: &[BenchGate]) -> u8 {
     let run: Vec<&Comparison> = comparisons.iter().filter(|one| one.verdict != Judgement::LeftOut).collect();
     let measured = run.iter().any(|one| one.blocks > 0);
-    let undecided = run.iter().any(|one| one.verdict == Judgement::Undecided);
+    let weak = run.iter().any(|one| one.verdict == Judgement::Undecided || words::is_suspect(one));
     if conducted.wrong_bytes {
         WRONG_BYTES
     } else if let Some(signal) = conducted.signal {
@@ -156,7 +157,7 @@ fn exit_code(wishes: &Wishes, conducted: &Conducted, comparisons: &[Comparison],
         FAILED
     } else if run.is_empty() {
         if conducted.unavailable { UNAVAILABLE } else { FAILED }
-    } else if !measured || (wishes.strict && undecided) || gates.iter().any(|gate| gate.measured.is_none()) {
+    } else if !measured || (wishes.strict && weak) || gates.iter().any(|gate| gate.measured.is_none()) {
         NOT_VALID
     } else if gates.iter().any(|gate| gate.breached) {
         BREACHED

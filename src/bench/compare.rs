@@ -3,7 +3,7 @@
 //! Of each position of a block the last attempt counts. A block counts where all four of its slices do.
 
 use super::histogram::curve;
-use super::words;
+use super::{words, workload};
 use crate::result::bench::{
     Cell, Comparison, Judgement, LatencyComparison, Metric, Numbers, Purpose, Ratio, Side, Slice,
 };
@@ -53,7 +53,7 @@ type Read = fn(&Numbers) -> Option<f64>;
 /// What decides: each a value a block.
 #[must_use]
 pub fn headlines(blocks: &[Block<'_>]) -> Vec<Vec<f64>> {
-    HEADLINES.iter().map(|metric| ratios(blocks, metric.read)).collect()
+    HEADLINES.iter().map(|metric| ratios(blocks, metric)).collect()
 }
 
 struct Described {
@@ -61,6 +61,8 @@ struct Described {
     words: &'static str,
     less_is_better: Option<bool>,
     read: Read,
+    /// A percentile is never averaged: a block says the mean of the logarithms of its neighbours' ratios.
+    is_percentile: bool,
 }
 
 const HEADLINES: [Described; 2] = [
@@ -69,20 +71,23 @@ const HEADLINES: [Described; 2] = [
         words: "server CPU per UNIT, ns",
         less_is_better: Some(true),
         read: |numbers| Some(numbers.server_cpu_ns),
+        is_percentile: false,
     },
     Described {
         name: "total_cpu_ns",
         words: "server + client CPU per UNIT, ns",
         less_is_better: Some(true),
         read: |numbers| Some(numbers.total_cpu_ns),
+        is_percentile: false,
     },
 ];
 
 const RATE: Described = Described {
     name: "units_per_second",
-    words: "UNITs per second, closed loop",
+    words: "UNITS per second, closed loop",
     less_is_better: Some(false),
     read: |numbers| Some(numbers.units_per_second),
+    is_percentile: false,
 };
 
 const BESIDE: [Described; 8] = [
@@ -91,54 +96,63 @@ const BESIDE: [Described; 8] = [
         words: "busy time of the machine per UNIT, ns",
         less_is_better: Some(true),
         read: |numbers| numbers.machine_cpu_ns,
+        is_percentile: false,
     },
     Described {
         name: "p50_us",
-        words: "p50, us",
+        words: "p50 of a slice, us",
         less_is_better: Some(true),
         read: |numbers| numbers.p50_us,
+        is_percentile: true,
     },
     Described {
         name: "p99_us",
-        words: "p99, us",
+        words: "p99 of a slice, us",
         less_is_better: Some(true),
         read: |numbers| numbers.p99_us,
+        is_percentile: true,
     },
     Described {
         name: "server_system_calls",
         words: "system calls of the server per UNIT",
         less_is_better: None,
         read: |numbers| numbers.server_system_calls,
+        is_percentile: false,
     },
     Described {
         name: "server_context_switches",
         words: "context switches of the server per UNIT",
         less_is_better: None,
         read: |numbers| numbers.server_context_switches,
+        is_percentile: false,
     },
     Described {
         name: "completions_per_enter",
         words: "completions or events each time the server asks",
         less_is_better: None,
         read: |numbers| numbers.completions_per_enter,
+        is_percentile: false,
     },
     Described {
         name: "server_resident_bytes",
         words: "memory of the server, bytes",
         less_is_better: Some(true),
         read: |numbers| numbers.server_resident_bytes.map(|bytes| bytes as f64),
+        is_percentile: false,
     },
     Described {
         name: "kernel_bytes_per_connection",
         words: "memory of the kernel per connection, both ends, bytes",
         less_is_better: Some(true),
         read: |numbers| numbers.kernel_bytes_per_connection,
+        is_percentile: false,
     },
 ];
 
 /// Logarithms of the ratios, block by block; of blocks that do not have the number, none.
-fn ratios(blocks: &[Block<'_>], read: Read) -> Vec<f64> {
-    values(blocks, read).into_iter().map(|(variant, reference)| paired::block(variant, reference)).collect()
+fn ratios(blocks: &[Block<'_>], one: &Described) -> Vec<f64> {
+    let block = if one.is_percentile { paired::block_of_neighbours } else { paired::block };
+    values(blocks, one.read).into_iter().map(|(variant, reference)| block(variant, reference)).collect()
 }
 
 fn values(blocks: &[Block<'_>], read: Read) -> Vec<([f64; 2], [f64; 2])> {
@@ -236,11 +250,14 @@ fn metric(cell: &Cell, one: &Described, blocks: &[Block<'_>], resamples: &mut Re
     }
     Some(Metric {
         name: one.name.into(),
-        words: one.words.replace("UNIT", super::workload::unit(cell.workload.unit)),
+        words: one
+            .words
+            .replace("UNITS", workload::units(cell.workload.unit))
+            .replace("UNIT", workload::unit(cell.workload.unit)),
         less_is_better: one.less_is_better,
         variant,
         reference,
-        ratio: ratio(&ratios(blocks, read), resamples),
+        ratio: ratio(&ratios(blocks, one), resamples),
         floor: ratio(&floor(blocks, read), resamples),
     })
 }

@@ -86,6 +86,8 @@ enum Stopped {
 /// A bench that runs.
 pub struct Bench<'a> {
     plan: &'a BenchPlan,
+    /// For all sittings together.
+    budget: Duration,
     store: &'a mut Store,
     progress: &'a Progress,
     signals: Signals,
@@ -116,6 +118,7 @@ impl<'a> Bench<'a> {
     /// A sentence.
     pub fn new(
         plan: &'a BenchPlan,
+        budget: Duration,
         store: &'a mut Store,
         progress: &'a Progress,
         done: Vec<RawSlice>,
@@ -145,6 +148,7 @@ impl<'a> Bench<'a> {
         let began = Instant::now();
         Ok(Self {
             plan,
+            budget,
             store,
             progress,
             signals,
@@ -215,7 +219,7 @@ impl<'a> Bench<'a> {
     }
 
     fn left(&self) -> Duration {
-        Duration::from_micros(self.plan.budget_us).saturating_sub(self.elapsed()).saturating_sub(RESERVE)
+        self.budget.saturating_sub(self.elapsed()).saturating_sub(RESERVE)
     }
 
     /// One block of a cell, or the end of it.

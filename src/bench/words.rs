@@ -80,7 +80,8 @@ pub fn reasons(comparison: &Comparison, rule: Rule) -> Vec<String> {
     let disturbed: Vec<_> = disturbed.collect();
     if let Some(first) = disturbed.first() {
         reasons.push(format!(
-            "{} slices count though they were disturbed each time they were tried: {}",
+            "{}{} slices count though they were disturbed whenever they were tried: {}",
+            if is_suspect(comparison) { "suspect: " } else { "" },
             disturbed.len(),
             first.disturbed[0]
         ));
@@ -126,6 +127,15 @@ fn client_limit(comparison: &Comparison) -> Option<String> {
     })
 }
 
+/// Whether so many of the slices that count stayed disturbed that its numbers are those of a busy machine.
+#[must_use]
+pub fn is_suspect(comparison: &Comparison) -> bool {
+    const SHARE: f64 = 0.25;
+    let counted = || super::compare::settled(&comparison.slices).filter(|one| one.invalid.is_empty());
+    let disturbed = counted().filter(|one| !one.disturbed.is_empty()).count();
+    disturbed as f64 > counted().count() as f64 * SHARE
+}
+
 /// A metric by name.
 #[must_use]
 pub fn metric<'a>(comparison: &'a Comparison, name: &str) -> Option<&'a Metric> {
@@ -136,6 +146,7 @@ pub fn metric<'a>(comparison: &'a Comparison, name: &str) -> Option<&'a Metric> 
 #[must_use]
 pub fn interval(ratio: &Ratio) -> String {
     let confidence = match ratio.confidence {
+        _ if ratio.pairs.len() == 1 => return format!("{:.2} (one pair)", ratio.median),
         enough if enough >= 0.95 => String::new(),
         less => format!(", {:.0} % sure", less * 100.0),
     };

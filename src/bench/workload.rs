@@ -135,6 +135,17 @@ pub const fn unit(unit: Unit) -> &'static str {
     }
 }
 
+/// The same of several.
+#[must_use]
+pub const fn units(unit: Unit) -> &'static str {
+    match unit {
+        Unit::Message => "messages",
+        Unit::Mebibyte => "MiB",
+        Unit::Connection => "connections",
+        Unit::IdleSecond => "seconds of idle connections",
+    }
+}
+
 fn whole(count: u32) -> String {
     let digits = count.to_string();
     let groups: Vec<&str> =

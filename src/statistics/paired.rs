@@ -143,6 +143,12 @@ pub fn block(variant: [f64; 2], reference: [f64; 2]) -> f64 {
     ((variant[0] + variant[1]) / (reference[0] + reference[1])).ln()
 }
 
+/// The same of numbers that must not be added up: the mean of the logarithms of neighbours' ratios.
+#[must_use]
+pub fn block_of_neighbours(variant: [f64; 2], reference: [f64; 2]) -> f64 {
+    f64::midpoint((variant[0] / reference[0]).ln(), (variant[1] / reference[1]).ln())
+}
+
 /// What a block says of things against themselves: the logarithms of the ratios of its equal slices. Which
 /// of them is on top alternates from block to block, so that a drift cancels.
 #[must_use]
