@@ -236,6 +236,6 @@ fn how(comparison: &Comparison) -> String {
     let interval = compare::ratio(comparison, SERVER).map_or(String::new(), |ratio| {
         format!("{} by {}; ", numbers::backing(ratio), ratio.method.replace('_', " "))
     });
-    let Comparison { blocks, repeated, invalid, .. } = comparison;
-    format!(" ({interval}{ended}; {blocks} blocks, {repeated} slices repeated, {invalid} invalid.)")
+    let Comparison { repeated, invalid, .. } = comparison;
+    format!(" ({interval}{ended}; slices repeated: {repeated}, invalid: {invalid}.)")
 }
