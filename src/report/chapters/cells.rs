@@ -98,7 +98,6 @@ fn matrix(matter: &Matter<'_>, rows: &[Row]) -> Figure {
 fn table(matter: &Matter<'_>) -> Table {
     let columns = [
         "cell",
-        "unit",
         "#variant, ns",
         "#reference, ns",
         "#server CPU",
@@ -114,7 +113,6 @@ fn table(matter: &Matter<'_>) -> Table {
             let floor = server.and_then(|metric| metric.floor.as_ref());
             table.row(vec![
                 matter.of(&name(group), source),
-                unit(comparison.cell.workload.unit).into(),
                 numbers::plain(server.and_then(|metric| metric.variant)),
                 numbers::plain(server.and_then(|metric| metric.reference)),
                 numbers::ratio(compare::ratio(comparison, SERVER)),
@@ -128,10 +126,13 @@ fn table(matter: &Matter<'_>) -> Table {
     table
 }
 
+/// A cell as short as it can be named, with what its costs are counted for.
 fn name(group: &Group<'_>) -> String {
-    match &group.first().cell.question {
-        Some(question) => format!("{}: {question}", group.first().cell.workload.words),
-        None => group.title(),
+    let cell = &group.first().cell;
+    let (workload, unit) = (&cell.workload.name, unit(cell.workload.unit));
+    match &cell.question {
+        Some(question) => format!("{workload}, {question}, per {unit}"),
+        None => format!("{workload}, {} / {}, per {unit}", cell.variant.name, cell.reference.name),
     }
 }
 
