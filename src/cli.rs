@@ -1,6 +1,7 @@
 //! What may be typed. Values are taken as they are and checked in `config`, so that every problem is
 //! reported at once; only what is no flag at all is refused here.
 
+mod bench;
 mod doctor;
 mod load;
 mod refusal;
@@ -25,6 +26,10 @@ pub enum Asked {
     Report(Box<crate::report::Typed>),
     /// To find out what this machine allows.
     Doctor(crate::doctor::Typed),
+    /// To compare servers.
+    Bench(Box<crate::bench::Typed>),
+    /// To be a child of such a comparison.
+    Held(Vec<String>),
     /// To read about the dimensions of `--uring`.
     UringHelp,
     /// To read about the dimensions of `--epoll`.
@@ -51,6 +56,8 @@ pub fn parse(arguments: impl IntoIterator<Item = OsString>) -> Result<Asked, cla
         Some(Verb::Doctor(doctor)) => return Ok(Asked::Doctor(doctor.typed())),
         Some(Verb::Load(load)) => return Ok(Asked::Load(Box::new(load.typed()))),
         Some(Verb::Report(report)) => return Ok(Asked::Report(Box::new(report.typed()))),
+        Some(Verb::Bench(bench)) => return Ok(Asked::Bench(Box::new(bench.typed()))),
+        Some(Verb::Held(held)) => return Ok(Asked::Held(held.words)),
         None => command.serve,
     };
     let asks_help = |texts: &[String]| texts.iter().any(|text| text == "help");
@@ -68,7 +75,9 @@ Examples:
   c10k --backend uring --uring recv=single,taskrun=coop
   c10k --uring help                 what can be chosen, and what this kernel says to it
   c10k doctor                       what this kernel and these limits allow, tried
-  c10k load pingpong                a client that measures and verifies; c10k load --help";
+  c10k load pingpong                a client that measures and verifies; c10k load --help
+  c10k bench                        uring against epoll, one minute, one verdict; c10k bench --help
+  c10k report DIR                   what a bench came to; c10k report --help";
 
 const AFTER: &str = "\
 Times are written 50us, 10ms, 5s, 1m; counts 10k, 1m; bytes 4Ki, 1Mi.
@@ -112,6 +121,11 @@ enum Verb {
     /// Find out what this kernel and these limits allow: every feature is tried.
     #[command(after_long_help = doctor::AFTER)]
     Doctor(doctor::Doctor),
+    /// Compare servers, and say which costs less.
+    #[command(before_long_help = bench::EXAMPLES, after_long_help = bench::AFTER)]
+    Bench(Box<bench::Bench>),
+    #[command(hide = true, name = crate::bench::HELD)]
+    Held(bench::Held),
 }
 
 #[derive(Debug, Default, Args)]

@@ -18,6 +18,7 @@
 //! state between workers but counters, permits and the stop.
 #![deny(missing_docs, unreachable_pub, unsafe_code)]
 
+pub mod bench;
 pub mod cli;
 pub mod config;
 pub mod conn;

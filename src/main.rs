@@ -1,6 +1,7 @@
 //! The program: a verb, its function, an exit code.
 #![deny(missing_docs, unsafe_code)]
 
+use c10k::bench;
 use c10k::cli::{self, Asked};
 use c10k::doctor;
 use c10k::features;
@@ -16,6 +17,8 @@ fn main() -> ExitCode {
         Ok(Asked::Load(typed)) => load::load(&typed).into(),
         Ok(Asked::Report(typed)) => report::report(&typed).into(),
         Ok(Asked::Doctor(typed)) => doctor::doctor(&typed).into(),
+        Ok(Asked::Bench(typed)) => bench::bench(&typed).into(),
+        Ok(Asked::Held(words)) => bench::held(&words).into(),
         Ok(Asked::UringHelp) => page(&server::uring_help()),
         Ok(Asked::EpollHelp) => page(&features::help_epoll()),
         Err(answer) => {

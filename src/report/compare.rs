@@ -88,14 +88,13 @@ pub fn changes(sources: &[Source]) -> Vec<CellChange> {
             }
             let server = change(first, later, SERVER);
             let total = change(first, later, TOTAL);
-            let band = |index: usize| sources[index].result.plan.same_band;
             changes.push(CellChange {
                 workload: first.cell.workload.name.clone(),
                 variant: first.cell.variant.name.clone(),
                 reference: first.cell.reference.name.clone(),
                 from,
                 to,
-                verdict: judge(server.as_ref(), total.as_ref(), band(from).max(band(to))),
+                verdict: judge(server.as_ref(), total.as_ref(), first.band.max(later.band)),
                 server_cpu: server,
                 total_cpu: total,
             });

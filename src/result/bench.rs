@@ -13,6 +13,18 @@ use std::collections::BTreeMap;
 /// The version of the objects below. A field is never given another meaning under the same version.
 pub const BENCH_VERSION: u32 = 1;
 
+/// What the files of a bench directory hold; of each line of `slices.ndjson`, a [`RawSlice`].
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(untagged)]
+pub enum BenchFile {
+    /// `result.json`.
+    Result(Box<BenchResult>),
+    /// `plan.json`.
+    Plan(Box<BenchPlan>),
+    /// A line of `slices.ndjson`.
+    Slice(Box<RawSlice>),
+}
+
 /// What a bench is about to do: all of it is known before the first slice.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct BenchPlan {
@@ -30,6 +42,9 @@ pub struct BenchPlan {
     pub seed: u64,
     /// How long it may take.
     pub budget_us: u64,
+    /// What sets the pace of messages while cost is measured: `half` of what the slower side managed in a
+    /// closed loop, `closed`, or a fixed number a second. What cannot be paced is always closed.
+    pub pace: String,
     /// The CPUs of servers.
     pub server_cpus: Vec<usize>,
     /// The CPUs of clients.
@@ -155,8 +170,10 @@ pub enum Side {
 pub enum Purpose {
     /// What a unit costs.
     Cost,
-    /// Latency at an offered rate that is the same for both sides.
+    /// Latency at an offered rate that is the same for both sides, where cost was not measured at one.
     Latency,
+    /// How much a closed loop gets done: the offered rate follows from it.
+    Capacity,
 }
 
 /// One slice: one client against one server, and what became of it.
@@ -194,6 +211,8 @@ pub struct Numbers {
     pub units: f64,
     /// The same a second.
     pub units_per_second: f64,
+    /// Messages a second that were offered; `null` in a closed loop.
+    pub offered_per_second: Option<f64>,
     /// CPU time of the server, all its threads and kernel workers, for a unit.
     pub server_cpu_ns: f64,
     /// The same of server and client together.
@@ -233,8 +252,8 @@ pub struct RawSlice {
     pub client: String,
     /// The client's own result; `null` where it gave none.
     pub load: Option<Box<LoadResult>>,
-    /// The distribution of its latencies, an HdrHistogram V2 in base64, microseconds; `null` where none
-    /// was asked for.
+    /// The distributions of its latencies, nanoseconds: compressed HdrHistograms V2 in base64, one for each
+    /// interval, a blank between them; `null` where there are none.
     pub histogram: Option<String>,
 }
 
@@ -272,8 +291,11 @@ pub struct Comparison {
     pub sentence: String,
     /// Why it is undecided, or what weakens it, a sentence each.
     pub reasons: Vec<String>,
-    /// Why it ended: `narrow_enough`, `budget_spent`, `interrupted`, `failed`, `left_out`.
+    /// Why it ended: `narrow_enough`, `plain` (so large a difference needs no narrower interval),
+    /// `budget_spent`, `interrupted`, `failed`, `left_out`.
     pub ended: String,
+    /// Differences of the headlines up to this are none: the plan's band, or the floor where that is wider.
+    pub band: f64,
     /// Blocks of which every slice counted.
     pub blocks: u32,
     /// Slices that were done again because something disturbed them.
@@ -385,4 +407,25 @@ pub struct BenchGate {
     pub measured: Option<String>,
     /// Whether it holds, and the run fails.
     pub breached: bool,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::path::Path;
+
+    #[test]
+    fn the_schema_in_the_repository_is_what_the_types_say() {
+        let schema = serde_json::to_value(schemars::schema_for!(BenchFile)).unwrap();
+        let text = serde_json::to_string_pretty(&schema).unwrap() + "\n";
+        let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("schema/bench.json");
+        if std::env::var_os("C10K_WRITE_SCHEMA").is_some() {
+            std::fs::write(&path, &text).unwrap();
+        }
+        let committed = std::fs::read_to_string(&path).unwrap_or_default();
+        assert!(
+            committed == text,
+            "schema/bench.json is not what the types say; C10K_WRITE_SCHEMA=1 writes it"
+        );
+    }
 }

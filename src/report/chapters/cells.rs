@@ -230,6 +230,7 @@ fn sentences(matter: &Matter<'_>) -> Vec<Verdict> {
 fn how(comparison: &Comparison) -> String {
     let ended = match comparison.ended.as_str() {
         "narrow_enough" => "ended because the interval was narrow enough",
+        "plain" => "ended because the difference is plain",
         "budget_spent" => "ended because its time was spent",
         "interrupted" => "was interrupted",
         other => other,
@@ -237,6 +238,9 @@ fn how(comparison: &Comparison) -> String {
     let interval = compare::ratio(comparison, SERVER).map_or(String::new(), |ratio| {
         format!("{} by {}; ", numbers::backing(ratio), ratio.method.replace('_', " "))
     });
-    let Comparison { repeated, invalid, .. } = comparison;
-    format!(" ({interval}{ended}; slices repeated: {repeated}, invalid: {invalid}.)")
+    let Comparison { repeated, invalid, band, .. } = comparison;
+    let band = numbers::plain(Some(band * 100.0));
+    format!(
+        " ({interval}{ended}; the same is within {band} %; slices repeated: {repeated}, invalid: {invalid}.)"
+    )
 }

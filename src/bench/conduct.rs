@@ -1,0 +1,449 @@
+//! The bench as it happens: whose turn it is, servers and clients started and ended, every slice put on disk,
+//! until each cell is done, the time is spent, or a signal comes.
+
+use super::check::Facts;
+use super::child::Log;
+use super::client::{self, Idle, Ran, Signals, Task};
+use super::environment::slab_bytes;
+use super::measure;
+use super::order::{self, SLICES};
+use super::pace::{self, Ended, Next, Pace};
+use super::progress::Progress;
+use super::server::Server;
+use super::store::Store;
+use super::suite::Suite;
+use super::variant;
+use crate::result::bench::{BenchPlan, Cell, Purpose, RawSlice, Side, Slice, Variant};
+use crate::statistics::paired::Rule;
+use nix::sys::signal::Signal;
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::time::{Duration, Instant};
+
+/// How often a block's disturbed slices are measured again, all together.
+const REPEATS_PER_BLOCK: usize = 2;
+/// One repeat for so many slices, over the whole bench: where the disturbance is lasting, repeating does not
+/// help, and the time is better spent on more blocks.
+const SLICES_PER_REPEAT: usize = 5;
+/// What is left of the budget for ending servers and writing the result.
+const RESERVE: Duration = Duration::from_millis(1500);
+/// Blocks a cell's share of the budget is cut into, and the slice that finds its rate out: enough above six
+/// for an interval that is no whole range.
+const BLOCKS_WANTED: u32 = 10;
+/// How long a slice is measured at least and at most.
+const WINDOW_MIN: Duration = Duration::from_millis(200);
+const WINDOW_MAX: Duration = Duration::from_secs(3);
+/// A capacity is needed to a few per cent only.
+const CAPACITY_WINDOW_MAX: Duration = Duration::from_millis(400);
+/// What a slice takes beside its warm-up and window: start, grace, end; and for each connection.
+const SLICE_OVERHEAD: Duration = Duration::from_millis(120);
+const CONNECTION_OVERHEAD: Duration = Duration::from_micros(60);
+/// What it takes to start and end the servers of a block.
+const SERVERS_OVERHEAD: Duration = Duration::from_millis(200);
+
+/// One cell while it is measured.
+#[derive(Debug)]
+pub struct State {
+    /// What is compared; learns what really ran.
+    pub cell: Cell,
+    /// Every slice.
+    pub slices: Vec<Slice>,
+    /// The histograms of each, in the same order.
+    pub histograms: Vec<Option<String>>,
+    /// Why it ended; `None` while it goes on.
+    pub ended: Option<&'static str>,
+    pace: Pace,
+    /// How long its last block took.
+    took: Option<Duration>,
+}
+
+/// How a bench ended.
+#[derive(Debug, Default)]
+pub struct Conducted {
+    /// Every cell, in the order of the plan.
+    pub states: Vec<State>,
+    /// How long it took, all sittings together.
+    pub took: Duration,
+    /// The signal that ended it.
+    pub signal: Option<Signal>,
+    /// Whether bytes were wrong.
+    pub wrong_bytes: bool,
+    /// Whether some variant is not available here.
+    pub unavailable: bool,
+    /// Why it could not go on, a sentence.
+    pub failure: Option<String>,
+}
+
+/// Why a block stopped.
+enum Stopped {
+    Signal,
+    WrongBytes(String),
+    Failed(String),
+    /// The cell cannot be run.
+    LeftOut(String, bool),
+}
+
+/// A bench that runs.
+pub struct Bench<'a> {
+    plan: &'a BenchPlan,
+    store: &'a mut Store,
+    progress: &'a Progress,
+    signals: Signals,
+    log: Log,
+    rule: Rule,
+    keeps_servers: bool,
+    /// When this sitting began.
+    began: Instant,
+    /// How long earlier ones took.
+    before: Duration,
+    servers: Vec<Kept>,
+    states: Vec<State>,
+}
+
+/// A server, and whose it is.
+struct Kept {
+    side: Side,
+    name: String,
+    idle_connections: u32,
+    server: Server,
+    _idle: Option<Idle>,
+}
+
+impl<'a> Bench<'a> {
+    /// Prepares to go on from these slices.
+    ///
+    /// # Errors
+    /// A sentence.
+    pub fn new(
+        plan: &'a BenchPlan,
+        store: &'a mut Store,
+        progress: &'a Progress,
+        done: Vec<RawSlice>,
+    ) -> Result<Self, String> {
+        let signals = Signals::take().map_err(|error| format!("the signals cannot be taken: {error}"))?;
+        let log = Log::new(store.directory().join("children.log"));
+        let end = |raw: &RawSlice| raw.slice.began_us + raw.slice.measured_us;
+        let before = Duration::from_micros(done.iter().map(end).max().unwrap_or(0));
+        let suite = Suite::ALL.iter().find(|(name, _)| *name == plan.suite);
+        let keeps_servers = suite.is_none_or(|(_, suite)| suite.keeps_servers());
+        let rule = Rule { band: plan.same_band, ..Rule::default() };
+        let state = |cell: &Cell| State {
+            cell: cell.clone(),
+            slices: Vec::new(),
+            histograms: Vec::new(),
+            ended: cell.left_out.is_some().then_some("left_out"),
+            pace: Pace::of(&plan.pace, cell),
+            took: None,
+        };
+        let mut states: Vec<State> = plan.cells.iter().map(state).collect();
+        for raw in done {
+            if let Some(state) = states.iter_mut().find(|state| state.cell.id == raw.slice.cell) {
+                state.slices.push(raw.slice);
+                state.histograms.push(raw.histogram);
+            }
+        }
+        let began = Instant::now();
+        Ok(Self {
+            plan,
+            store,
+            progress,
+            signals,
+            log,
+            rule,
+            keeps_servers,
+            began,
+            before,
+            servers: Vec::new(),
+            states,
+        })
+    }
+
+    /// Measures until it is over.
+    #[must_use]
+    pub fn conduct(mut self) -> Conducted {
+        let mut conducted = Conducted::default();
+        let mut round = self
+            .states
+            .iter()
+            .flat_map(|state| state.slices.last())
+            .map(|one| one.block + 1)
+            .max()
+            .unwrap_or(0);
+        'rounds: loop {
+            let open = (0..self.states.len()).filter(|&cell| self.states[cell].ended.is_none()).collect();
+            let turns = order::mixed(self.plan.seed, round, open);
+            round += 1;
+            if turns.is_empty() {
+                break;
+            }
+            for cell in turns {
+                match self.turn(cell) {
+                    Ok(()) => {}
+                    Err(Stopped::LeftOut(sentence, unavailable)) => {
+                        self.states[cell].cell.left_out = Some(sentence);
+                        self.states[cell].ended = Some("left_out");
+                        conducted.unavailable |= unavailable;
+                    }
+                    Err(stopped) => {
+                        match stopped {
+                            Stopped::Signal => conducted.signal = self.signals.came(),
+                            Stopped::WrongBytes(sentence) => {
+                                conducted.wrong_bytes = true;
+                                conducted.failure = Some(sentence);
+                            }
+                            Stopped::Failed(sentence) => conducted.failure = Some(sentence),
+                            Stopped::LeftOut(..) => {}
+                        }
+                        break 'rounds;
+                    }
+                }
+            }
+        }
+        let ended = if conducted.signal.is_some() { "interrupted" } else { "failed" };
+        self.states.iter_mut().for_each(|state| {
+            state.ended.get_or_insert(ended);
+        });
+        self.servers.clear();
+        conducted.took = self.elapsed();
+        conducted.states = self.states;
+        conducted
+    }
+
+    /// All sittings together.
+    fn elapsed(&self) -> Duration {
+        self.before + self.began.elapsed()
+    }
+
+    fn left(&self) -> Duration {
+        Duration::from_micros(self.plan.budget_us).saturating_sub(self.elapsed()).saturating_sub(RESERVE)
+    }
+
+    /// One block of a cell, or the end of it.
+    fn turn(&mut self, cell: usize) -> Result<(), Stopped> {
+        let state = &self.states[cell];
+        let (purpose, block, rate) = match pace::next(state.pace, &state.cell, &state.slices, self.rule) {
+            Next::Block { purpose, block, rate } => (purpose, block, rate),
+            Next::Done(ended) => {
+                self.states[cell].ended = Some(match ended {
+                    Ended::Narrow => "narrow_enough",
+                    Ended::Plain => "plain",
+                    Ended::Failed => "failed",
+                });
+                return Ok(());
+            }
+        };
+        let expected = state.took.unwrap_or_else(|| self.expected(cell, purpose));
+        if expected > self.left() {
+            self.states[cell].ended = Some("budget_spent");
+            return Ok(());
+        }
+        let begun = Instant::now();
+        let done = self.block(cell, purpose, block, rate);
+        if !self.keeps_servers {
+            self.servers.clear();
+        }
+        self.states[cell].took = Some(begun.elapsed());
+        done
+    }
+
+    /// How long a block of a cell takes that never had one.
+    fn expected(&self, cell: usize, purpose: Purpose) -> Duration {
+        let slice = self.warmup(cell) + self.window(cell, purpose) + self.overhead(cell);
+        slice * u32::from(SLICES) + SERVERS_OVERHEAD
+    }
+
+    fn overhead(&self, cell: usize) -> Duration {
+        let workload = &self.states[cell].cell.workload;
+        SLICE_OVERHEAD + CONNECTION_OVERHEAD * workload.connections
+    }
+
+    fn warmup(&self, cell: usize) -> Duration {
+        // Long enough that every connection had its turn a few times.
+        match self.states[cell].cell.workload.connections {
+            0..=1_000 => Duration::from_millis(100),
+            _ => Duration::from_millis(300),
+        }
+    }
+
+    /// How long a slice is measured: so that the budget holds the blocks that are wanted of every cell. It
+    /// follows from the plan alone, so that one that is resumed has the same.
+    fn window(&self, cell: usize, purpose: Purpose) -> Duration {
+        let cells = self.plan.cells.iter().filter(|cell| cell.left_out.is_none()).count().max(1) as u32;
+        let share = Duration::from_micros(self.plan.budget_us).saturating_sub(RESERVE) / cells;
+        let servers = if self.keeps_servers { Duration::ZERO } else { SERVERS_OVERHEAD };
+        let slice = (share / (BLOCKS_WANTED + 1)).saturating_sub(servers) / u32::from(SLICES);
+        let window = slice.saturating_sub(self.warmup(cell) + self.overhead(cell));
+        let most = if purpose == Purpose::Capacity { CAPACITY_WINDOW_MAX } else { WINDOW_MAX };
+        // Whole milliseconds read better in the commands.
+        Duration::from_millis(window.clamp(WINDOW_MIN, most).as_millis() as u64)
+    }
+
+    fn block(&mut self, cell: usize, purpose: Purpose, block: u32, rate: Option<f64>) -> Result<(), Stopped> {
+        let sides = order::sides(self.plan.seed, cell, purpose, block);
+        for side in [Side::A, Side::B] {
+            self.server(cell, side)?;
+        }
+        let mut repeats = 0;
+        for (position, side) in sides.into_iter().enumerate() {
+            let position = position as u8;
+            let place = |one: &Slice| (one.purpose, one.block, one.position) == (purpose, block, position);
+            let mut attempt = self.states[cell].slices.iter().filter(|one| place(one)).count() as u32;
+            if attempt > 0 {
+                continue;
+            }
+            loop {
+                self.progress.turn(&self.states, cell, self.left());
+                let slice = Slice {
+                    cell: self.states[cell].cell.id.clone(),
+                    block,
+                    position,
+                    side,
+                    purpose,
+                    attempt,
+                    began_us: self.elapsed().as_micros() as u64,
+                    measured_us: 0,
+                    invalid: Vec::new(),
+                    disturbed: Vec::new(),
+                    numbers: None,
+                };
+                let again = self.slice(cell, slice, rate)?;
+                if !again || repeats == REPEATS_PER_BLOCK || !self.may_repeat() || self.left().is_zero() {
+                    break;
+                }
+                (attempt, repeats) = (attempt + 1, repeats + 1);
+            }
+        }
+        Ok(())
+    }
+
+    fn may_repeat(&self) -> bool {
+        let slices = || self.states.iter().flat_map(|state| &state.slices);
+        let repeated = slices().filter(|one| one.attempt > 0).count();
+        repeated < REPEATS_PER_BLOCK + slices().count() / SLICES_PER_REPEAT
+    }
+
+    /// Measures one slice and keeps it. Whether it was disturbed.
+    fn slice(&mut self, cell: usize, mut slice: Slice, rate: Option<f64>) -> Result<bool, Stopped> {
+        let looks = self.plan.suite == "scale";
+        let before = looks.then(slab_bytes).flatten();
+        let ran = self.load(cell, &slice, rate, looks)?;
+        let state = &self.states[cell];
+        let variant = side_of(&state.cell, slice.side);
+        let wrong = measure::fill(&mut slice, &state.cell.workload, variant, &ran);
+        if let (Some(numbers), Some(before), Some(most)) = (&mut slice.numbers, before, ran.slabs) {
+            let connections = f64::from(state.cell.workload.connections);
+            numbers.kernel_bytes_per_connection = Some(most.saturating_sub(before) as f64 / connections);
+        }
+        let dead = self.servers.iter_mut().position(|kept| !kept.server.is_alive());
+        if let Some(dead) = dead {
+            let kept = self.servers.swap_remove(dead);
+            slice.invalid.push(format!("the server {} ended", kept.name));
+        }
+        let raw = RawSlice { slice, client: ran.command, load: ran.result, histogram: ran.histogram };
+        self.store.keep(&raw).map_err(Stopped::Failed)?;
+        let RawSlice { slice, histogram, .. } = raw;
+        let side = slice.side;
+        let again = !slice.disturbed.is_empty() && slice.invalid.is_empty();
+        let state = &mut self.states[cell];
+        state.slices.push(slice);
+        state.histograms.push(histogram);
+        if wrong {
+            let slice = state.slices.last();
+            let what = slice.and_then(|one| one.invalid.first()).map_or("", String::as_str);
+            let name = variant::short(side_of(&state.cell, side));
+            return Err(Stopped::WrongBytes(format!("{name}: {what}")));
+        }
+        if dead.is_some() {
+            // The next slice finds a fresh one; a server that ends each time makes every block unsound.
+            for side in [Side::A, Side::B] {
+                self.server(cell, side)?;
+            }
+        }
+        Ok(again)
+    }
+
+    fn load(&mut self, cell: usize, slice: &Slice, rate: Option<f64>, looks: bool) -> Result<Ran, Stopped> {
+        let task = Task {
+            workload: &self.states[cell].cell.workload,
+            cpus: &self.plan.client_cpus,
+            rate,
+            warmup: self.warmup(cell),
+            window: self.window(cell, slice.purpose),
+            seed: order::client_seed(self.plan.seed, cell, slice.purpose, slice.block),
+            histograms: &self.store.directory().join("slice.hlog"),
+        };
+        let kept = self.servers.iter().find(|kept| kept.is_for(&self.states[cell].cell, slice.side));
+        let Some(kept) = kept else { return Err(Stopped::Failed("a server is missing".into())) };
+        let look: Option<fn() -> Option<u64>> = if looks { Some(slab_bytes) } else { None };
+        let ran =
+            client::run(&task, &kept.server, &mut self.signals, &self.log, look).map_err(Stopped::Failed)?;
+        ran.ok_or(Stopped::Signal)
+    }
+
+    /// Sees to it that the server of a side runs.
+    fn server(&mut self, cell: usize, side: Side) -> Result<(), Stopped> {
+        let runs = self.servers.iter().find(|kept| kept.is_for(&self.states[cell].cell, side));
+        if let Some(kept) = runs {
+            let features = kept.server.features.clone();
+            self.states[cell].learn(side, features);
+            return Ok(());
+        }
+        if self.signals.came().is_some() {
+            return Err(Stopped::Signal);
+        }
+        let idle = self.states[cell].cell.workload.idle_connections;
+        let variant = side_of(&self.states[cell].cell, side).clone();
+        let server = Server::start(&variant, &self.plan.server_cpus, &self.log).map_err(|error| {
+            Stopped::LeftOut(format!("{}: {}", variant::short(&variant), error.sentence), error.unavailable)
+        })?;
+        if !variant::is_ours(&variant) {
+            client::gate(&server, &self.plan.client_cpus, &self.log).map_err(
+                |(sentence, wrong)| match wrong {
+                    true => Stopped::WrongBytes(format!("{}: {sentence}", variant::short(&variant))),
+                    false => Stopped::LeftOut(format!("{}: {sentence}", variant::short(&variant)), false),
+                },
+            )?;
+        }
+        let held = match idle {
+            0 => None,
+            count => Some(
+                Idle::hold(count, &server, &self.plan.client_cpus, &self.log)
+                    .map_err(|sentence| Stopped::LeftOut(sentence, false))?,
+            ),
+        };
+        self.states[cell].learn(side, server.features.clone());
+        self.servers.push(Kept { side, name: variant.name, idle_connections: idle, server, _idle: held });
+        Ok(())
+    }
+}
+
+impl State {
+    /// What really runs on a side.
+    fn learn(&mut self, side: Side, features: Option<BTreeMap<String, String>>) {
+        match side {
+            Side::A => self.cell.variant.features = features,
+            Side::B => self.cell.reference.features = features,
+        }
+    }
+}
+
+impl Kept {
+    fn is_for(&self, cell: &Cell, side: Side) -> bool {
+        self.side == side
+            && self.name == side_of(cell, side).name
+            && self.idle_connections == cell.workload.idle_connections
+    }
+}
+
+const fn side_of(cell: &Cell, side: Side) -> &Variant {
+    match side {
+        Side::A => &cell.variant,
+        Side::B => &cell.reference,
+    }
+}
+
+/// A directory that has not been there.
+#[must_use]
+pub fn new_directory(facts: &Facts) -> PathBuf {
+    PathBuf::from(format!("c10k-bench-{:.0}", facts.now))
+}

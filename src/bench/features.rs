@@ -1,0 +1,237 @@
+//! The cells of `c10k bench features`: a baseline with each feature of io_uring added, and the recommended
+//! server with each of its features left out. Made from the table of features, so that a feature that is
+//! built is measured. Pure: what this kernel refuses is known when the server does not start.
+
+use super::{suite, variant};
+use crate::features::table::{self, Dimension, Form, State, Value};
+use crate::result::bench::{Cell, Workload};
+
+/// The baseline, where it is not the first value of a dimension: what io_uring is without its features.
+/// A value that this release has not built falls back to the first.
+const BASELINE: &[(&str, &str)] = &[
+    ("accept", "single"),
+    ("recv", "single"),
+    ("buffers", "owned"),
+    ("cqe-skip", "off"),
+    ("taskrun", "default"),
+    ("ring-fd", "plain"),
+    ("sqarray", "on"),
+];
+
+/// What a feature cannot be without: both sides have it, so that the difference is the feature's alone.
+const NEEDS: &[(&str, &str, &str, &str)] = &[
+    ("recv", "multishot", "buffers", "ring"),
+    ("bundle", "recv", "buffers", "ring"),
+    ("bundle", "send", "buffers", "ring"),
+    ("bundle", "both", "buffers", "ring"),
+    ("recv-cap", "", "recv", "multishot"),
+    ("recv-cap", "", "buffers", "ring"),
+    ("buffers", "owned", "recv", "single"),
+];
+
+/// An amount to try where a value is one.
+const AMOUNTS: &[(&str, &str)] = &[("wait", "min:16:50us"), ("recv-cap", "16Ki"), ("napi", "50us")];
+
+/// What makes no difference on loopback, and why.
+const LEFT_OUT: &[(&str, &str)] = &[
+    ("napi", "loopback has no network card to poll"),
+    ("spread", "there is one worker where the server has one CPU"),
+];
+
+/// One feature against its absence.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Question {
+    /// In words: `baseline + recv=multishot`.
+    pub words: String,
+    /// With it, or, of a recommended one, without it: dimensions and values.
+    pub variant: Choice,
+    /// The other.
+    pub reference: Choice,
+    /// Why it is not run.
+    pub left_out: Option<String>,
+}
+
+type Choice = Vec<(&'static str, String)>;
+
+impl Question {
+    /// Its cell on a workload, served on these CPUs.
+    ///
+    /// # Errors
+    /// A sentence, when the table does not know what this file asks for.
+    pub fn cell(&self, workload: &Workload, cpus: &[usize]) -> Result<Cell, String> {
+        let variant = variant::parse(&name(&self.variant), cpus)?;
+        let reference = variant::parse(&name(&self.reference), cpus)?;
+        let cell = suite::cell(workload, &variant, &reference);
+        Ok(Cell {
+            id: format!("{} {}", workload.name, self.words),
+            question: Some(self.words.clone()),
+            left_out: cell.left_out.clone().or_else(|| self.left_out.clone()),
+            ..cell
+        })
+    }
+}
+
+fn name(choice: &Choice) -> String {
+    let chosen: Vec<String> = choice.iter().map(|(name, value)| format!("{name}={value}")).collect();
+    if chosen.is_empty() { "uring".into() } else { format!("uring:{}", chosen.join(",")) }
+}
+
+/// Every question of the suite: those of the baseline, then those of the recommended server.
+#[must_use]
+pub fn questions() -> Vec<Question> {
+    let mut questions = Vec::new();
+    let baseline = baseline();
+    for (dimension, value) in values() {
+        let text = amount(dimension, value);
+        if in_force(&baseline, dimension) != text {
+            questions.push(question("baseline + ", dimension, value, text, &baseline));
+        }
+    }
+    for &(name, value) in BASELINE {
+        let Some(dimension) = table::find(table::URING, name) else { continue };
+        let Some(value) = dimension.values.iter().find(|one| one.form.name() == value) else { continue };
+        if dimension.values[0] != *value {
+            let text = value.form.name().to_string();
+            questions.push(question("recommended with ", dimension, value, text, &Vec::new()));
+        }
+    }
+    questions
+}
+
+fn question(
+    prefix: &str,
+    dimension: &'static Dimension,
+    value: &Value,
+    text: String,
+    base: &Choice,
+) -> Question {
+    let mut reference = base.clone();
+    let mut with = String::new();
+    let needed = NEEDS.iter().filter(|(name, when, ..)| {
+        *name == dimension.name && (*when == text || (when.is_empty() && value.form.name() != "off"))
+    });
+    for &(_, _, name, needs) in needed {
+        if in_force(&reference, table::find(table::URING, name).unwrap_or(dimension)) != needs {
+            set(&mut reference, name, needs);
+            with.push_str(&format!(" ({name}={needs} on both sides)"));
+        }
+    }
+    let mut variant = reference.clone();
+    set(&mut variant, dimension.name, &text);
+    let on_loopback = LEFT_OUT.iter().find(|(name, _)| *name == dimension.name);
+    let not_built = matches!(value.state, State::Later(_));
+    let left_out = match on_loopback {
+        _ if not_built => Some("this release has not built it".to_string()),
+        Some((_, reason)) => Some((*reason).to_string()),
+        None => None,
+    };
+    let words = format!("{prefix}{}={text}{with}", dimension.name);
+    Question { words, variant, reference, left_out }
+}
+
+/// Every dimension and value but sizes, which are no features.
+fn values() -> impl Iterator<Item = (&'static Dimension, &'static Value)> {
+    let all = table::URING
+        .iter()
+        .flat_map(|dimension| dimension.values.iter().map(move |value| (dimension, value)));
+    all.filter(|(dimension, _)| matches!(dimension.values[0].form, Form::Word(_)))
+}
+
+fn amount(dimension: &Dimension, value: &Value) -> String {
+    match value.form {
+        Form::Word(word) => word.into(),
+        _ => AMOUNTS.iter().find(|(name, _)| *name == dimension.name).map_or("", |(_, text)| text).into(),
+    }
+}
+
+/// What the baseline types: what this release has built of [`BASELINE`].
+fn baseline() -> Choice {
+    let built = |(name, value): &&(&'static str, &'static str)| {
+        let dimension = table::find(table::URING, name);
+        let values = dimension.map_or(&[][..], |dimension| dimension.values);
+        values.iter().any(|one| one.form.name() == *value && one.state == State::Built)
+    };
+    BASELINE.iter().filter(built).map(|&(name, value)| (name, value.to_string())).collect()
+}
+
+/// What of the baseline this release has not built, and what stands in its place.
+#[must_use]
+pub fn missing_in_baseline() -> Vec<String> {
+    let have = baseline();
+    let missing = BASELINE.iter().filter(|(name, _)| !have.iter().any(|(other, _)| other == name));
+    let first = |name: &str| table::find(table::URING, name).map_or("", |found| found.values[0].form.name());
+    missing
+        .map(|(name, value)| {
+            format!("{name}={value} is not built in this release: the baseline has {name}={}", first(name))
+        })
+        .collect()
+}
+
+fn in_force(choice: &Choice, dimension: &Dimension) -> String {
+    let typed = choice.iter().find(|(name, _)| *name == dimension.name);
+    typed.map_or_else(|| dimension.values[0].form.name().into(), |(_, value)| value.clone())
+}
+
+fn set(choice: &mut Choice, name: &'static str, value: &str) {
+    match choice.iter_mut().find(|(other, _)| *other == name) {
+        Some((_, old)) => *old = value.into(),
+        None => choice.push((name, value.into())),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::bench::workload::workload;
+
+    #[test]
+    fn each_question_differs_in_one_dimension() {
+        let questions = questions();
+        assert!(questions.len() > 10, "{}", questions.len());
+        for question in &questions {
+            let both: Vec<_> = table::URING
+                .iter()
+                .filter(|one| in_force(&question.variant, one) != in_force(&question.reference, one))
+                .collect();
+            assert_eq!(both.len(), 1, "{question:?}");
+        }
+    }
+
+    #[test]
+    fn every_built_value_is_asked_about_once_above_the_baseline() {
+        let questions = questions();
+        for (dimension, value) in values() {
+            let text = amount(dimension, value);
+            let asked = |prefix: &str| {
+                let words = format!("{prefix}{}={text}", dimension.name);
+                questions
+                    .iter()
+                    .filter(|one| one.words == words || one.words.starts_with(&format!("{words} (")))
+                    .count()
+            };
+            let in_baseline = in_force(&baseline(), dimension) == text;
+            assert_eq!(asked("baseline + "), usize::from(!in_baseline), "{}={text}", dimension.name);
+        }
+    }
+
+    #[test]
+    fn what_is_built_becomes_a_cell_and_what_is_not_is_left_out_by_name() {
+        for question in questions() {
+            let cell = question.cell(&workload("pingpong", 64, 100, 1), &[0]).unwrap();
+            let later = cell.left_out.as_deref() == Some("this release has not built it");
+            let typed = |value: &Choice| {
+                crate::features::Typed::parse("--uring", table::URING, &[name(value)[6..].to_string()])
+            };
+            if !question.variant.is_empty() {
+                assert_eq!(typed(&question.variant).is_err(), later, "{}", cell.id);
+            }
+        }
+    }
+
+    #[test]
+    fn the_baseline_has_what_is_built_and_says_what_is_not() {
+        let have = name(&baseline());
+        assert!(have.starts_with("uring:accept=single,recv=single"), "{have}");
+        assert_eq!(baseline().len() + missing_in_baseline().len(), BASELINE.len());
+    }
+}

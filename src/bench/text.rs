@@ -1,0 +1,174 @@
+//! A result for people: the machine, a table for each cell, the verdicts, what they leave open, the command
+//! that repeats it. Pure.
+
+use super::variant::short;
+use super::words::{interval, metric};
+use crate::result::bench::{BenchResult, Comparison, Curve, Judgement, Metric};
+use crate::units::{approximate_bytes, print_cpus};
+use comfy_table::presets::NOTHING;
+use comfy_table::{CellAlignment, Table};
+use std::fmt::Write as _;
+
+/// The result.
+#[must_use]
+pub fn text(result: &BenchResult, directory: &str) -> String {
+    let mut out = environment(result);
+    let (left_out, run): (Vec<_>, Vec<_>) =
+        result.comparisons.iter().partition(|one| one.verdict == Judgement::LeftOut);
+    run.iter().for_each(|comparison| out.push_str(&cell(comparison)));
+    if !left_out.is_empty() {
+        out.push_str("\nleft out\n");
+        for one in left_out {
+            let _ = writeln!(out, "  {}: {}", one.cell.id, one.cell.left_out.as_deref().unwrap_or("n/a"));
+        }
+    }
+    for gate in &result.gates {
+        let measured = gate.measured.as_deref().unwrap_or("not measured");
+        let holds = if gate.breached { "BREACHED" } else { "kept" };
+        let _ = writeln!(
+            out,
+            "\ngate {}: {holds}, {measured} in {}",
+            gate.condition,
+            gate.cell.as_deref().unwrap_or("-")
+        );
+    }
+    out.push_str("\nverdict\n");
+    result.verdict.iter().for_each(|sentence| {
+        let _ = writeln!(out, "  {sentence}.");
+    });
+    if let Some(caveat) = result.caveats.first() {
+        let _ = writeln!(out, "\nnot shown: {caveat}");
+    }
+    let _ = writeln!(out, "repeat:    {}", result.plan.command);
+    let _ = writeln!(out, "kept in:   {directory}");
+    out
+}
+
+fn environment(result: &BenchResult) -> String {
+    let (plan, place) = (&result.plan, &result.plan.environment);
+    let known = |text: &Option<String>| text.clone().unwrap_or_else(|| "n/a".into());
+    let memory = place.memory_bytes.map_or("n/a".into(), approximate_bytes);
+    format!(
+        "{}  {}  Linux {}, {}, {} CPUs, {memory}{}\nserver on CPU {}, client on CPU {}, pace {}, seed {}; {:.0} s{}\n",
+        plan.program,
+        plan.suite,
+        known(&place.kernel),
+        known(&place.cpu_model),
+        place.cpus.len(),
+        if place.virtual_machine == Some(true) { ", a virtual machine" } else { "" },
+        print_cpus(&plan.server_cpus),
+        print_cpus(&plan.client_cpus),
+        plan.pace,
+        plan.seed,
+        result.took_us as f64 / 1e6,
+        if result.interrupted { ", interrupted" } else { "" },
+    )
+}
+
+fn cell(comparison: &Comparison) -> String {
+    let cell = &comparison.cell;
+    let title = cell.question.as_ref().map_or_else(String::new, |question| format!(": {question}"));
+    let mut out = format!("\n{}{title}\n", cell.workload.words);
+    let mut table = Table::new();
+    table.load_style(NOTHING);
+    table.set_header(["", short(&cell.variant), short(&cell.reference), "ratio (95 %)", "floor"]);
+    for metric in &comparison.metrics {
+        table.add_row(row(metric));
+    }
+    if let Some(latency) = &comparison.latency {
+        for percentile in [50.0, 99.0, 99.9] {
+            let at = |curve: &Curve| {
+                let point = curve.points.iter().find(|point| point.percentile == percentile);
+                point.map_or("-".into(), |point| number(point.us))
+            };
+            let words =
+                format!("p{percentile} of all at {} a second, us", number(latency.offered_per_second));
+            table.add_row([
+                words,
+                at(&latency.variant),
+                at(&latency.reference),
+                String::new(),
+                String::new(),
+            ]);
+        }
+    }
+    for column in table.column_iter_mut().skip(1) {
+        column.set_cell_alignment(CellAlignment::Right);
+    }
+    table.lines().for_each(|line| {
+        let _ = writeln!(out, "{}", line.trim_end());
+    });
+    let _ = writeln!(
+        out,
+        "  {} blocks of 4 slices; {} slices repeated, {} counted nowhere; ended: {}; band {:.1} %",
+        comparison.blocks,
+        comparison.repeated,
+        comparison.invalid,
+        comparison.ended.replace('_', " "),
+        comparison.band * 100.0
+    );
+    comparison.reasons.iter().for_each(|reason| {
+        let _ = writeln!(out, "  {reason}");
+    });
+    let health = |name: &str, counts: &std::collections::BTreeMap<String, u64>| {
+        let told = counts.iter().filter(|(name, _)| HEALTH.contains(&name.as_str()));
+        let told: Vec<String> = told.map(|(name, count)| format!("{name} {count}")).collect();
+        if told.is_empty() { String::new() } else { format!("  {name}: {}\n", told.join(", ")) }
+    };
+    out.push_str(&health(short(&cell.variant), &comparison.variant_health));
+    out.push_str(&health(short(&cell.reference), &comparison.reference_health));
+    out
+}
+
+/// What is worth a line where it happened at all.
+const HEALTH: [&str; 8] = [
+    "overflows",
+    "empty_pool",
+    "receives_rearmed_after_empty_pool",
+    "short_sends",
+    "stale_events",
+    "bytes_spilled",
+    "kernel_workers_cpu_us",
+    "client_overflows",
+];
+
+fn row(metric: &Metric) -> [String; 5] {
+    let side = |value: Option<f64>| value.map_or("-".into(), number);
+    let ratio = |ratio: &Option<crate::result::bench::Ratio>| ratio.as_ref().map_or("-".into(), interval);
+    let floor = metric.floor.as_ref().map_or("-".into(), |one| format!("{:.2}–{:.2}", one.low, one.high));
+    [metric.words.clone(), side(metric.variant), side(metric.reference), ratio(&metric.ratio), floor]
+}
+
+/// Three digits that say something, thousands apart.
+fn number(value: f64) -> String {
+    match value {
+        value if value.abs() < 10.0 => format!("{value:.3}"),
+        value if value.abs() < 100.0 => format!("{value:.1}"),
+        value => {
+            let digits = format!("{:.0}", value.abs());
+            let groups: Vec<&str> =
+                digits.as_bytes().rchunks(3).rev().map(|group| str::from_utf8(group).unwrap_or("")).collect();
+            format!("{}{}", if value < 0.0 { "-" } else { "" }, groups.join(","))
+        }
+    }
+}
+
+/// One line for each workload: what somebody should do.
+#[must_use]
+pub fn verdicts(comparisons: &[Comparison]) -> Vec<String> {
+    let asked = comparisons.iter().filter(|one| one.verdict != Judgement::LeftOut);
+    let mut lines: Vec<String> = asked
+        .map(|one| {
+            let reason = one.reasons.first().filter(|_| one.verdict == Judgement::Undecided);
+            reason.map_or_else(|| one.sentence.clone(), |reason| format!("{}; {reason}", one.sentence))
+        })
+        .collect();
+    if lines.is_empty() {
+        lines.extend(comparisons.iter().map(|one| one.sentence.clone()));
+    }
+    if comparisons.iter().any(|one| metric(one, "server_cpu_ns").is_none_or(|metric| metric.ratio.is_none()))
+    {
+        lines.dedup();
+    }
+    lines
+}

@@ -1,0 +1,143 @@
+//! What a comparison says in words: its sentence, why it is weak, what has to be said beside every number.
+//! Pure.
+
+use super::variant::short;
+use super::workload;
+use crate::result::bench::{Comparison, Judgement, Metric, Purpose, Ratio};
+use crate::statistics::paired::{BAND_MAX, Rule};
+
+/// What has to be said beside every number taken on one machine.
+pub const CAVEATS: [&str; 3] = [
+    "loopback: no network card, no wire, an MTU of 65,536; a receiver's TCP work runs on its sender's account, so \
+     that server and client CPU belong together",
+    "both ends share caches, memory and ports: only ratios of neighbouring slices mean something, and only on \
+     this machine",
+    "an echo server does no work of its own: whatever is saved is a larger share here than in a server that does",
+];
+
+/// The verdict as a sentence with its numbers.
+#[must_use]
+pub fn sentence(comparison: &Comparison, kernel: Option<&str>) -> String {
+    let cell = &comparison.cell;
+    let place = kernel.map_or("here".into(), |kernel| format!("on Linux {kernel}"));
+    let (variant, reference) = (short(&cell.variant), short(&cell.reference));
+    let about = format!("{place}, for {}", cell.workload.words);
+    if let Some(reason) = &cell.left_out {
+        return format!("{about}, {variant} against {reference} was left out: {reason}");
+    }
+    let unit = workload::unit(cell.workload.unit);
+    let headline = |name: &str| metric(comparison, name).and_then(|metric| metric.ratio.as_ref());
+    let (Some(server), Some(total)) = (headline("server_cpu_ns"), headline("total_cpu_ns")) else {
+        return format!("{about}, nothing can be said of {variant} against {reference}");
+    };
+    let numbers = format!(
+        "{variant} costs {} of {reference}'s CPU per {unit}, and {} with the client's counted",
+        interval(server),
+        interval(total)
+    );
+    let verdict = match comparison.verdict {
+        Judgement::Better => format!("{variant} is the cheaper one"),
+        Judgement::Worse => format!("{reference} is the cheaper one"),
+        Judgement::Same => format!("they cost the same within {:.1} %", comparison.band * 100.0),
+        Judgement::Undecided | Judgement::LeftOut => "which is cheaper cannot be said".into(),
+    };
+    format!("{about}, {numbers}: {verdict}")
+}
+
+/// Why it is undecided, or what weakens it.
+#[must_use]
+pub fn reasons(comparison: &Comparison, rule: Rule) -> Vec<String> {
+    let mut reasons = Vec::new();
+    if comparison.cell.left_out.is_some() {
+        return reasons;
+    }
+    let blocks = comparison.blocks as usize;
+    if blocks < rule.blocks_min {
+        reasons.push(format!(
+            "{blocks} sound blocks, and fewer than {} make no 95 % interval; a longer --budget would do",
+            rule.blocks_min
+        ));
+    }
+    if comparison.band > rule.band {
+        reasons.push(format!(
+            "this machine puts a thing up to {:.1} % beside itself, so smaller differences count as none",
+            comparison.band * 100.0
+        ));
+    }
+    if comparison.verdict == Judgement::Undecided && blocks >= rule.blocks_min {
+        reasons.extend(undecided(comparison));
+    }
+    let invalid = |slice: &&crate::result::bench::Slice| !slice.invalid.is_empty();
+    if let Some(first) = comparison.slices.iter().find(invalid) {
+        reasons.push(format!(
+            "{} of {} slices counted nowhere; the first because {}",
+            comparison.invalid,
+            comparison.slices.len(),
+            first.invalid[0]
+        ));
+    }
+    let disturbed = super::compare::settled(&comparison.slices).filter(|one| !one.disturbed.is_empty());
+    let disturbed: Vec<_> = disturbed.collect();
+    if let Some(first) = disturbed.first() {
+        reasons.push(format!(
+            "{} slices count though they were disturbed each time they were tried: {}",
+            disturbed.len(),
+            first.disturbed[0]
+        ));
+    }
+    reasons.extend(client_limit(comparison));
+    reasons
+}
+
+fn undecided(comparison: &Comparison) -> Option<String> {
+    let headline = |name: &str| metric(comparison, name).and_then(|metric| metric.ratio.as_ref());
+    let (server, total) = (headline("server_cpu_ns")?, headline("total_cpu_ns")?);
+    let side = |ratio: &Ratio| (ratio.high < 1.0) as i8 - (ratio.low > 1.0) as i8;
+    Some(match (side(server), side(total)) {
+        _ if comparison.band > BAND_MAX => {
+            "the machine is too noisy to call anything the same; a quiet one would do".into()
+        }
+        (server, total) if server * total < 0 => {
+            "server CPU and server + client CPU point to different sides: what one saves, the other pays"
+                .into()
+        }
+        (0, 0) => "both intervals contain 1; a longer --budget would narrow them".into(),
+        (server, total) if server * total == 0 => {
+            "only one of server CPU and server + client CPU is clear of 1; a longer --budget may decide"
+                .into()
+        }
+        _ => format!("the difference is real and below {:.1} %, or nearly", comparison.band * 100.0),
+    })
+}
+
+/// A closed loop whose client was busy all the time.
+fn client_limit(comparison: &Comparison) -> Option<String> {
+    const BUSY: f64 = 0.95;
+    let closed = comparison.slices.iter().filter(|one| one.purpose == Purpose::Cost);
+    let numbers =
+        closed.filter_map(|one| one.numbers.as_ref()).filter(|one| one.offered_per_second.is_none());
+    let busiest = numbers.map(|one| one.client_busy).fold(0.0, f64::max);
+    (busiest >= BUSY).then(|| {
+        format!(
+            "in this closed loop the client was the limit ({:.0} % busy): the rate is the client's, the cost is \
+             the server's at that rate",
+            busiest * 100.0
+        )
+    })
+}
+
+/// A metric by name.
+#[must_use]
+pub fn metric<'a>(comparison: &'a Comparison, name: &str) -> Option<&'a Metric> {
+    comparison.metrics.iter().find(|metric| metric.name == name)
+}
+
+/// `0.87 (0.84–0.90)`; with the confidence, where that is not 95 %.
+#[must_use]
+pub fn interval(ratio: &Ratio) -> String {
+    let confidence = match ratio.confidence {
+        enough if enough >= 0.95 => String::new(),
+        less => format!(", {:.0} % sure", less * 100.0),
+    };
+    format!("{:.2} ({:.2}–{:.2}{confidence})", ratio.median, ratio.low, ratio.high)
+}

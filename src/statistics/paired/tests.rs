@@ -1,0 +1,182 @@
+//! Known answers, and a thousand synthetic experiments through the very rule the bench stops and judges by.
+
+use super::*;
+use crate::seeds;
+
+#[test]
+fn order_statistics_have_the_confidence_of_the_textbook() {
+    // n, values left out at each end, confidence: tables of the sign test.
+    for (count, out, confidence) in [
+        (5, 0, 0.9375),
+        (6, 0, 0.96875),
+        (8, 0, 0.992_187_5),
+        (9, 1, 0.9609),
+        (10, 1, 0.9785),
+        (19, 4, 0.9808),
+    ] {
+        let (found, exact) = ranks(count, 0.95);
+        assert_eq!(found, out, "{count}");
+        assert!((exact - confidence).abs() < 1e-4, "{count}: {exact}");
+    }
+    assert_eq!((ranks(1, 0.95), ranks(2, 0.95)), ((0, 0.0), (0, 0.5)));
+}
+
+#[test]
+fn the_median_and_its_ends_are_values_of_the_middle() {
+    assert_eq!((median(&[]), median(&[3.0]), median(&[4.0, 1.0])), (None, Some(3.0), Some(2.5)));
+    let values: Vec<f64> = (1..=9).rev().map(f64::from).collect();
+    let found = interval(&values, &mut Resamples::new(7)).unwrap();
+    assert_eq!((found.low, found.median, found.high), (2.0, 5.0, 8.0));
+    assert_eq!(found.method, Method::OrderStatistics);
+    assert!(interval(&[], &mut Resamples::new(7)).is_none());
+}
+
+#[test]
+fn a_bootstrap_is_drawn_from_its_seed_and_agrees_with_what_is_known() {
+    let values: Vec<f64> = (0..41).map(f64::from).collect();
+    let found = interval(&values, &mut Resamples::new(7)).unwrap();
+    assert_eq!(found.method, Method::Bootstrap);
+    assert_eq!(found, interval(&values, &mut Resamples::new(7)).unwrap());
+    assert_eq!(found.median, 20.0);
+    // The order statistics of 41 values leave out 13 at each end.
+    assert!((found.low - 14.0).abs() <= 1.0 && (found.high - 26.0).abs() <= 1.0, "{found:?}");
+}
+
+#[test]
+fn an_interval_covers_the_truth_as_often_as_it_says() {
+    let mut random = fastrand::Rng::with_seed(seeds::one(11));
+    let mut resamples = Resamples::new(3);
+    for (blocks, least) in [(6, 950), (12, 950), (30, 920)] {
+        let mut covers = |_: &i32| {
+            let values: Vec<f64> = (0..blocks).map(|_| normal(&mut random)).collect();
+            let found = interval(&values, &mut resamples).unwrap();
+            found.low <= 0.0 && found.high >= 0.0
+        };
+        let covered = (0..1_000).filter(&mut covers).count();
+        assert!(covered >= least, "{covered} of 1000 with {blocks} blocks");
+    }
+}
+
+fn at(low: f64, median: f64, high: f64) -> Interval {
+    Interval { median, low, high, confidence: 0.95, method: Method::OrderStatistics }
+}
+
+#[test]
+fn better_and_worse_need_both_headlines_on_the_same_side_and_beyond_the_band() {
+    let rule = Rule::default();
+    let judge = |one: Interval, other: Interval| rule.judge(&[one, other], None, 6);
+    let less = at(-0.10, -0.05, -0.01);
+    let more = at(0.01, 0.05, 0.10);
+    assert_eq!(judge(less, less), Finding::Less);
+    assert_eq!(judge(more, more), Finding::More);
+    assert_eq!(judge(less, more), Finding::Undecided);
+    assert_eq!(judge(less, at(-0.10, -0.05, 0.01)), Finding::Undecided);
+    assert_eq!(judge(less, at(-0.03, -0.015, -0.01)), Finding::Undecided);
+    assert_eq!(judge(at(-0.015, -0.01, -0.005), at(-0.015, 0.0, 0.02)), Finding::Same);
+    assert_eq!(judge(at(-0.021, 0.0, 0.0), at(0.0, 0.0, 0.0)), Finding::Undecided);
+    assert_eq!(rule.judge(&[less, less], None, 5), Finding::Undecided);
+}
+
+#[test]
+fn a_noisy_machine_calls_neither_a_difference_nor_the_same() {
+    let rule = Rule::default();
+    let less = at(-0.10, -0.05, -0.01);
+    let floor = at(-0.06, 0.0, 0.02);
+    assert_eq!(rule.judge(&[less, less], Some(&floor), 9), Finding::Undecided);
+    let same = at(-0.03, 0.0, 0.03);
+    assert_eq!(rule.judge(&[same, same], Some(&floor), 9), Finding::Undecided);
+    assert_eq!(rule.judge(&[same, same], Some(&at(-0.01, 0.0, 0.04)), 9), Finding::Same);
+}
+
+#[test]
+fn it_ends_when_both_intervals_are_narrow_or_the_difference_is_plain_and_never_before_six_blocks() {
+    let rule = Rule::default();
+    let narrow = |count: usize| (0..count).map(|index| index as f64 * 0.001).collect::<Vec<f64>>();
+    let wide = |count: usize, from: f64| (0..count).map(|index| from + index as f64 * 0.02).collect();
+    assert_eq!(rule.enough(&[narrow(5), narrow(5)]), None);
+    assert_eq!(rule.enough(&[narrow(6), narrow(6)]), Some(Enough::Narrow));
+    assert_eq!(rule.enough(&[narrow(6), wide(6, 0.0)]), None);
+    // Ten blocks cannot be sure of anything at 99.9 %, eleven can.
+    assert_eq!(rule.enough(&[wide(10, 0.1), wide(10, 0.1)]), None);
+    assert_eq!(rule.enough(&[wide(11, 0.1), wide(11, 0.1)]), Some(Enough::Plain));
+    assert_eq!(rule.enough(&[wide(11, 0.1), wide(11, -0.5)]), None);
+    assert_eq!(rule.enough(&[wide(11, 0.01), wide(11, 0.1)]), None);
+    assert_eq!(rule.enough(&[]), None);
+}
+
+/// A machine as it was seen: each slice deviates by 4 %, one in fifty takes 30 % more, and within ten
+/// minutes everything gets 1.5 times as slow.
+struct Machine {
+    random: fastrand::Rng,
+    slice: usize,
+}
+
+/// Of forty blocks, in all ten minutes.
+const SLICES: f64 = 160.0;
+const BLOCKS: usize = 40;
+
+impl Machine {
+    /// What a slice of something measures that costs so much: its server's part, and both ends'.
+    fn slice(&mut self, cost: f64) -> [f64; 2] {
+        let drift = 1.5f64.powf(self.slice as f64 / SLICES);
+        self.slice += 1;
+        let spike = if self.random.f64() < 0.02 { 1.3 } else { 1.0 };
+        // Most of what disturbs a slice disturbs both ends.
+        let (shared, own) = (normal(&mut self.random), normal(&mut self.random));
+        let noise = |share: f64| (0.04 * (share.sqrt() * shared + (1.0 - share).sqrt() * own)).exp();
+        [cost * drift * spike * noise(1.0), cost * drift * spike * noise(0.9)]
+    }
+}
+
+fn normal(random: &mut fastrand::Rng) -> f64 {
+    let (radius, angle) = ((-2.0 * (1.0 - random.f64()).ln()).sqrt(), std::f64::consts::TAU * random.f64());
+    radius * angle.cos()
+}
+
+/// One comparison of a thing that costs `ratio` of the other, as the bench does it.
+fn experiment(ratio: f64, seed: u64, resamples: &mut Resamples) -> Finding {
+    let rule = Rule::default();
+    let mut machine = Machine { random: fastrand::Rng::with_seed(seed), slice: 0 };
+    let (mut headlines, mut floors) = ([Vec::new(), Vec::new()].to_vec(), [Vec::new(), Vec::new()]);
+    while headlines[0].len() < BLOCKS && rule.enough(&headlines).is_none() {
+        let first = machine.random.bool();
+        let order = if first { [ratio, 1.0, 1.0, ratio] } else { [1.0, ratio, ratio, 1.0] };
+        let slices = order.map(|cost| machine.slice(cost));
+        for (headline, (values, floor)) in headlines.iter_mut().zip(&mut floors).enumerate() {
+            let at = |place: usize| slices[place][headline];
+            let (outer, inner) = ([at(0), at(3)], [at(1), at(2)]);
+            let (variant, reference) = if first { (outer, inner) } else { (inner, outer) };
+            values.push(block(variant, reference));
+            floor.extend(floor_of(values.len(), variant, reference));
+        }
+    }
+    let intervals: Vec<Interval> =
+        headlines.iter().filter_map(|values| interval(values, resamples)).collect();
+    rule.judge(&intervals, interval(&floors[0], resamples).as_ref(), headlines[0].len())
+}
+
+fn in_synthetic_experiments(ratio: f64, counts: impl Fn(Finding) -> bool + Sync) -> usize {
+    let from = seeds::one(1) * 1_000_000;
+    let part = |range: std::ops::Range<u64>| {
+        let mut resamples = Resamples::new(from);
+        range.filter(|seed| counts(experiment(ratio, from + seed, &mut resamples))).count()
+    };
+    let part = &part;
+    std::thread::scope(|scope| {
+        let parts: Vec<_> =
+            (0..4).map(|quarter| scope.spawn(move || part(quarter * 250..(quarter + 1) * 250))).collect();
+        parts.into_iter().map(|part| part.join().expect("no experiment panics")).sum()
+    })
+}
+
+#[test]
+fn of_a_thousand_things_compared_with_themselves_at_most_one_in_twenty_is_called_different() {
+    let wrong = in_synthetic_experiments(1.0, |found| !matches!(found, Finding::Same | Finding::Undecided));
+    assert!(wrong <= 50, "{wrong} of 1000");
+}
+
+#[test]
+fn nine_in_ten_true_differences_of_five_per_cent_are_found() {
+    let found = in_synthetic_experiments(1.05, |found| found == Finding::More);
+    assert!(found >= 900, "{found} of 1000");
+}
