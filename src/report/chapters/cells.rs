@@ -213,7 +213,7 @@ fn sentences(matter: &Matter<'_>) -> Vec<Verdict> {
                 None => comparison.sentence.clone(),
             };
             for reason in &comparison.reasons {
-                text.push(' ');
+                text.push_str(if text.ends_with('.') { " " } else { "; " });
                 text.push_str(reason);
             }
             if ran(comparison) {
