@@ -55,9 +55,9 @@ pub fn parse(arguments: impl IntoIterator<Item = OsString>) -> Result<Asked, cla
         Some(Verb::Serve(serve)) => *serve,
         Some(Verb::Doctor(doctor)) => return Ok(Asked::Doctor(doctor.typed())),
         Some(Verb::Load(load)) => return Ok(Asked::Load(Box::new(load.typed()))),
+        Some(Verb::Report(report)) => return Ok(Asked::Report(Box::new(report.typed()))),
         Some(Verb::Bench(bench)) => return Ok(Asked::Bench(Box::new(bench.typed()))),
         Some(Verb::Held(held)) => return Ok(Asked::Held(held.words)),
-        Some(Verb::Report(report)) => return Ok(Asked::Report(Box::new(report.typed()))),
         None => command.serve,
     };
     let asks_help = |texts: &[String]| texts.iter().any(|text| text == "help");
@@ -76,7 +76,8 @@ Examples:
   c10k --uring help                 what can be chosen, and what this kernel says to it
   c10k doctor                       what this kernel and these limits allow, tried
   c10k load pingpong                a client that measures and verifies; c10k load --help
-  c10k bench                        uring against epoll, one minute, one verdict; c10k bench --help";
+  c10k bench                        uring against epoll, one minute, one verdict; c10k bench --help
+  c10k report DIR                   what a bench came to; c10k report --help";
 
 const AFTER: &str = "\
 Times are written 50us, 10ms, 5s, 1m; counts 10k, 1m; bytes 4Ki, 1Mi.

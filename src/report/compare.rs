@@ -5,6 +5,7 @@ use super::read::Source;
 use crate::result::bench::{Comparison, Judgement, Metric, Ratio};
 use crate::result::report::{CellChange, Difference};
 use crate::statistics;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// The first headline: what the server spends.
 pub const SERVER: &str = "server_cpu_ns";
@@ -87,14 +88,13 @@ pub fn changes(sources: &[Source]) -> Vec<CellChange> {
             }
             let server = change(first, later, SERVER);
             let total = change(first, later, TOTAL);
-            let band = |index: usize| sources[index].result.plan.same_band;
             changes.push(CellChange {
                 workload: first.cell.workload.name.clone(),
                 variant: first.cell.variant.name.clone(),
                 reference: first.cell.reference.name.clone(),
                 from,
                 to,
-                verdict: judge(server.as_ref(), total.as_ref(), band(from).max(band(to))),
+                verdict: judge(server.as_ref(), total.as_ref(), first.band.max(later.band)),
                 server_cpu: server,
                 total_cpu: total,
             });
@@ -161,9 +161,12 @@ pub fn differences(sources: &[Source]) -> Vec<Difference> {
     differences
 }
 
+/// What was in force in a server: values by dimension.
+type Features = BTreeMap<String, String>;
+
 /// Dimensions that were in force otherwise for the same variant.
 fn features(sources: &[Source]) -> Vec<Difference> {
-    let mut known: Vec<(String, Vec<Option<&std::collections::BTreeMap<String, String>>>)> = Vec::new();
+    let mut known: Vec<(String, Vec<Option<&Features>>)> = Vec::new();
     for (index, source) in sources.iter().enumerate() {
         for comparison in &source.result.comparisons {
             for variant in [&comparison.cell.variant, &comparison.cell.reference] {
@@ -178,8 +181,7 @@ fn features(sources: &[Source]) -> Vec<Difference> {
     let mut differences = Vec::new();
     for (variant, features) in known {
         let present: Vec<_> = features.iter().flatten().collect();
-        let dimensions: std::collections::BTreeSet<&String> =
-            present.iter().flat_map(|features| features.keys()).collect();
+        let dimensions: BTreeSet<&String> = present.iter().flat_map(|features| features.keys()).collect();
         for dimension in dimensions {
             let values: Vec<String> = features
                 .iter()

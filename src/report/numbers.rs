@@ -41,13 +41,18 @@ fn thousands(number: f64) -> String {
     format!("{sign}{}", whole(rounded as u64))
 }
 
-/// A ratio with its interval: `0.87 (0.84–0.90)`; three decimals where two would hide the interval.
+/// A ratio with its interval: `0.87 (0.84–0.90)`; three decimals where two would hide the interval, and
+/// how sure it is where that is less than 95 %: `1.11 (1.09–1.18, 75 %)`.
 #[must_use]
 pub fn ratio(ratio: Option<&Ratio>) -> String {
     let Some(ratio) = ratio else { return "–".into() };
     let decimals = decimals(ratio);
-    let Ratio { median, low, high, .. } = ratio;
-    format!("{median:.decimals$} ({low:.decimals$}–{high:.decimals$})")
+    let Ratio { median, low, high, confidence, .. } = ratio;
+    let sure = match *confidence < 0.95 {
+        true => format!(", {:.0} %", confidence * 100.0),
+        false => String::new(),
+    };
+    format!("{median:.decimals$} ({low:.decimals$}–{high:.decimals$}{sure})")
 }
 
 /// What the interval rests on: `95 %, 24 blocks`.
@@ -163,6 +168,8 @@ mod tests {
         };
         assert_eq!(ratio(Some(&narrow(0.84, 0.9))), "0.87 (0.84–0.90)");
         assert_eq!(ratio(Some(&narrow(0.869, 0.873))), "0.871 (0.869–0.873)");
+        let unsure = Ratio { confidence: 0.75, ..narrow(0.84, 0.9) };
+        assert_eq!(ratio(Some(&unsure)), "0.87 (0.84–0.90, 75 %)");
         assert_eq!(ratio(None), "–");
         assert_eq!(backing(&narrow(0.8, 0.9)), "96.9 %, 6 blocks");
     }

@@ -1,8 +1,8 @@
 //! The form for a terminal: 100 columns, pictures in letters, everything but the single slices.
 
-use super::document::{Command, Document, Figure, Part, Table, Verdict};
+use super::document::{Column, Command, Document, Figure, Part, Table, Verdict};
 use comfy_table::presets::NOTHING;
-use comfy_table::{CellAlignment, ContentArrangement};
+use comfy_table::{CellAlignment, ColumnConstraint, ContentArrangement, Width};
 
 /// How wide a line may be.
 pub const WIDTH: usize = 100;
@@ -73,17 +73,39 @@ fn render_table(out: &mut Vec<String>, table: &Table) {
     drawn.set_width(WIDTH as u16);
     drawn.set_header(table.columns.iter().map(|column| column.name.clone()));
     for row in &table.rows {
-        drawn.add_row(row.clone());
+        let cells = row.iter().zip(&table.columns);
+        drawn.add_row(cells.map(|(cell, column)| if column.numeric { folded(cell) } else { cell.clone() }));
     }
-    for (column, names) in drawn.column_iter_mut().zip(&table.columns) {
+    let widths = widths(table);
+    // Numbers keep together where they leave room for names.
+    let fits = widths.iter().sum::<usize>() <= WIDTH - 20;
+    for ((column, names), width) in drawn.column_iter_mut().zip(&table.columns).zip(widths) {
         column.set_padding((0, 2));
         if names.numeric {
             column.set_cell_alignment(CellAlignment::Right);
+            if fits {
+                column.set_constraint(ColumnConstraint::LowerBoundary(Width::Fixed(width as u16)));
+            }
         }
     }
     out.push(String::new());
     wrap(out, "", &format!("{}:", table.caption));
     out.extend(drawn.lines().map(|line| line.trim_end().to_string()));
+}
+
+/// A ratio with its interval below it: half as wide.
+fn folded(cell: &str) -> String {
+    cell.replacen(" (", "\n(", 1)
+}
+
+/// How wide the columns of numbers have to be; of others nothing is said.
+fn widths(table: &Table) -> Vec<usize> {
+    let column = |(index, column): (usize, &Column)| {
+        let lines = table.rows.iter().flat_map(|row| row[index].split(" ("));
+        let widest = lines.map(|line| line.chars().count() + 1).max().unwrap_or(0);
+        if column.numeric { widest + 2 } else { 0 }
+    };
+    table.columns.iter().enumerate().map(column).collect()
 }
 
 /// A command stands on one line, however long: it is there to be copied.

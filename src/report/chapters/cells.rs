@@ -98,7 +98,6 @@ fn matrix(matter: &Matter<'_>, rows: &[Row]) -> Figure {
 fn table(matter: &Matter<'_>) -> Table {
     let columns = [
         "cell",
-        "unit",
         "#variant, ns",
         "#reference, ns",
         "#server CPU",
@@ -114,7 +113,6 @@ fn table(matter: &Matter<'_>) -> Table {
             let floor = server.and_then(|metric| metric.floor.as_ref());
             table.row(vec![
                 matter.of(&name(group), source),
-                unit(comparison.cell.workload.unit).into(),
                 numbers::plain(server.and_then(|metric| metric.variant)),
                 numbers::plain(server.and_then(|metric| metric.reference)),
                 numbers::ratio(compare::ratio(comparison, SERVER)),
@@ -128,10 +126,13 @@ fn table(matter: &Matter<'_>) -> Table {
     table
 }
 
+/// A cell as short as it can be named, with what its costs are counted for.
 fn name(group: &Group<'_>) -> String {
-    match &group.first().cell.question {
-        Some(question) => format!("{}: {question}", group.first().cell.workload.words),
-        None => group.title(),
+    let cell = &group.first().cell;
+    let (workload, unit) = (&cell.workload.name, unit(cell.workload.unit));
+    match &cell.question {
+        Some(question) => format!("{workload}, {question}, per {unit}"),
+        None => format!("{workload}, {} / {}, per {unit}", cell.variant.name, cell.reference.name),
     }
 }
 
@@ -212,7 +213,7 @@ fn sentences(matter: &Matter<'_>) -> Vec<Verdict> {
                 None => comparison.sentence.clone(),
             };
             for reason in &comparison.reasons {
-                text.push(' ');
+                text.push_str(if text.ends_with('.') { " " } else { "; " });
                 text.push_str(reason);
             }
             if ran(comparison) {
@@ -229,6 +230,7 @@ fn sentences(matter: &Matter<'_>) -> Vec<Verdict> {
 fn how(comparison: &Comparison) -> String {
     let ended = match comparison.ended.as_str() {
         "narrow_enough" => "ended because the interval was narrow enough",
+        "plain" => "ended because the difference is plain",
         "budget_spent" => "ended because its time was spent",
         "interrupted" => "was interrupted",
         other => other,
@@ -236,6 +238,9 @@ fn how(comparison: &Comparison) -> String {
     let interval = compare::ratio(comparison, SERVER).map_or(String::new(), |ratio| {
         format!("{} by {}; ", numbers::backing(ratio), ratio.method.replace('_', " "))
     });
-    let Comparison { blocks, repeated, invalid, .. } = comparison;
-    format!(" ({interval}{ended}; {blocks} blocks, {repeated} slices repeated, {invalid} invalid.)")
+    let Comparison { repeated, invalid, band, .. } = comparison;
+    let band = numbers::plain(Some(band * 100.0));
+    format!(
+        " ({interval}{ended}; the same is within {band} %; slices repeated: {repeated}, invalid: {invalid}.)"
+    )
 }

@@ -2,7 +2,7 @@
 
 use super::Matter;
 use crate::report::document::{Command, Part};
-use crate::result::bench::{Purpose, Side};
+use crate::result::bench::Side;
 
 pub(super) fn parts(matter: &Matter<'_>) -> Vec<Part> {
     let mut parts = Vec::new();
@@ -21,7 +21,7 @@ pub(super) fn parts(matter: &Matter<'_>) -> Vec<Part> {
         }
         items.extend(matter.sources[index].clients.iter().map(|client| {
             let side = if client.side == Side::A { "variant" } else { "reference" };
-            let purpose = if client.purpose == Purpose::Cost { "cost" } else { "latency" };
+            let purpose = super::purpose(client.purpose);
             let what = format!("client, {}, {purpose} of the {side}", client.cell);
             Command { what, line: client.command.clone() }
         }));

@@ -117,6 +117,7 @@ pub(in crate::report) fn facts(plan: &BenchPlan) -> Vec<(String, String)> {
         ("CPUs of servers".into(), units::print_cpus(&plan.server_cpus)),
         ("CPUs of clients".into(), units::print_cpus(&plan.client_cpus)),
         ("budget".into(), units::print_time(Duration::from_micros(plan.budget_us))),
+        ("pace".into(), plan.pace.clone()),
         ("seed".into(), plan.seed.to_string()),
         ("called the same".into(), format!("{} to {}", 1.0 - plan.same_band, 1.0 + plan.same_band)),
     ]);

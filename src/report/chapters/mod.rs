@@ -15,6 +15,7 @@ use super::compare::{self, Group};
 use super::document::{Chapter, Document, Part};
 use super::numbers;
 use super::read::Source;
+use crate::result::bench::Purpose;
 use crate::result::report::Report;
 
 /// What chapters are made of.
@@ -68,6 +69,15 @@ fn title(sources: &[Source]) -> String {
     match sources {
         [source] => format!("{what} on Linux {}", source.label),
         several => format!("{what}, {} results", several.len()),
+    }
+}
+
+/// What a slice is for, in a word.
+fn purpose(purpose: Purpose) -> &'static str {
+    match purpose {
+        Purpose::Cost => "cost",
+        Purpose::Latency => "latency",
+        Purpose::Capacity => "capacity",
     }
 }
 

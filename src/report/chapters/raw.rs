@@ -4,7 +4,7 @@ use super::Matter;
 use crate::report::compare::{self, SERVER, TOTAL};
 use crate::report::document::{Part, Table};
 use crate::report::numbers;
-use crate::result::bench::{Comparison, Purpose, Side, Slice};
+use crate::result::bench::{Comparison, Side, Slice};
 
 pub(super) fn parts(matter: &Matter<'_>) -> Vec<Part> {
     let mut parts = Vec::new();
@@ -55,7 +55,7 @@ fn slices(comparison: &Comparison) -> Option<Table> {
             slice.block.to_string(),
             slice.position.to_string(),
             if slice.side == Side::A { "variant" } else { "reference" }.into(),
-            if slice.purpose == Purpose::Cost { "cost" } else { "latency" }.into(),
+            super::purpose(slice.purpose).into(),
             (slice.attempt + 1).to_string(),
             numbers::plain(numbers.map(|numbers| numbers.server_cpu_ns)),
             numbers::plain(numbers.map(|numbers| numbers.total_cpu_ns)),

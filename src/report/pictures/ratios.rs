@@ -143,7 +143,7 @@ fn draw_row(picture: &mut Svg, scale: &Scale, row: &Row, top: f64) {
             &numbers::ratio(Some(ratio)),
         );
     }
-    picture.text("word", (WORD, middle + 4.0), Anchor::End, &row.word);
+    picture.text("word", (WORD, top + 20.5), Anchor::End, &row.word);
     picture.line("rule", (0.0, top + ROW), (WIDTH, top + ROW));
 }
 

@@ -47,7 +47,8 @@ impl Scale {
         ticks
     }
 
-    /// 1, 2 and 5 times powers of ten, or those powers alone where that is too many.
+    /// 1, 2 and 5 times powers of ten; those powers alone where that is too many, and every digit where
+    /// it is too few.
     pub(super) fn decades(&self, apart: f64) -> Vec<f64> {
         let numbers = |steps: &[f64]| -> Vec<f64> {
             let from = self.numbers.0.log10().floor() as i32;
@@ -57,12 +58,18 @@ impl Scale {
                 .filter(|number| self.holds(*number))
                 .collect()
         };
-        let fine = numbers(&[1.0, 2.0, 5.0]);
         let room = (self.pixels.1 - self.pixels.0).abs();
-        if fine.len() as f64 * apart <= room { fine } else { numbers(&[1.0]) }
+        let fits = |numbers: &[f64]| numbers.len() as f64 * apart <= room;
+        let (usual, every) = (numbers(&[1.0, 2.0, 5.0]), numbers(&DIGITS));
+        match usual.len() {
+            0..3 if fits(&every) => every,
+            _ if fits(&usual) => usual,
+            _ => numbers(&[1.0]),
+        }
     }
 }
 
+const DIGITS: [f64; 10] = [1.0, 1.5, 2.0, 3.0, 4.0, 5.0, 6.0, 7.0, 8.0, 9.0];
 /// The roundest ratios, in that order.
 const RATIO_RANKS: [f64; 12] = [1.0, 0.5, 2.0, 0.8, 1.25, 0.9, 1.1, 0.1, 10.0, 0.25, 4.0, 0.7];
 
@@ -111,5 +118,7 @@ mod tests {
         let scale = of_amounts([5.0].into_iter(), (0.0, 100.0)).unwrap();
         assert!((scale.at(5.0) - 50.0).abs() < 1e-6 && scale.decades(20.0).contains(&5.0));
         assert!(of_amounts([0.0, f64::NAN].into_iter(), (0.0, 1.0)).is_none());
+        let narrow = of_amounts([4_649.0, 8_904.0].into_iter(), (0.0, 176.0)).unwrap();
+        assert_eq!(narrow.decades(22.0), [5_000.0, 6_000.0, 7_000.0, 8_000.0, 9_000.0]);
     }
 }
