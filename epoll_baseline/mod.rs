@@ -28,8 +28,9 @@ pub use event_loop::run;
 pub use shared::Shared;
 
 use crate::counters::{Counter, Counters};
-use crate::worker::Failure;
+use crate::worker::{BusyPoll, Failure};
 use nix::errno::Errno;
+use sockets::Kernel;
 
 /// What only this backend counts.
 pub const COUNTERS: &[&str] = &[
@@ -81,9 +82,31 @@ fn cannot_be_set_up(error: Errno) -> Failure {
     ))
 }
 
+/// Has `kernel` poll the network card while it is waited on, where that was asked for.
+fn busy_poll(kernel: &Kernel<'_>, time: Option<u32>, set: BusyPoll) -> Result<(), Failure> {
+    let Some(time) = time else { return Ok(()) };
+    set(kernel.descriptor(), time).map_err(|error| {
+        Failure::Unavailable(format!(
+            "--epoll: busy-poll: the kernel refuses to poll the network card for an epoll instance ({error}); \
+             it came with Linux 6.9. busy-poll=off would do"
+        ))
+    })
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn an_instance_polls_the_card_where_that_was_typed_and_a_refusal_says_what_would_do() {
+        let kernel = Kernel::of_all().unwrap();
+        let refuses: BusyPoll = |_, time| Err(std::io::Error::from_raw_os_error(time as i32));
+        assert!(busy_poll(&kernel, None, refuses).is_ok());
+        let Err(Failure::Unavailable(told)) = busy_poll(&kernel, Some(Errno::ENOTTY as u32), refuses) else {
+            panic!("not refused");
+        };
+        assert!(told.contains("Linux 6.9") && told.ends_with("busy-poll=off would do"), "{told}");
+    }
 
     #[test]
     fn every_counter_has_its_name() {

@@ -20,7 +20,7 @@ fn config(trigger: Trigger, read: Read) -> Config {
         max_connections: 200,
         backlog: 1000,
         spill_limit: 16 * 1024 * 1024,
-        epoll: Epoll { trigger, read, threads: Threads::PerCore, buffer_size: 16 * 1024 },
+        epoll: Epoll { trigger, read, threads: Threads::PerCore, busy_poll: None, buffer_size: 16 * 1024 },
         ..Config::for_tests()
     }
 }

@@ -11,7 +11,7 @@ use nix::sys::epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollTimeout};
 use nix::sys::eventfd::{EfdFlags, EventFd};
 use rustix::net::{RecvFlags, SendFlags, Shutdown, SocketFlags};
 use std::net::TcpListener;
-use std::os::fd::{BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::time::{Duration, Instant};
 
 pub use nix::sys::epoll::EpollFlags;
@@ -244,6 +244,11 @@ impl<'a> Kernel<'a> {
     pub fn hear(&self, waker: BorrowedFd<'_>) -> Result<(), Errno> {
         let on = EpollFlags::EPOLLIN | EpollFlags::EPOLLET;
         self.epoll.add(waker, EpollEvent::new(on, Token::Waker.to_bits()))
+    }
+
+    /// The instance itself.
+    pub(super) fn descriptor(&self) -> BorrowedFd<'_> {
+        self.epoll.0.as_fd()
     }
 
     /// Rounded up: a timeout of 0.4 ms that became 0 would spin until its time has come.

@@ -2,8 +2,10 @@
 //! reported at once; only what is no flag at all is refused here.
 
 mod bench;
+mod doctor;
 mod load;
 mod refusal;
+mod report;
 
 pub use refusal::sentence;
 
@@ -20,6 +22,10 @@ pub enum Asked {
     Serve(Box<Typed>),
     /// To load a server.
     Load(Box<crate::load::Typed>),
+    /// To report what a bench came to.
+    Report(Box<crate::report::Typed>),
+    /// To find out what this machine allows.
+    Doctor(crate::doctor::Typed),
     /// To compare servers.
     Bench(Box<crate::bench::Typed>),
     /// To be a child of such a comparison.
@@ -47,7 +53,9 @@ pub fn parse(arguments: impl IntoIterator<Item = OsString>) -> Result<Asked, cla
     })?;
     let serve = match command.verb {
         Some(Verb::Serve(serve)) => *serve,
+        Some(Verb::Doctor(doctor)) => return Ok(Asked::Doctor(doctor.typed())),
         Some(Verb::Load(load)) => return Ok(Asked::Load(Box::new(load.typed()))),
+        Some(Verb::Report(report)) => return Ok(Asked::Report(Box::new(report.typed()))),
         Some(Verb::Bench(bench)) => return Ok(Asked::Bench(Box::new(bench.typed()))),
         Some(Verb::Held(held)) => return Ok(Asked::Held(held.words)),
         None => command.serve,
@@ -66,8 +74,10 @@ Examples:
   c10k --backend epoll --listen 127.0.0.1:0 --workers 2
   c10k --backend uring --uring recv=single,taskrun=coop
   c10k --uring help                 what can be chosen, and what this kernel says to it
+  c10k doctor                       what this kernel and these limits allow, tried
   c10k load pingpong                a client that measures and verifies; c10k load --help
-  c10k bench                        uring against epoll, one minute, one verdict; c10k bench --help";
+  c10k bench                        uring against epoll, one minute, one verdict; c10k bench --help
+  c10k report DIR                   what a bench came to; c10k report --help";
 
 const AFTER: &str = "\
 Times are written 50us, 10ms, 5s, 1m; counts 10k, 1m; bytes 4Ki, 1Mi.
@@ -105,6 +115,12 @@ enum Verb {
     /// Load a server that echoes, and measure and verify what comes back.
     #[command(before_long_help = load::EXAMPLES, after_long_help = load::AFTER, allow_negative_numbers = true)]
     Load(Box<load::Load>),
+    /// Report what a bench came to, or lay several results side by side.
+    #[command(before_long_help = report::EXAMPLES, after_long_help = report::AFTER)]
+    Report(Box<report::Report>),
+    /// Find out what this kernel and these limits allow: every feature is tried.
+    #[command(after_long_help = doctor::AFTER)]
+    Doctor(doctor::Doctor),
     /// Compare servers, and say which costs less.
     #[command(before_long_help = bench::EXAMPLES, after_long_help = bench::AFTER)]
     Bench(Box<bench::Bench>),

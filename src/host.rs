@@ -4,6 +4,7 @@
 //! Everything that comes from /proc is an `Option`: where it cannot be read (a chroot, hidepid) the
 //! answer is "n/a", never an error.
 
+pub mod limits;
 pub mod listening;
 pub mod process;
 

@@ -23,9 +23,11 @@ pub mod cli;
 pub mod config;
 pub mod conn;
 pub mod counters;
+pub mod doctor;
 pub mod features;
 pub mod host;
 pub mod load;
+pub mod report;
 pub mod result;
 #[allow(unsafe_code)] // The kernel interface: one of the rooms of `unsafe`.
 pub mod ring;

@@ -3,8 +3,10 @@
 
 use c10k::bench;
 use c10k::cli::{self, Asked};
+use c10k::doctor;
 use c10k::features;
 use c10k::load;
+use c10k::report;
 use c10k::server;
 use std::io::Write as _;
 use std::process::ExitCode;
@@ -13,6 +15,8 @@ fn main() -> ExitCode {
     match cli::parse(std::env::args_os()) {
         Ok(Asked::Serve(typed)) => server::serve(&typed).into(),
         Ok(Asked::Load(typed)) => load::load(&typed).into(),
+        Ok(Asked::Report(typed)) => report::report(&typed).into(),
+        Ok(Asked::Doctor(typed)) => doctor::doctor(&typed).into(),
         Ok(Asked::Bench(typed)) => bench::bench(&typed).into(),
         Ok(Asked::Held(words)) => bench::held(&words).into(),
         Ok(Asked::UringHelp) => page(&server::uring_help()),

@@ -8,7 +8,9 @@ use crate::conn::{Admission, CloseReason, Limits};
 use crate::counters::Counters;
 use crate::stop::Stop;
 use nix::errno::Errno;
+use std::io;
 use std::net::TcpListener;
+use std::os::fd::BorrowedFd;
 use std::time::Duration;
 
 /// One worker's share of the server.
@@ -21,13 +23,21 @@ pub struct Worker<'a> {
     pub listeners: Vec<TcpListener>,
     /// The permits of `--max-connections`.
     pub admission: &'a Admission,
+    /// Connections this worker can hold, where a table of its own bounds them below the permits.
+    pub room: u32,
     /// Its numbers; it is their only writer.
     pub counters: &'a Counters,
     /// How far the end has come.
     pub stop: &'a Stop,
     /// Called once, when everything is laid out and the worker accepts.
     pub ready: &'a (dyn Fn(Laid) + Sync),
+    /// How an epoll instance is told to poll the network card.
+    pub busy_poll: BusyPoll,
 }
+
+/// Has an epoll instance poll the network card for so many microseconds while it is waited on. It comes
+/// from outside, because it is a system call that only one room may make.
+pub type BusyPoll = fn(BorrowedFd<'_>, u32) -> io::Result<()>;
 
 /// What a worker laid out at its start.
 #[derive(Clone, Debug, Default)]
@@ -140,6 +150,8 @@ impl<'a> Worker<'a> {
         counters: &'a Counters,
         stop: &'a Stop,
     ) -> Self {
-        Self { index: 0, config, listeners: Vec::new(), admission, counters, stop, ready: &|_| {} }
+        let busy_poll = |_: BorrowedFd<'_>, _| Ok(());
+        let (room, listeners) = (admission.limit(), Vec::new());
+        Self { index: 0, config, listeners, admission, room, counters, stop, ready: &|_| {}, busy_poll }
     }
 }

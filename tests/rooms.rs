@@ -44,7 +44,7 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
         ],
     ),
     ("load", &["ring", "units", "host", "stop", "statistics", "result"]),
-    ("doctor", &["ring", "features", "host", "result"]),
+    ("doctor", &["ring", "features", "host", "result", "units"]),
     ("bench", &["features", "units", "host", "statistics", "result"]),
     ("report", &["result", "statistics", "features", "units"]),
     ("cli", &["config", "features", "units", "server", "load", "doctor", "bench", "report"]),

@@ -24,6 +24,8 @@ pub enum Need {
     Ip,
     /// iproute2: ip(8).
     IpCommand,
+    /// The browser.
+    Chromium,
 }
 
 impl Need {
@@ -37,7 +39,17 @@ impl Need {
             Need::Root => root(),
             Need::Ip => (!runs(&["ip", "-V"])).then(|| "ip(8) is not installed".into()),
             Need::Prlimit => (!runs(&["prlimit", "--version"])).then(|| "prlimit(1) is not installed".into()),
+            Need::Chromium => (!runs(&["chromium", "--version"])).then(|| "chromium is not installed".into()),
             Need::IpCommand => (!runs(&["ip", "-V"])).then(|| "ip(8) is not installed".into()),
+        }
+    }
+
+    /// The variable that, set to 1, makes it a failure that it is missing.
+    fn requirement(self) -> Option<&'static str> {
+        match self {
+            Need::Uring => Some("C10K_REQUIRE_URING"),
+            Need::Chromium => Some("C10K_REQUIRE_CHROMIUM"),
+            _ => None,
         }
     }
 }
@@ -90,8 +102,8 @@ pub fn unless_missing(
             body()
         });
     };
-    let required =
-        need == Need::Uring && std::env::var_os("C10K_REQUIRE_URING").is_some_and(|value| value == "1");
+    let is_set = |name| std::env::var_os(name).is_some_and(|value| value == "1");
+    let required = need.requirement().is_some_and(is_set);
     let sentence = reason.clone();
     Trial::test(name, move || Err(Failed::from(sentence)))
         .with_kind(format!("skipped: {reason}"))

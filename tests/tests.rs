@@ -2,15 +2,18 @@
 //! the comparison with a plain server, the rules about the sources, and the checks of the client.
 //!
 //! What cannot run here is listed as ignored, with the reason; see [`skip`]. `C10K_REQUIRE_URING=1`
-//! turns a missing io_uring into a failure, `C10K_SEED` replays, `C10K_LONG=1` runs everything at full
-//! size (`scripts/long-tests`), `C10K_BINARY` names another build.
+//! turns a missing io_uring into a failure, `C10K_REQUIRE_CHROMIUM=1` a missing browser, `C10K_SEED`
+//! replays, `C10K_LONG=1` runs everything at full size (`scripts/long-tests`), `C10K_BINARY` names another
+//! build.
 
 mod bench;
 mod client;
 mod differential;
+mod doctor;
 mod kernel_log;
 mod liar;
 mod load;
+mod report;
 mod rooms;
 mod rows;
 mod server;
@@ -37,6 +40,8 @@ fn main() -> ExitCode {
     trials.extend(rows::trials());
     trials.extend(differential::trials());
     trials.extend(load::trials());
+    trials.extend(report::trials());
+    trials.extend(doctor::trials());
     trials.extend(bench::trials());
     let mut skipped: BTreeMap<String, Vec<String>> = BTreeMap::new();
     for trial in trials.iter().filter(|trial| trial.has_ignored_flag()) {

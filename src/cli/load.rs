@@ -45,8 +45,8 @@ pub(super) struct Load {
     #[arg(long, value_name = "TIME", help_heading = "What is done")]
     every: Option<String>,
 
-    /// Messages a second over all connections: an open loop, with latency counted from the schedule
-    /// [default: a closed loop, the server sets the pace].
+    /// Messages (churn: connections) a second over all connections: an open loop, with latency counted from
+    /// the schedule [default: a closed loop, the server sets the pace; pingpong, churn].
     #[arg(short = 'R', long, value_name = "RATE", help_heading = "How fast, how long")]
     rate: Option<String>,
     /// How the times of an open loop lie: poisson (as independent users would) or uniform.
@@ -64,7 +64,8 @@ pub(super) struct Load {
     /// Load before the measurement [default: 2s; a step 1s; idle and with -n 0].
     #[arg(short, long, value_name = "TIME", help_heading = "How fast, how long")]
     warmup: Option<String>,
-    /// How long the last answers are awaited before their connections count as stuck [default: 2s].
+    /// How long the last answers are awaited before their connections count as stuck; an open loop also
+    /// sends in it what was due and had to wait [default: 2s].
     #[arg(long, value_name = "TIME", help_heading = "How fast, how long")]
     grace: Option<String>,
 

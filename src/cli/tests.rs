@@ -310,6 +310,20 @@ fn a_low_descriptor_limit_lowers_the_default_and_is_said() {
 }
 
 #[test]
+fn direct_descriptors_are_bounded_for_each_worker_by_itself() {
+    let most = |text: &str| with(text, &facts()).map(|checked| checked.config.max_connections);
+    let direct = "--backend uring --workers 6 --uring files=direct --max-connections";
+    assert_eq!(most(&format!("{direct} 100k")).unwrap(), 100_000);
+    let problems = most(&format!("{direct} 120k")).unwrap_err();
+    assert!(
+        problems[0].text.contains("119616 or less") && problems[0].text.contains("--workers"),
+        "{problems:?}"
+    );
+    let problems = most("--backend uring --workers 6 --max-connections 100k").unwrap_err();
+    assert!(problems[0].text.contains("files=direct"), "{problems:?}");
+}
+
+#[test]
 fn untyped_queues_shrink_until_they_fit_into_locked_memory() {
     let locked = |bytes| Facts { locked_memory: Some(bytes), ..facts() };
     for limit in [8 << 20, 1 << 20, 256 << 10, 64 << 10, 48 << 10] {

@@ -3,7 +3,7 @@
 use super::addresses;
 use super::settings::Setting;
 use super::{Backend, Config, Facts, Format, Typed};
-use crate::features::{self, Answers, Epoll, Problem, Resolved, Uring, table};
+use crate::features::{self, Answers, Buffers, Epoll, Problem, Resolved, Uring, table};
 use crate::units;
 use std::time::Duration;
 
@@ -28,8 +28,9 @@ pub fn resolve(typed: &Typed, facts: &Facts) -> Result<Checked, Vec<Problem>> {
     let cpus = addresses::cpus(typed.cpus.as_deref(), &facts.cpus, &mut check.problems);
     let untyped_workers = if cpus.is_empty() { facts.cpus.len() } else { cpus.len() };
     let workers = check.number("--workers", &typed.workers).unwrap_or(untyped_workers as u64) as usize;
-    let max_connections = check.max_connections(typed, workers, listen.len());
-    let (backend, features) = check.features(typed, workers, max_connections);
+    let uring = check.typed_features("--uring", table::URING, &typed.uring);
+    let max_connections = check.max_connections(typed, workers, listen.len(), &uring);
+    let (backend, features) = check.features(typed, &uring, workers, max_connections);
     let config = Config {
         backend,
         listen,
@@ -134,13 +135,31 @@ impl Check<'_> {
         (16 + workers as u64 * (2 + addresses as u64)).max(64)
     }
 
-    fn max_connections(&mut self, typed: &Typed, workers: usize, addresses: usize) -> u32 {
+    /// A direct descriptor is none of the process: there the limit bounds the table of each worker, all
+    /// but its margin. What is not typed is as much as the table of any one of them can hold.
+    fn max_connections(
+        &mut self,
+        typed: &Typed,
+        workers: usize,
+        addresses: usize,
+        uring: &features::Typed,
+    ) -> u32 {
         const DEFAULT_MAX: u64 = 65_536;
         const WORTH_SAYING: u64 = 10_000;
         let reserve = Self::reserve(workers, addresses);
         let limit = self.facts.descriptors.unwrap_or(u64::MAX);
-        let room = limit.saturating_sub(reserve);
-        let remedy = "raise it with ulimit -Hn or the LimitNOFILE of the service";
+        let own = limit.saturating_sub(reserve);
+        let direct = uring.get("files").is_some_and(|typed| typed.value.form == table::Form::Word("direct"));
+        let room = if direct { own.saturating_mul(workers as u64) } else { own };
+        let remedy = match direct {
+            true => {
+                "more --workers, with a table each; or raise it with ulimit -Hn or the LimitNOFILE of the service"
+            }
+            false => {
+                "raise it with ulimit -Hn or the LimitNOFILE of the service, or --uring files=direct with \
+                      more --workers"
+            }
+        };
         match self.number("--max-connections", &typed.max_connections) {
             Some(asked) if asked > room => self.wrong(format!(
                 "--max-connections: {asked} does not fit into the hard limit of {limit} descriptors, of which the \
@@ -148,12 +167,12 @@ impl Check<'_> {
                 if room == 0 { "nothing".into() } else { format!("{room} or less") }
             )),
             Some(asked) => return asked as u32,
-            None if room == 0 => self.wrong(format!(
+            None if own == 0 => self.wrong(format!(
                 "--max-connections: the hard limit of {limit} descriptors leaves none for connections, the server \
                  itself needs {reserve}; {remedy}"
             )),
             None => {
-                let connections = room.min(DEFAULT_MAX);
+                let connections = own.min(DEFAULT_MAX);
                 if connections < WORTH_SAYING {
                     self.notes.push(format!(
                         "at most {connections} connections: the hard limit is {limit} descriptors; {remedy}"
@@ -165,18 +184,23 @@ impl Check<'_> {
         1
     }
 
-    fn features(&mut self, typed: &Typed, workers: usize, max_connections: u32) -> (Backend, Features) {
-        let uring = self.typed_features("--uring", table::URING, &typed.uring);
+    fn features(
+        &mut self,
+        typed: &Typed,
+        uring: &features::Typed,
+        workers: usize,
+        max_connections: u32,
+    ) -> (Backend, Features) {
         let epoll = self.typed_features("--epoll", table::EPOLL, &typed.epoll);
         let (mut backend, reason) = self.backend(typed);
         let epoll = self.resolved(features::epoll(&epoll));
         let mut reason = reason.map(|reason| format!("--backend auto took {}: {reason}", backend.name()));
         let mut uring_resolved = None;
         if backend == Backend::Uring {
-            uring_resolved = self.resolved(features::uring(&uring, &self.facts.answers, max_connections));
+            uring_resolved = self.resolved(features::uring(uring, &self.facts.answers, max_connections));
         }
         if let Some(resolved) = &mut uring_resolved {
-            match self.fit_locked_memory(resolved, workers, &uring) {
+            match self.fit_locked_memory(resolved, workers, uring) {
                 Ok(shrunk) => {
                     self.notes.append(&mut resolved.notes);
                     self.notes.extend(shrunk);
@@ -305,7 +329,9 @@ impl Check<'_> {
     /// The large reservations against the memory there is, in 128 bits: products of typed numbers.
     fn memory(&mut self, config: &Config) {
         let Some(memory) = self.facts.memory else { return };
-        let workers = config.workers as u128;
+        // A connection is one worker's: together they use one buffer for each.
+        let owned = config.backend == Backend::Uring && config.uring.buffers == Buffers::Owned;
+        let workers = if owned { 1 } else { config.workers as u128 };
         let (flag, buffers) = match config.backend {
             Backend::Uring => {
                 ("--uring", u128::from(config.uring.buffer_count) * u128::from(config.uring.buffer_size))
@@ -314,12 +340,20 @@ impl Check<'_> {
         };
         let bytes = |amount: u128| units::approximate_bytes(u64::try_from(amount).unwrap_or(u64::MAX));
         if buffers * workers > u128::from(memory) {
-            self.wrong(format!(
+            self.wrong(if owned {
+                format!(
+                    "--uring: buffers=owned with buffer-size={} for {} connections does not fit into the {} of memory \
+                     there are; smaller buffers or a lower --max-connections would do",
+                    config.uring.buffer_size,
+                    config.max_connections,
+                    bytes(memory.into())
+                )
+            } else { format!(
                 "{flag}: buffers of {} for {workers} workers each do not fit into the {} of memory there are; \
                  smaller buffers or fewer --workers would do",
                 bytes(buffers),
                 bytes(memory.into())
-            ));
+            )});
         }
         if config.spill_limit > memory {
             self.wrong(format!(

@@ -30,11 +30,31 @@ pub enum Capability {
     SkipSent,
     /// Ask a socket, through the ring, how much has arrived.
     CountArrived,
+    /// A kernel thread that submits.
+    SubmissionThread,
+    /// Buffers provided by requests.
+    ClassicBuffers,
+    /// A watch of a socket that answers many times.
+    MultishotPoll,
+    /// A receive that fills several buffers, in order.
+    ReceiveBundle,
+    /// Buffers that are filled bit by bit, in order.
+    IncrementalBuffers,
+    /// A send that reads the caller's memory until it says that it is done.
+    ZeroCopySend,
+    /// A receive that waits before its first try.
+    PollFirst,
+    /// Waiting that does not count as waiting for a disk.
+    NoIowait,
+    /// Polling of the network card while waiting.
+    Napi,
+    /// A wait that ends at several completions or after a time.
+    MinimumWait,
 }
 
 impl Capability {
     /// All of them, in the order they are asked for.
-    pub const ALL: [Self; 13] = [
+    pub const ALL: [Self; 23] = [
         Self::SingleIssuer,
         Self::SubmitAll,
         Self::DeferTaskrun,
@@ -48,6 +68,17 @@ impl Capability {
         Self::ReceiveLimit,
         Self::SkipSent,
         Self::CountArrived,
+        Self::SubmissionThread,
+        Self::ClassicBuffers,
+        Self::MultishotPoll,
+        Self::ZeroCopySend,
+        Self::PollFirst,
+        Self::NoIowait,
+        Self::Napi,
+        Self::MinimumWait,
+        // These two come last: each has buffers of its own registered in place of the others'.
+        Self::ReceiveBundle,
+        Self::IncrementalBuffers,
     ];
     /// What the server by completion cannot do without (Linux 6.0).
     pub const FLOOR: [Self; 3] = [Self::SingleIssuer, Self::BufferRing, Self::MultishotReceive];
@@ -69,6 +100,16 @@ impl Capability {
             Self::ReceiveLimit => "a limit for multishot receive",
             Self::SkipSent => "leaving out the completion of a send",
             Self::CountArrived => "asking a socket through the ring how much has arrived",
+            Self::SubmissionThread => "a kernel thread that submits",
+            Self::ClassicBuffers => "providing buffers by requests",
+            Self::MultishotPoll => "a watch of a socket that goes on",
+            Self::ReceiveBundle => "a receive into several buffers, in order",
+            Self::IncrementalBuffers => "a ring whose buffers are filled bit by bit, in order",
+            Self::ZeroCopySend => "sending without a copy",
+            Self::PollFirst => "waiting before the first try to receive",
+            Self::NoIowait => "waiting that is not accounted as waiting for a disk",
+            Self::Napi => "polling the network card while waiting",
+            Self::MinimumWait => "waiting for several completions, and after a time for one",
         }
     }
 
@@ -78,11 +119,21 @@ impl Capability {
         match self {
             Self::SkipSent => "5.17",
             Self::SubmitAll | Self::RegisteredRingFd => "5.18",
-            Self::CoopTaskrun | Self::BufferRing | Self::MultishotAccept | Self::DirectDescriptors => "5.19",
-            Self::SingleIssuer | Self::MultishotReceive => "6.0",
+            Self::ClassicBuffers => "5.7",
+            Self::SubmissionThread | Self::MultishotPoll => "5.13",
+            Self::CoopTaskrun
+            | Self::BufferRing
+            | Self::MultishotAccept
+            | Self::DirectDescriptors
+            | Self::PollFirst => "5.19",
+            Self::SingleIssuer | Self::MultishotReceive | Self::ZeroCopySend => "6.0",
             Self::DeferTaskrun => "6.1",
             Self::NoSqarray => "6.6",
             Self::CountArrived => "6.7",
+            Self::Napi => "6.9",
+            Self::ReceiveBundle => "6.10",
+            Self::MinimumWait | Self::IncrementalBuffers => "6.12",
+            Self::NoIowait => "6.15",
             Self::ReceiveLimit => "6.17",
         }
     }

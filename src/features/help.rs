@@ -77,7 +77,8 @@ mod tests {
             |word: &str| text.lines().find(|line| line.trim_start_matches([' ', '*']).starts_with(word));
         assert!(line("defer").unwrap().ends_with("no (EINVAL)"));
         assert!(line("coop").unwrap().ends_with("yes"));
-        assert!(line("sqpoll").unwrap().ends_with("not built yet"));
+        assert!(line("sqpoll").unwrap().ends_with("yes"));
+        assert!(line("msg-ring").unwrap().ends_with("not built yet"));
         assert!(text.contains("6.0.1"));
         for size in
             ["a power of two [default: 128]", "[default: follows --max-connections]", "[default: 64Ki]"]

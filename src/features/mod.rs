@@ -5,6 +5,7 @@
 //! values this kernel accepts, and says so when that is not the first.
 
 mod answers;
+mod exclusions;
 mod help;
 mod resolve;
 pub mod table;
@@ -62,6 +63,20 @@ pub enum Recv {
     Multishot,
     /// One request each.
     Single,
+    /// Polls through the ring, and plain receives and sends.
+    Poll,
+}
+/// Where received bytes go.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Buffers {
+    /// Into buffers of a ring, picked when bytes come.
+    Ring,
+    /// Into buffers of a ring, one receive behind the other until a buffer is full.
+    Incremental,
+    /// Into buffers that were provided by requests, picked when bytes come.
+    Classic,
+    /// Into a buffer of the connection's own.
+    Owned,
 }
 /// What a socket is named by.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -80,6 +95,21 @@ pub enum Taskrun {
     Coop,
     /// By interrupting the owner.
     Default,
+    /// In a kernel thread, which also submits.
+    Sqpoll,
+}
+/// When a waiting worker wakes. Times are microseconds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Wait {
+    /// At the first completion.
+    One,
+    /// At `count` completions, or after `time` at the first.
+    Minimum {
+        /// How many.
+        count: u32,
+        /// How long they are waited for.
+        time: u32,
+    },
 }
 
 /// What a uring worker runs with, all decided.
@@ -89,12 +119,28 @@ pub struct Uring {
     pub accept: Accept,
     /// See [`Recv`].
     pub recv: Recv,
+    /// See [`Buffers`].
+    pub buffers: Buffers,
+    /// Whether one completion of a receive may bring several buffers.
+    pub bundle_receive: bool,
     /// Whether a send that succeeds at once has no completion.
     pub cqe_skip: bool,
+    /// Whether the kernel may read what is sent until it says that it is done, instead of copying it.
+    pub zero_copy: bool,
     /// See [`Files`].
     pub files: Files,
     /// See [`Taskrun`].
     pub taskrun: Taskrun,
+    /// See [`Wait`].
+    pub wait: Wait,
+    /// Whether a receive waits before its first try.
+    pub poll_first: bool,
+    /// The most bytes one completion of a receive brings; `None` is a buffer.
+    pub receive_cap: Option<u32>,
+    /// Whether waiting is kept out of the account of waiting for a disk.
+    pub no_iowait: bool,
+    /// How long the network card is polled while waiting, microseconds.
+    pub napi: Option<u32>,
     /// Whether enters name the ring by a registered index.
     pub ring_fd_registered: bool,
     /// Whether the submission queue has its index array.
@@ -105,7 +151,7 @@ pub struct Uring {
     pub cq: u32,
     /// Whether `sq` or `cq` was typed, so that it must not shrink.
     pub sizes_typed: bool,
-    /// Buffers in the ring, a power of two.
+    /// Buffers of a worker: a power of two, or one for each connection.
     pub buffer_count: u32,
     /// Bytes in each.
     pub buffer_size: u32,
@@ -151,6 +197,8 @@ pub struct Epoll {
     pub read: Read,
     /// See [`Threads`].
     pub threads: Threads,
+    /// How long the network card is polled while waiting, microseconds.
+    pub busy_poll: Option<u32>,
     /// Bytes of the scratch buffer a worker receives into.
     pub buffer_size: u32,
 }

@@ -1,8 +1,10 @@
 //! From what was typed and what the kernel answered to what runs: every dimension decided.
 
+use super::exclusions::{EXCLUSIONS, Exclusion, without_effect};
 use super::table::{self, CQ_MAX, Dimension, Form, State, Value};
 use super::{
-    Accept, Answers, Capability, Epoll, Files, Problem, Read, Recv, Taskrun, Threads, Trigger, Typed, Uring,
+    Accept, Answers, Buffers, Capability, Epoll, Files, Problem, Read, Recv, Taskrun, Threads, Trigger,
+    Typed, Uring, Wait,
 };
 use crate::units;
 
@@ -68,23 +70,45 @@ pub fn uring(
         choice.problems.push(problem);
         Queues { sq: 0, cq: 0, typed: false }
     });
+    EXCLUSIONS.iter().for_each(|rule| choice.exclude(rule));
+    let buffer_size = size(typed, "buffer-size", sizes::BUFFER_SIZE);
+    choice.problems.extend(without_effect(typed, queues.cq, buffer_size));
+    let owned = choice.is("buffers", "owned");
     let features = Uring {
         accept: if choice.is("accept", "multishot") { Accept::Multishot } else { Accept::Single },
-        recv: if choice.is("recv", "multishot") { Recv::Multishot } else { Recv::Single },
+        recv: match choice.word("recv") {
+            "multishot" => Recv::Multishot,
+            "poll" => Recv::Poll,
+            _ => Recv::Single,
+        },
+        buffers: match choice.word("buffers") {
+            "incremental" => Buffers::Incremental,
+            "classic" => Buffers::Classic,
+            "owned" => Buffers::Owned,
+            _ => Buffers::Ring,
+        },
+        bundle_receive: choice.is("bundle", "recv"),
         cqe_skip: choice.is("cqe-skip", "on"),
+        zero_copy: choice.is("send", "zc"),
         files: if choice.is("files", "direct") { Files::Direct } else { Files::Normal },
         taskrun: match choice.word("taskrun") {
             "defer" => Taskrun::Defer,
             "coop" => Taskrun::Coop,
+            "sqpoll" => Taskrun::Sqpoll,
             _ => Taskrun::Default,
         },
+        wait: typed.amounts("wait").map_or(Wait::One, |[count, time]| Wait::Minimum { count, time }),
+        poll_first: choice.is("poll-first", "on"),
+        receive_cap: typed.amounts("recv-cap").map(|[cap, _]| cap),
+        no_iowait: choice.is("no-iowait", "on"),
+        napi: typed.amounts("napi").map(|[time, _]| time),
         ring_fd_registered: choice.is("ring-fd", "registered"),
         sqarray: choice.is("sqarray", "on"),
         sq: queues.sq,
         cq: queues.cq,
         sizes_typed: queues.typed,
-        buffer_count: size(typed, "buffer-count", sizes::BUFFER_COUNT),
-        buffer_size: size(typed, "buffer-size", sizes::BUFFER_SIZE),
+        buffer_count: if owned { max_connections } else { size(typed, "buffer-count", sizes::BUFFER_COUNT) },
+        buffer_size,
         receive_limit: answers.offers(Capability::ReceiveLimit),
         counts_arrived: answers.offers(Capability::CountArrived),
     };
@@ -104,6 +128,7 @@ pub fn epoll(typed: &Typed) -> Result<Resolved<Epoll>, Vec<Problem>> {
         trigger: if choice.is("trigger", "edge") { Trigger::Edge } else { Trigger::Level },
         read: if choice.is("read", "drain") { Read::Drain } else { Read::Once },
         threads: if choice.is("threads", "shared") { Threads::Shared } else { Threads::PerCore },
+        busy_poll: typed.amounts("busy-poll").map(|[time, _]| time),
         buffer_size,
     };
     let mut resolved = choice.resolved(features)?;
@@ -135,7 +160,10 @@ impl Uring {
         let (sq, cq) = (u64::from(self.sq), u64::from(self.cq));
         let index = if self.sqarray { sq * 4 } else { 0 };
         let pages = |bytes: u64| bytes.next_multiple_of(page);
-        pages(sq * 64) + pages(HEADER + cq * 16 + index) + pages(u64::from(self.buffer_count) * 16)
+        let has_ring =
+            matches!(self.buffers, Buffers::Ring | Buffers::Incremental) && self.recv != Recv::Poll;
+        let buffers = if has_ring { u64::from(self.buffer_count) * 16 } else { 0 };
+        pages(sq * 64) + pages(HEADER + cq * 16 + index) + pages(buffers)
     }
 }
 
@@ -169,25 +197,39 @@ fn size(typed: &Typed, name: &str, default: u32) -> u32 {
     typed.get(name).map_or(default, |entry| entry.amount as u32)
 }
 
-/// The value of every dimension that is a word.
+/// The value of every dimension whose default is a word.
 struct Choice {
-    words: Vec<(&'static str, &'static str)>,
+    words: Vec<Chosen>,
     problems: Vec<Problem>,
     notes: Vec<String>,
+}
+
+/// The value of one dimension.
+struct Chosen {
+    dimension: &'static str,
+    /// Its name in the table.
+    word: &'static str,
+    /// As it could be typed.
+    printed: String,
+    typed: bool,
 }
 
 impl Choice {
     fn of(flag: &str, table: &'static [Dimension], typed: &Typed, answers: &Answers) -> Self {
         let mut choice = Self { words: Vec::new(), problems: Vec::new(), notes: Vec::new() };
         for dimension in table.iter().filter(|dimension| is_word(dimension)) {
-            let value = match typed.get(dimension.name) {
+            let chosen = match typed.get(dimension.name) {
                 Some(entry) => {
                     choice.problems.extend(refused(flag, dimension, entry.value, answers));
-                    entry.value
+                    let word = entry.value.form.name();
+                    Chosen { dimension: dimension.name, word, printed: entry.print(), typed: true }
                 }
-                None => choice.untyped(dimension, answers),
+                None => {
+                    let word = choice.untyped(dimension, answers).form.name();
+                    Chosen { dimension: dimension.name, word, printed: word.into(), typed: false }
+                }
             };
-            choice.words.push((dimension.name, value.form.name()));
+            choice.words.push(chosen);
         }
         choice
     }
@@ -208,7 +250,30 @@ impl Choice {
     }
 
     fn word(&self, dimension: &str) -> &'static str {
-        self.words.iter().find(|(name, _)| *name == dimension).map_or("", |(_, word)| word)
+        self.words.iter().find(|chosen| chosen.dimension == dimension).map_or("", |chosen| chosen.word)
+    }
+
+    fn chosen(&mut self, dimension: &str, word: &str) -> Option<&mut Chosen> {
+        self.words.iter_mut().find(|chosen| chosen.dimension == dimension && chosen.word == word)
+    }
+
+    /// Holds the rule against what was chosen: both typed is a problem; what was not typed yields, and it
+    /// is said.
+    fn exclude(&mut self, rule: &Exclusion) {
+        let Exclusion { one, other, instead, kind, why } = *rule;
+        let Some(one) = self.chosen(one.0, one.1).map(|chosen| format!("{}={}", one.0, chosen.printed))
+        else {
+            return;
+        };
+        let Some(yielding) = self.chosen(other.0, other.1) else { return };
+        let both = format!("{}={}", other.0, yielding.printed);
+        if yielding.typed {
+            let text =
+                format!("--uring: {one} does not go with {both}: {why}; {}={instead} would do", other.0);
+            return self.problems.push(Problem { kind, text });
+        }
+        (yielding.word, yielding.printed) = (instead, instead.into());
+        self.notes.push(format!("{}={instead} instead of {both}: {why}", other.0));
     }
 
     fn is(&self, dimension: &str, word: &str) -> bool {
@@ -219,7 +284,7 @@ impl Choice {
         if !self.problems.is_empty() {
             return Err(self.problems);
         }
-        let in_force = self.words.iter().map(|(name, word)| (*name, (*word).to_string())).collect();
+        let in_force = self.words.into_iter().map(|chosen| (chosen.dimension, chosen.printed)).collect();
         Ok(Resolved { features, in_force, notes: self.notes })
     }
 }
@@ -290,6 +355,58 @@ mod tests {
         for told in ["--uring: taskrun=defer", "5.15.0", "EINVAL", "Linux 6.1", "taskrun=coop would do"] {
             assert!(problems[0].text.contains(told), "{}", problems[0].text);
         }
+    }
+
+    #[test]
+    fn values_that_do_not_go_together_are_refused_by_name_and_an_untyped_one_yields() {
+        let resolved = uring(&typed("taskrun=sqpoll"), &without(&[]), 1).unwrap();
+        assert_eq!((resolved.features.taskrun, resolved.features.cqe_skip), (Taskrun::Sqpoll, false));
+        assert!(
+            resolved.notes[0].starts_with("cqe-skip=off instead of cqe-skip=on: "),
+            "{:?}",
+            resolved.notes
+        );
+        for rule in EXCLUSIONS {
+            let name = |(dimension, word): (&str, &str)| match word {
+                "min:COUNT:TIME" => format!("{dimension}=min:2:50us"),
+                word => format!("{dimension}={word}"),
+            };
+            let (one, other) = (name(rule.one), name(rule.other));
+            let problems = uring(&typed(&format!("{other},{one}")), &without(&[]), 1).unwrap_err();
+            assert_eq!((problems.len(), problems[0].kind), (1, rule.kind), "{problems:?}");
+            let told = format!("--uring: {one} does not go with {other}: ");
+            assert!(problems[0].text.starts_with(&told), "{}", problems[0].text);
+            let instead = format!("{}={}", rule.other.0, rule.instead);
+            assert!(problems[0].text.ends_with(&format!("{instead} would do")), "{}", problems[0].text);
+            let allowed = format!("{one},{instead}");
+            assert!(uring(&typed(&allowed), &without(&[]), 1).is_ok(), "{allowed}");
+        }
+    }
+
+    #[test]
+    fn a_buffer_of_its_own_for_every_connection_is_counted_by_the_limit() {
+        let resolved = uring(&typed("buffers=owned"), &without(&[]), 300).unwrap();
+        assert_eq!((resolved.features.buffers, resolved.features.recv), (Buffers::Owned, Recv::Single));
+        assert_eq!(resolved.features.buffer_count, 300);
+        assert!(resolved.in_force.contains(&("recv", "single".into())));
+        let problems = uring(&typed("buffers=owned,buffer-count=64"), &without(&[]), 300).unwrap_err();
+        assert!(problems[0].text.contains("leaving it out would do"), "{}", problems[0].text);
+    }
+
+    #[test]
+    fn a_number_that_would_change_nothing_is_refused() {
+        for (text, told) in [
+            ("wait=min:5:50us,cq=4", "wait=min:4 or cq=8 would do"),
+            ("recv-cap=8Ki,buffer-size=4Ki", "recv-cap=4Ki would do"),
+        ] {
+            let problems = uring(&typed(text), &without(&[]), 1).unwrap_err();
+            assert_eq!((problems.len(), problems[0].kind), (1, Kind::Usage));
+            assert!(problems[0].text.ends_with(told), "{}", problems[0].text);
+        }
+        let resolved = uring(&typed("wait=min:4:50us,cq=4,recv-cap=4Ki"), &without(&[]), 1).unwrap();
+        assert_eq!(resolved.features.wait, Wait::Minimum { count: 4, time: 50 });
+        assert_eq!(resolved.features.receive_cap, Some(4096));
+        assert!(resolved.in_force.contains(&("wait", "min:4:50us".into())), "{:?}", resolved.in_force);
     }
 
     #[test]

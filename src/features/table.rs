@@ -38,10 +38,10 @@ pub enum Form {
     Count(u64, u64, bool),
     /// Bytes within these bounds.
     Bytes(u64, u64),
-    /// A time.
-    Time,
-    /// `min:COUNT:TIME`.
-    MinimumWait,
+    /// A time within these bounds, microseconds.
+    Time(u64, u64),
+    /// `min:COUNT:TIME`, with at most so many completions and microseconds.
+    MinimumWait(u64, u64),
 }
 
 /// Whether a value is built.
@@ -61,8 +61,8 @@ impl Form {
             Self::Word(word) => word,
             Self::Count(..) => "COUNT",
             Self::Bytes(..) => "BYTES",
-            Self::Time => "TIME",
-            Self::MinimumWait => "min:COUNT:TIME",
+            Self::Time(..) => "TIME",
+            Self::MinimumWait(..) => "min:COUNT:TIME",
         }
     }
 }
@@ -72,13 +72,11 @@ const fn built(word: &'static str, about: &'static str) -> Value {
 }
 
 const fn needing(word: &'static str, needs: Capability, about: &'static str) -> Value {
-    Value {
-        form: Form::Word(word),
-        about,
-        needs: Some(needs),
-        since: Some(needs.since()),
-        state: State::Built,
-    }
+    amount(Form::Word(word), needs, about)
+}
+
+const fn amount(form: Form, needs: Capability, about: &'static str) -> Value {
+    Value { form, about, needs: Some(needs), since: Some(needs.since()), state: State::Built }
 }
 
 const fn later(form: Form, since: &'static str, instead: &'static str, about: &'static str) -> Value {
@@ -97,6 +95,10 @@ pub const CQ_MAX: u64 = 65_536;
 pub const BUFFERS_MAX: u64 = 32_768;
 /// Connections at most: the slots an id can tell apart (24 bits, less the reserved ones).
 pub const CONNECTIONS_MAX: u64 = (1 << 24) - 16;
+/// The longest time a worker may be told to wait for more, or to poll: one second. A stop waits for it.
+const TIME_MAX: u64 = 1_000_000;
+/// The longest time the kernel polls a card for a ring (Linux 7.1 cuts what is longer).
+const NAPI_MAX: u64 = 10_000;
 /// Bytes of one buffer: at least a small message, at most what one receive can usefully bring.
 const BUFFER_BYTES: Form = Form::Bytes(64, 16 << 20);
 
@@ -116,7 +118,7 @@ pub const URING: &[Dimension] = &[
         values: &[
             needing("multishot", Capability::MultishotReceive, "one request until it ends"),
             built("single", "one request for each receive"),
-            later(Form::Word("poll"), "5.13", "recv=single", "poll, then plain receives and sends"),
+            needing("poll", Capability::MultishotPoll, "poll, then plain receives and sends"),
         ],
     },
     Dimension {
@@ -124,9 +126,9 @@ pub const URING: &[Dimension] = &[
         about: "where received bytes go",
         values: &[
             needing("ring", Capability::BufferRing, "a ring of buffers the kernel picks from"),
-            later(Form::Word("incremental"), "6.12", "buffers=ring", "a ring whose buffers fill bit by bit"),
-            later(Form::Word("classic"), "5.7", "buffers=ring", "buffers provided by requests"),
-            later(Form::Word("owned"), "5.6", "buffers=ring", "one buffer for each connection"),
+            needing("incremental", Capability::IncrementalBuffers, "a ring whose buffers fill bit by bit"),
+            needing("classic", Capability::ClassicBuffers, "buffers provided by requests"),
+            built("owned", "one buffer for each connection"),
         ],
     },
     Dimension {
@@ -134,7 +136,7 @@ pub const URING: &[Dimension] = &[
         about: "several buffers in one completion",
         values: &[
             built("off", "one buffer each"),
-            later(Form::Word("recv"), "6.10", "bundle=off", "receives"),
+            needing("recv", Capability::ReceiveBundle, "receives"),
             later(Form::Word("send"), "6.10", "bundle=off", "sends"),
             later(Form::Word("both"), "6.10", "bundle=off", "receives and sends"),
         ],
@@ -144,7 +146,7 @@ pub const URING: &[Dimension] = &[
         about: "how bytes are sent",
         values: &[
             built("plain", "copied into the socket"),
-            later(Form::Word("zc"), "6.0", "send=plain", "zero-copy"),
+            needing("zc", Capability::ZeroCopySend, "zero-copy, one at a time of a connection"),
         ],
     },
     Dimension {
@@ -172,7 +174,7 @@ pub const URING: &[Dimension] = &[
             needing("defer", Capability::DeferTaskrun, "when the worker enters and waits"),
             needing("coop", Capability::CoopTaskrun, "when the worker next enters the kernel"),
             built("default", "at once, by interrupting the worker"),
-            later(Form::Word("sqpoll"), "5.13", "taskrun=defer", "a kernel thread submits"),
+            needing("sqpoll", Capability::SubmissionThread, "in a kernel thread, asleep after 100ms"),
         ],
     },
     Dimension {
@@ -180,34 +182,38 @@ pub const URING: &[Dimension] = &[
         about: "when a waiting worker wakes",
         values: &[
             built("one", "at the first completion"),
-            later(Form::MinimumWait, "6.12", "wait=one", "at COUNT completions or after TIME"),
+            amount(
+                Form::MinimumWait(CQ_MAX, TIME_MAX),
+                Capability::MinimumWait,
+                "at COUNT completions or after TIME",
+            ),
         ],
     },
     Dimension {
         name: "poll-first",
         about: "wait before the first try to receive",
-        values: &[
-            built("off", "try at once"),
-            later(Form::Word("on"), "5.19", "poll-first=off", "wait first"),
-        ],
+        values: &[built("off", "try at once"), needing("on", Capability::PollFirst, "wait first")],
     },
     Dimension {
         name: "recv-cap",
-        about: "most bytes of one multishot receive",
+        about: "most bytes in one completion of a receive",
         values: &[
             built("off", "a buffer"),
-            later(Form::Bytes(1, 1 << 30), "6.17", "recv-cap=off", "this many"),
+            amount(Form::Bytes(1, 16 << 20), Capability::ReceiveLimit, "this many"),
         ],
     },
     Dimension {
         name: "no-iowait",
         about: "waiting is not accounted as waiting for a disk",
-        values: &[built("off", "it is"), later(Form::Word("on"), "6.15", "no-iowait=off", "it is not")],
+        values: &[built("off", "it is"), needing("on", Capability::NoIowait, "it is not")],
     },
     Dimension {
         name: "napi",
         about: "poll the network card while waiting",
-        values: &[built("off", "no"), later(Form::Time, "6.9", "napi=off", "for this long")],
+        values: &[
+            built("off", "no"),
+            amount(Form::Time(1, NAPI_MAX), Capability::Napi, "for this long, at most 10ms"),
+        ],
     },
     Dimension {
         name: "ring-fd",
@@ -275,7 +281,17 @@ pub const EPOLL: &[Dimension] = &[
     Dimension {
         name: "busy-poll",
         about: "poll the network card while waiting",
-        values: &[built("off", "no"), later(Form::Time, "6.9", "busy-poll=off", "for this long")],
+        values: &[
+            built("off", "no"),
+            Value {
+                form: Form::Time(1, TIME_MAX),
+                about: "for this long, at most 1s",
+                // Asked for when the instance is made: no ring is needed for it.
+                needs: None,
+                since: Some("6.9"),
+                state: State::Built,
+            },
+        ],
     },
     Dimension {
         name: "buffer-size",

@@ -361,13 +361,13 @@ impl Check<'_> {
 
     /// Settings that exclude each other, or mean nothing to the workload.
     fn together(&mut self, workload: Workload) {
-        use Workload::{Churn, Idle, PingPong, Stream};
+        use Workload::{Idle, PingPong, Stream};
         let typed = self.typed;
         let (name, search) = (workload.name(), typed.find_rate.is_some());
         let depth = typed.depth.as_deref().filter(|depth| *depth != "1");
         let open = typed.rate.is_some() || search;
         // What was typed, whether it cannot be, and why, with what would do.
-        let rules: [(bool, String); 11] = [
+        let rules: [(bool, String); 10] = [
             (
                 search && typed.hlog.is_some(),
                 "--hlog: does not go with --find-rate; --hdr, the percentiles at the highest rate, would do"
@@ -395,12 +395,7 @@ impl Check<'_> {
             ),
             (
                 typed.rate.is_some() && workload == Stream,
-                "--rate: stream sends without pause; pingpong would do".into(),
-            ),
-            (
-                typed.rate.is_some() && workload == Churn,
-                "--rate: churn goes on as fast as it can; -c for how many connections at a time would do"
-                    .into(),
+                "--rate: stream sends without pause; pingpong or churn would do".into(),
             ),
             (
                 typed.arrival.is_some() && !open,

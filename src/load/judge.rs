@@ -6,6 +6,7 @@
 //! | client at its limit | open loop: a thread busy 80 % | a queue before a server that is busy 80 % is four times the work in it: latencies include the client's own |
 //! | | closed loop: a thread busy 95 % | a closed loop always drives one side to its limit; where it is the client, its ceiling was measured. Below 95 % a client still waits for its server |
 //! | rate not reached | 99 % of the intended, less three standard deviations where chance counts them | what was not sent was not measured |
+//! | not sent | none of those that were due in the window may be left when the grace is over | how long they would have waited nobody knows: percentiles among them are lower bounds |
 //! | late | p99 of the lag 1 ms and a tenth of the p99 of the response; or once 1 % of the window | the client's delay is part of every latency it prints; 1 % of the window is in every p99 |
 //! | Little's law | closed loop: 5 % | connections x depth = rate x mean latency, or the clock or the count is wrong; not where the client thinks: only a full closed loop obeys |
 //! | steal | 1 % | the hypervisor gave the CPU to others |
@@ -34,6 +35,8 @@ pub struct Facts {
     pub intended: Option<f64>,
     /// Whether the number of those in the window is left to chance (Poisson).
     pub random: bool,
+    /// Messages that were due in the window and had not been sent when the grace ended.
+    pub unsent: u64,
     /// Mean of the service time, nanoseconds.
     pub mean_service: Option<f64>,
     /// Messages that can be under way at once, connections x depth: a closed loop that sends whenever it may.
@@ -79,10 +82,17 @@ pub enum Doubt {
         /// Messages a second that were intended.
         intended: f64,
     },
+    /// Messages that were due in the window were never sent.
+    Unsent {
+        /// How many.
+        unsent: u64,
+        /// Share of what the schedule asked for.
+        share: f64,
+    },
     /// The client sent late.
     Late {
-        /// 99th percentile, nanoseconds.
-        p99: u64,
+        /// 99th percentile, nanoseconds; `None` where too few samples back it.
+        p99: Option<u64>,
         /// The longest, nanoseconds.
         max: u64,
     },
@@ -139,6 +149,7 @@ pub fn judge(facts: &Facts) -> Verdict {
     let doubts = [
         client(facts),
         rate(facts),
+        unsent(facts),
         lag(facts),
         little(facts),
         steal(facts),
@@ -186,6 +197,13 @@ fn rate(facts: &Facts) -> Option<Doubt> {
     (!reached).then_some(Doubt::RateMissed { achieved, intended })
 }
 
+fn unsent(facts: &Facts) -> Option<Doubt> {
+    let all = facts.intended? * facts.window.as_secs_f64();
+    // The window may have been cut off before anything was due.
+    let share = if all > 0.0 { (facts.unsent as f64 / all).min(1.0) } else { 1.0 };
+    (facts.unsent > 0).then_some(Doubt::Unsent { unsent: facts.unsent, share })
+}
+
 /// Whether a rate, messages a second, was reached over this window. Where their number is left to chance
 /// (Poisson), as few as three standard deviations below the intended are no miss.
 #[must_use]
@@ -196,11 +214,11 @@ pub fn reached(achieved: f64, intended: f64, window: Duration, random: bool) -> 
 }
 
 fn lag(facts: &Facts) -> Option<Doubt> {
-    let (p99, max) = (facts.lag_p99.unwrap_or(0), facts.lag_max?);
+    let (p99, max) = (facts.lag_p99, facts.lag_max?);
     // A server so slow that a millisecond does not show needs no faster client.
-    let shows = facts.response_p99.is_none_or(|response| p99 as f64 > response as f64 * LAG_SHARE);
+    let shows = |p99: u64| facts.response_p99.is_none_or(|response| p99 as f64 > response as f64 * LAG_SHARE);
     let stood_still = max as f64 > facts.window.as_nanos() as f64 * LAG_STOOD_STILL;
-    ((p99 > LAG_P99 && shows) || stood_still).then_some(Doubt::Late { p99, max })
+    (p99.is_some_and(|p99| p99 > LAG_P99 && shows(p99)) || stood_still).then_some(Doubt::Late { p99, max })
 }
 
 fn little(facts: &Facts) -> Option<Doubt> {
@@ -247,9 +265,15 @@ impl Doubt {
                  cannot do more",
                 percent(achieved / intended)
             ),
+            Self::Unsent { unsent, share } => format!(
+                "{unsent} messages, {} of the schedule, were due in the window and not yet sent when the grace \
+                 ended, because the server stopped or was too slow for so few connections; the response counts the time they waited \
+                 until the run gave up, and their true one is longer",
+                percent(share)
+            ),
             Self::Late { p99, max } => format!(
-                "the client sent late (p99 {}, at most {}) though connections were free",
-                time(p99),
+                "the client sent late ({}at most {}) though connections were free",
+                p99.map_or_else(String::new, |p99| format!("p99 {}, ", time(p99))),
                 time(max)
             ),
             Self::Little { counted, places } => format!(
@@ -281,6 +305,9 @@ impl Doubt {
             Self::ClientBusy { .. } => "lower -R, or add threads on CPUs of their own (-t, --cpus)",
             Self::ClientLimit { .. } => "add threads on CPUs of their own (-t, --cpus)",
             Self::RateMissed { .. } => "lower -R, or let --find-rate find what holds",
+            Self::Unsent { .. } => {
+                "lower -R, take more connections (-c, -P), or lengthen --grace until they are sent and measured"
+            }
             Self::Late { .. } => "lower -R, pin the client with --cpus, or keep other programs off its CPUs",
             Self::Little { .. } => "see the errors and the silent connections",
             Self::Steal { .. } => "repeat the run when the host is quieter",
@@ -324,6 +351,7 @@ mod tests {
             messages: 1_999_000,
             intended: Some(200_000.0),
             random: false,
+            unsent: 0,
             mean_service: Some(90_000.0),
             places: None,
             lag_p99: Some(20_000),
@@ -399,9 +427,24 @@ mod tests {
     }
 
     #[test]
+    fn what_was_due_and_never_sent_is_a_doubt_however_little() {
+        assert_eq!(
+            doubt(&Facts { unsent: 1, ..open() }),
+            Doubt::Unsent { unsent: 1, share: 1.0 / 2_000_000.0 }
+        );
+        // A run that was cut off at once.
+        let Some(Doubt::Unsent { share, .. }) =
+            unsent(&Facts { unsent: 7, window: Duration::ZERO, ..open() })
+        else {
+            panic!("no doubt")
+        };
+        assert_eq!(share, 1.0);
+    }
+
+    #[test]
     fn a_late_client_is_doubted_where_it_shows() {
         let late = Facts { lag_p99: Some(1_000_001), lag_max: Some(2_000_000), ..open() };
-        assert_eq!(doubt(&late), Doubt::Late { p99: 1_000_001, max: 2_000_000 });
+        assert_eq!(doubt(&late), Doubt::Late { p99: Some(1_000_001), max: 2_000_000 });
         assert_valid(&Facts { lag_p99: Some(1_000_000), ..late.clone() });
         assert_valid(&Facts { response_p99: Some(20_000_000), ..late.clone() });
         assert_eq!(judge(&Facts { response_p99: None, ..late }).doubts.len(), 1);
@@ -458,7 +501,13 @@ mod tests {
             (Doubt::ClientBusy { busy: 0.9712 }, "97.1 % busy", "lower -R"),
             (Doubt::ClientLimit { busy: 1.0 }, "client's limit", "-t"),
             (Doubt::RateMissed { achieved: 81.0, intended: 100.0 }, "81 of 100 messages", "--find-rate"),
-            (Doubt::Late { p99: 412_000_000, max: 2_000_000_000 }, "p99 412.0 ms, at most 2.0 s", "--cpus"),
+            (Doubt::Unsent { unsent: 42, share: 0.21 }, "42 messages, 21.0 % of the schedule", "--grace"),
+            (
+                Doubt::Late { p99: Some(412_000_000), max: 2_000_000_000 },
+                "p99 412.0 ms, at most 2.0 s",
+                "--cpus",
+            ),
+            (Doubt::Late { p99: None, max: 2_000_000_000 }, "sent late (at most 2.0 s) though", "--cpus"),
             (Doubt::Little { counted: 94.0, places: 100.0 }, "94.0 messages", "silent connections"),
             (Doubt::Steal { share: 0.02 }, "2.0 % of the CPU time", "repeat"),
             (Doubt::Pressure { share: 0.5 }, "50.0 % of the time", "--cpus"),

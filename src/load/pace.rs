@@ -67,6 +67,29 @@ impl Pace {
         }
     }
 
+    /// Calls `each` with the times of a connection from `from`, one of its own, until `end`, and how many
+    /// messages lie there: one by one for the first `most` of them; the others, however many, evenly over
+    /// the rest of the time, as many as are to be expected there.
+    pub fn walk(&self, connection: u32, from: u64, end: u64, most: usize, mut each: impl FnMut(u64, u64)) {
+        let mut time = from;
+        for _ in 0..most {
+            if time >= end {
+                return;
+            }
+            each(time, 1);
+            time = self.next(connection, time);
+        }
+        if time >= end {
+            return;
+        }
+        let count = ((end - time) as f64 / self.period).ceil() as u64;
+        let parts = (most as u64).clamp(1, count);
+        let share = |of: u64, part: u64| (u128::from(of) * u128::from(part) / u128::from(parts)) as u64;
+        for part in 0..parts {
+            each(time + share(end - time, part), share(count, part + 1) - share(count, part));
+        }
+    }
+
     /// The time of message `number` of a connection: the connections take turns.
     fn uniform(&self, connection: u32, number: u64) -> u64 {
         let turn = u128::from(number) * u128::from(self.connections) + u128::from(connection);
@@ -199,6 +222,40 @@ mod tests {
         let variance = counts.iter().map(|&count| (f64::from(count) - mean).powi(2)).sum::<f64>() / count;
         assert!((mean - 10.0).abs() < 0.12, "{mean}");
         assert!((variance / mean - 1.0).abs() < 0.06, "{variance} of {mean}");
+    }
+
+    #[test]
+    fn a_walk_meets_every_time_of_a_connection() {
+        const SECOND: u64 = 1_000_000_000;
+        for pace in [uniform(77_777.0, 13), poisson(50_000.0, 3, 5)] {
+            let all: Vec<u64> = times(pace, 1, 0, SECOND).collect();
+            let mut met = Vec::new();
+            pace.walk(1, pace.first(1), SECOND, usize::MAX, |time, count| met.push((time, count)));
+            assert!(met.iter().all(|&(_, count)| count == 1));
+            assert_eq!(met.into_iter().map(|(time, _)| time).collect::<Vec<_>>(), all);
+            pace.walk(1, SECOND, SECOND, usize::MAX, |time, _| panic!("{time} is no time before the end"));
+        }
+    }
+
+    #[test]
+    fn a_long_walk_meets_as_many_times_as_there_are_and_where_they_are() {
+        const SECOND: u64 = 1_000_000_000;
+        for (pace, off) in [(uniform(77_777.0, 13), 1), (poisson(50_000.0, 3, 5), 600)] {
+            let mut met = Vec::new();
+            pace.walk(1, pace.first(1), SECOND, 100, |time, count| met.push((time, count)));
+            assert!(met.len() == 200 && met.is_sorted() && met[199].0 < SECOND, "{met:?}");
+            let until = |end: u64| times(pace, 1, 0, end).count() as u64;
+            for end in [SECOND / 2, SECOND] {
+                let count: u64 = met.iter().filter(|(time, _)| *time < end).map(|(_, count)| count).sum();
+                // A part of the walk lies on both sides of the half.
+                assert!(
+                    count.abs_diff(until(end)) <= off + until(SECOND) / 90,
+                    "{pace:?}: {count} before {end}"
+                );
+            }
+            let count: u64 = met.iter().map(|(_, count)| count).sum();
+            assert!(count.abs_diff(until(SECOND)) <= off, "{pace:?}: {count} of {}", until(SECOND));
+        }
     }
 
     #[test]

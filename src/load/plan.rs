@@ -25,7 +25,8 @@ pub struct Plan {
     pub end: End,
     /// Load before the measurement.
     pub warmup: Duration,
-    /// How long after the window answers are awaited; a connection owed bytes after it is stuck.
+    /// How long after the window answers are awaited, and an open loop still sends what was due in it; a
+    /// connection that is owed bytes so long after the window and after the last send is stuck.
     pub grace: Duration,
     /// Threads, each with a ring of its own.
     pub threads: usize,

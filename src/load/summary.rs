@@ -179,6 +179,8 @@ fn rates(plan: &Plan, outcome: &Outcome) -> result::Rates {
         messages: total.messages,
         messages_per_second: rate,
         achieved_of_intended: achieved,
+        unsent: total.unsent,
+        unanswered: total.unanswered,
         worst_interval_messages_per_second: worst(plan, outcome),
         bytes_sent: total.bytes_sent,
         bytes_received: total.bytes_received,

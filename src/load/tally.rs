@@ -13,14 +13,20 @@ pub struct Interval {
     pub number: u64,
     /// Messages whose last byte came back in it.
     pub messages: u64,
+    /// Messages of the window that were due by the schedule (open loop) and had not been sent when the
+    /// grace ended. Each is in `response` with the time it had waited when the run gave up.
+    pub unsent: u64,
+    /// Messages of the window that were sent and not answered when the run gave up, or whose connection was
+    /// lost; of an open loop, each is in `response` with the time it had waited by then. A life of a churn that was lost is none: it is a trouble, and in an open loop is lived again.
+    pub unanswered: u64,
     /// Bytes the kernel took.
     pub bytes_sent: u64,
     /// Bytes that came back, every one compared where verification is on.
     pub bytes_received: u64,
     /// Connections made and ended (churn).
     pub connections: u64,
-    /// From the time a message should have been sent (open loop) to its last byte. In a closed loop the
-    /// same as `service`, and not recorded.
+    /// From the time a message should have been sent (open loop) to its last byte, or until the run
+    /// gave up where that never came. In a closed loop the same as `service`, and not recorded.
     pub response: Latencies,
     /// From the time a message was sent to its last byte.
     pub service: Latencies,
@@ -40,6 +46,8 @@ impl Interval {
     /// Adds what happened in `other`; `open` is added too: it is another thread's.
     pub fn add(&mut self, other: &Self) {
         self.messages += other.messages;
+        self.unsent += other.unsent;
+        self.unanswered += other.unanswered;
         self.bytes_sent += other.bytes_sent;
         self.bytes_received += other.bytes_received;
         self.connections += other.connections;
@@ -63,6 +71,7 @@ impl Interval {
         latencies.into_iter().filter(|times| times.samples() > 0).for_each(Latencies::clear);
         (self.number, self.messages, self.connections, self.open) = (0, 0, 0, 0);
         (self.bytes_sent, self.bytes_received) = (0, 0);
+        (self.unsent, self.unanswered) = (0, 0);
         self.troubles = Troubles::default();
     }
 }

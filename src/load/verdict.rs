@@ -87,6 +87,7 @@ fn facts(plan: &Plan, outcome: &Outcome) -> judge::Facts {
             Arrivals::Closed => None,
         },
         random: is_random(plan),
+        unsent: total.unsent,
         mean_service: total.service.mean(),
         places: full.then(|| u64::from(outcome.connected) * u64::from(plan.depth)),
         lag_p99: total.lag.percentile(99.0),
@@ -242,6 +243,17 @@ mod tests {
         assert_eq!(with(Phase::Close, Cause::of(Errno::ECONNRESET)), 0);
         let ramp = |cause| exit("pingpong", |outcome| outcome.ramp.troubles.count(Phase::Connect, cause));
         assert_eq!(ramp(Cause::TimedOut), 0);
+    }
+
+    #[test]
+    fn what_was_due_and_not_sent_makes_a_run_suspect() {
+        let suspect = |unsent| {
+            let checked = checked("pingpong -R 10k");
+            let mut outcome = outcome(&checked);
+            outcome.total.unsent = unsent;
+            verdict(&checked.plan, &outcome).word == VerdictWord::Suspect
+        };
+        assert_eq!((suspect(0), suspect(1)), (false, true));
     }
 
     #[test]

@@ -53,7 +53,11 @@ pub struct LoadResult {
     /// How much was done in the window.
     pub rates: Rates,
     /// From the time a message should have been sent, by the schedule, to its last byte; `null` in a closed
-    /// loop, which has no schedule.
+    /// loop, which has no schedule. Every message that was due in the window is in it, exactly once, however
+    /// late it was sent: what was due in the window is still sent in the grace after it, and awaited. Those
+    /// that had not come back even then (`rates.unsent` and `rates.unanswered`) are in it with the time they
+    /// had waited when the run gave up; their true ones are longer, so that a percentile among them is a
+    /// lower bound.
     pub response_latency_us: Option<Latency>,
     /// From the time a message was sent to its last byte; in a closed loop that is the closed-loop round
     /// trip, which hides the time a slow server kept later messages from being sent. `null` for stream.
@@ -123,7 +127,7 @@ pub struct Plan {
     pub kind_of_loop: String,
     /// `poisson` or `uniform`; `null` in a closed loop.
     pub arrival: Option<String>,
-    /// What the schedule asks for; `null` in a closed loop.
+    /// What the schedule asks for, in a churn connections with a message each; `null` in a closed loop.
     pub intended_messages_per_second: Option<f64>,
     /// How long was to be measured; `null` where messages were counted.
     pub duration_us: Option<u64>,
@@ -203,6 +207,16 @@ pub struct Rates {
     pub messages_per_second: f64,
     /// The same over what the schedule asked for; `null` in a closed loop.
     pub achieved_of_intended: Option<f64>,
+    /// Messages that were due in the window by the schedule and had not been sent when the grace ended; 0 in
+    /// a closed loop, which has no schedule. Each is in the response latency with the time it had waited when
+    /// the run gave up.
+    #[serde(default)]
+    pub unsent: u64,
+    /// Messages of the window that were sent and not answered: their connection was still owed them when the
+    /// run gave up, or was lost (a life that a churn lost is in `errors` alone). In an open loop each is in
+    /// the response latency with the time it had waited by then.
+    #[serde(default)]
+    pub unanswered: u64,
     /// The fewest messages a second of a whole interval.
     pub worst_interval_messages_per_second: Option<f64>,
     /// Bytes the kernel took.

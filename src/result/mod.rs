@@ -2,7 +2,9 @@
 //! meaning under the same version.
 
 pub mod bench;
+pub mod doctor;
 pub mod load;
+pub mod report;
 pub mod server_stats;
 pub mod shared_account;
 

@@ -10,6 +10,9 @@ use std::sync::atomic::{AtomicU16, Ordering};
 /// The only buffer group there is.
 pub(super) const GROUP: u16 = 0;
 
+/// `IOU_PBUF_RING_INC`.
+const INCREMENTAL: u16 = 2;
+
 /// The entries, in memory of their own.
 pub(super) struct BufferRing {
     pages: Pages,
@@ -18,6 +21,10 @@ pub(super) struct BufferRing {
     buffers: u64,
     tail: u16,
     published: u16,
+    /// By buffer: which was provided after it. That holds until it is provided again.
+    successors: Box<[u16]>,
+    /// The last one provided.
+    last: Option<u16>,
 }
 
 impl BufferRing {
@@ -26,20 +33,40 @@ impl BufferRing {
         assert!(count.is_power_of_two());
         assert!(u64::from(count) * stride(size) <= memory.length);
         let pages = Pages::new(u64::from(count) * size_of::<BufRingEntry>() as u64)?;
-        Ok(Self { pages, count, size, buffers: memory.base.as_ptr() as u64, tail: 0, published: 0 })
+        Ok(Self {
+            pages,
+            count,
+            size,
+            buffers: memory.base.as_ptr() as u64,
+            tail: 0,
+            published: 0,
+            successors: vec![0; usize::from(count)].into(),
+            last: None,
+        })
+    }
+
+    /// Bytes of a buffer.
+    pub(super) const fn size(&self) -> u32 {
+        self.size
+    }
+
+    /// The buffer that lies behind this one in the ring.
+    pub(super) fn after(&self, buffer: u16) -> u16 {
+        self.successors[usize::from(buffer)]
     }
 
     fn entries(&self) -> *mut BufRingEntry {
         self.pages.memory().base.as_ptr().cast()
     }
 
-    /// Tells the kernel of it.
-    pub(super) fn register(&self, submitter: &io_uring::Submitter<'_>) -> io::Result<()> {
+    /// Tells the kernel of it. Where it is `incremental` the kernel fills a buffer bit by bit (Linux 6.12).
+    pub(super) fn register(&self, submitter: &io_uring::Submitter<'_>, incremental: bool) -> io::Result<()> {
+        let flags = if incremental { INCREMENTAL } else { 0 };
         let address = self.entries() as u64;
         super::setup::patiently(|| {
             // SAFETY: page-aligned memory of the registered size. The kernel pins the pages until the
             // ring is gone: unmapping them earlier, as the loop's end does, takes nothing from it.
-            unsafe { submitter.register_buf_ring_with_flags(address, self.count, GROUP, 0) }
+            unsafe { submitter.register_buf_ring_with_flags(address, self.count, GROUP, flags) }
         })
     }
 
@@ -57,6 +84,9 @@ impl BufferRing {
         entry.set_len(self.size);
         entry.set_bid(buffer);
         self.tail = self.tail.wrapping_add(1);
+        if let Some(last) = self.last.replace(buffer) {
+            self.successors[usize::from(last)] = buffer;
+        }
     }
 
     /// Shows the kernel everything provided so far.

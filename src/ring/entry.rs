@@ -10,6 +10,10 @@ use io_uring::{opcode, types};
 use socket2::SockAddr;
 use std::os::fd::RawFd;
 
+/// `IORING_RECVSEND_POLL_FIRST`, in the `ioprio` field.
+const POLL_FIRST: u16 = 1;
+/// `IORING_RECVSEND_BUNDLE`, in the `ioprio` field.
+const BUNDLE: u16 = 1 << 4;
 /// `IORING_RECV_MULTISHOT`, in the `ioprio` field.
 const RECV_MULTISHOT: u16 = 1 << 1;
 /// Where `optlen` lies in an entry: the total of a multishot receive (Linux 6.17). The crate has no
@@ -25,9 +29,13 @@ pub(super) struct Builder {
     pub(super) receive_multishot: bool,
     pub(super) direct: bool,
     pub(super) receive_limit: bool,
+    /// The most bytes of one completion of a receive, at most a buffer.
+    pub(super) receive_most: u32,
+    pub(super) poll_first: bool,
+    pub(super) bundle: bool,
+    pub(super) zero_copy: bool,
     pub(super) counts_arrived: bool,
     pub(super) skip_sent: bool,
-    pub(super) buffer_size: u32,
     pub(super) memory: Memory,
     pub(super) listeners: Vec<RawFd>,
     /// Where a client connects to. The kernel reads an address when it takes the entry.
@@ -58,9 +66,16 @@ impl Builder {
             receive_multishot: features.recv == Recv::Multishot,
             direct: features.files == Files::Direct,
             receive_limit: features.receive_limit,
+            // A bundle may go on in the next buffer.
+            receive_most: match (features.receive_cap, features.bundle_receive) {
+                (None, true) => u32::MAX,
+                (cap, _) => cap.unwrap_or(u32::MAX).min(features.buffer_size),
+            },
+            poll_first: features.poll_first,
+            bundle: features.bundle_receive,
+            zero_copy: features.zero_copy,
             counts_arrived: features.counts_arrived,
             skip_sent: features.cqe_skip,
-            buffer_size: features.buffer_size,
             memory,
             listeners,
             targets: Box::default(),
@@ -80,8 +95,10 @@ impl Builder {
             Operation::Receive { socket, limit } if self.receive_multishot => {
                 self.receive_multishot(socket, limit)
             }
-            Operation::Receive { socket, limit } => self.receive(socket, limit, 0),
-            Operation::ReceiveNow { socket, limit } => self.receive(socket, limit, libc::MSG_DONTWAIT),
+            Operation::Receive { socket, limit } => self.receive(socket, limit, 0, self.picking(0)),
+            Operation::ReceiveNow { socket, limit } => self.receive(socket, limit, libc::MSG_DONTWAIT, 0),
+            Operation::SendKept { socket, span } => self.send_kept(socket, span),
+            Operation::ReceiveInto { socket, span, waits } => self.receive_into(socket, span, waits),
             Operation::Accept { listener } => self.accept(self.listeners[listener]),
             Operation::Cancel { target } => {
                 opcode::AsyncCancel2::new(CancelBuilder::user_data(target.0)).build()
@@ -111,9 +128,23 @@ impl Builder {
         }
     }
 
-    fn send(&self, socket: Socket, span: Span) -> Entry {
+    /// Where a span begins.
+    fn start_of(&self, span: Span) -> *mut u8 {
         assert!(span.offset + u64::from(span.length) <= self.memory.length, "a span outside the memory");
-        let start = self.memory.base.as_ptr().wrapping_add(span.offset as usize).cast_const();
+        self.memory.base.as_ptr().wrapping_add(span.offset as usize)
+    }
+
+    fn receive_into(&self, socket: Socket, span: Span, waits: bool) -> Entry {
+        let (start, length) = (self.start_of(span), span.length.min(self.receive_most));
+        let (flags, priority) = if waits { (0, self.priority(0)) } else { (libc::MSG_DONTWAIT, 0) };
+        with_name!(socket, |name| opcode::Recv::new(name, start, length)
+            .ioprio(priority)
+            .flags(flags)
+            .build())
+    }
+
+    fn send(&self, socket: Socket, span: Span) -> Entry {
+        let start = self.start_of(span).cast_const();
         // The kernel adds MSG_NOSIGNAL itself. MSG_DONTWAIT keeps it from waiting for room. With
         // MSG_WAITALL a short send counts as a failure, so that it is not skipped.
         let (flags, skip) = if self.skip_sent {
@@ -125,9 +156,33 @@ impl Builder {
             .flags(skip)
     }
 
-    fn receive(&self, socket: Socket, limit: u32, flags: i32) -> Entry {
-        let length = limit.min(self.buffer_size);
+    /// The `ioprio` of a receive that may wait.
+    const fn priority(&self, flags: u16) -> u16 {
+        if self.poll_first { flags | POLL_FIRST } else { flags }
+    }
+
+    /// The same, where buffers are picked.
+    const fn picking(&self, flags: u16) -> u16 {
+        self.priority(if self.bundle { flags | BUNDLE } else { flags })
+    }
+
+    /// Reports whatever becomes ready in a socket, when it does, until further notice.
+    pub(super) fn watch(&self, socket: RawFd) -> Entry {
+        let events = libc::POLLIN | libc::POLLOUT | libc::POLLRDHUP;
+        opcode::PollAdd::new(Fd(socket), events as u32).multi(true).build()
+    }
+
+    fn send_kept(&self, socket: Socket, span: Span) -> Entry {
+        let start = self.start_of(span).cast_const();
+        with_name!(socket, |name| opcode::SendZc::new(name, start, span.length)
+            .flags(libc::MSG_DONTWAIT)
+            .build())
+    }
+
+    fn receive(&self, socket: Socket, limit: u32, flags: i32, priority: u16) -> Entry {
+        let length = limit.min(self.receive_most);
         with_name!(socket, |name| opcode::Recv::new(name, std::ptr::null_mut(), length)
+            .ioprio(priority)
             .flags(flags)
             .buf_group(GROUP)
             .build())
@@ -136,9 +191,9 @@ impl Builder {
 
     fn receive_multishot(&self, socket: Socket, limit: u32) -> Entry {
         // Before Linux 6.17 both the length and the total must be 0.
-        let (length, total) = if self.receive_limit { (limit.min(self.buffer_size), limit) } else { (0, 0) };
+        let (length, total) = if self.receive_limit { (limit.min(self.receive_most), limit) } else { (0, 0) };
         let entry = with_name!(socket, |name| opcode::Recv::new(name, std::ptr::null_mut(), length)
-            .ioprio(RECV_MULTISHOT)
+            .ioprio(self.picking(RECV_MULTISHOT))
             .buf_group(GROUP)
             .build())
         .flags(Flags::BUFFER_SELECT);

@@ -2,18 +2,22 @@
 //! client ([`Dialing`]) needs of it beside. A loop says what it wants in operations of our own, and hears
 //! back in completions; no pointer, clock or system call passes.
 //!
-//! [`real`] is the kernel's own ring, set up for a client by [`dialing`]; [`readiness`] is epoll, for a
-//! client where there is no ring; `sim` is a fake kernel for tests, which obeys the same rules and draws
+//! [`real`] is the kernel's own ring, set up for a client by [`dialing`]; [`polled`] is a ring that only
+//! notifies, and plain receives and sends beside it; [`readiness`] is epoll, for a client where there is no
+//! ring; `sim` is a fake kernel for tests, which obeys the same rules and draws
 //! among everything the real one may legally do.
 //!
 //! Absent on purpose: connections and buffers. A token is a number the caller chose; a span is a
 //! range of the memory the ring was set up with.
 
+pub mod attempts;
 mod buffer_ring;
 pub mod dialing;
 mod entry;
 mod pages;
+pub mod polled;
 pub mod probe;
+mod provided;
 pub mod readiness;
 pub mod real;
 pub mod setup;
@@ -96,6 +100,15 @@ pub enum Operation {
         /// The most bytes to take.
         limit: u32,
     },
+    /// Receive once into memory of the caller's own. The result is the number of bytes, 0 at the end.
+    ReceiveInto {
+        /// From where.
+        socket: Socket,
+        /// Where to: the kernel's until the operation is over.
+        span: Span,
+        /// Whether it waits for something to come; else `EAGAIN` when nothing is there.
+        waits: bool,
+    },
     /// Send as much as fits now. The result is the number of bytes the kernel took: a full socket
     /// answers `EAGAIN`, and a nearly full one takes less. The kernel is done with it in the enter that
     /// submits the operation. Where [`Ring::skips_sent`] says so there is no completion if it took
@@ -104,6 +117,15 @@ pub enum Operation {
         /// Where to.
         socket: Socket,
         /// What: lent to the kernel until the operation is over.
+        span: Span,
+    },
+    /// The same, where [`Ring::keeps_sent`] says so: a completion with [`Completion::more`] tells how many
+    /// bytes were taken, and that the kernel goes on reading them in the span; the last one, without a
+    /// result, tells that it does so no more. One without such a notice is its last.
+    SendKept {
+        /// Where to.
+        socket: Socket,
+        /// What: lent to the kernel until the last completion.
         span: Span,
     },
     /// Report every time there is room again in a socket that was full, until further notice. It may
@@ -149,6 +171,19 @@ pub enum Operation {
     Wakeups,
 }
 
+#[cfg(any(test, feature = "sim"))]
+impl Operation {
+    /// Whether it sends, in one way or another.
+    const fn sends(self) -> bool {
+        matches!(self, Self::Send { .. } | Self::SendKept { .. })
+    }
+
+    /// Whether it receives, in one way or another.
+    const fn receives(self) -> bool {
+        matches!(self, Self::Receive { .. } | Self::ReceiveNow { .. } | Self::ReceiveInto { .. })
+    }
+}
+
 /// What the kernel answered.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Completion {
@@ -161,6 +196,9 @@ pub struct Completion {
     pub more: bool,
     /// The buffer of the ring that is now the caller's.
     pub buffer: Option<u16>,
+    /// Whether the kernel goes on filling that buffer behind what it put there now: only that is the
+    /// caller's, and it must not provide the buffer again.
+    pub keeps_buffer: bool,
 }
 
 impl Completion {
@@ -217,6 +255,11 @@ pub trait Ring {
 
     /// Whether a send has no completion when the kernel took all of it.
     fn skips_sent(&self) -> bool {
+        false
+    }
+
+    /// Whether [`Operation::SendKept`] is offered.
+    fn keeps_sent(&self) -> bool {
         false
     }
 

@@ -4,21 +4,24 @@
 //!
 //! Needs a few descriptors and pages for a moment. Runs before any worker starts.
 
-use super::buffer_ring::BufferRing;
+mod order;
+
+use super::buffer_ring::{BufferRing, GROUP};
 use super::entry::Builder;
 use super::{Memory, Name, Operation, Pages, Socket, Span};
 use crate::features::{Answers, Capability};
 use crate::host;
-use io_uring::{IoUring, cqueue, squeue, types};
+use io_uring::{EnterFlags, IoUring, cqueue, opcode, squeue, types};
 use nix::errno::Errno;
-use std::io::{self, Write};
+use std::io::{self, Read, Write};
 use std::net::{Ipv4Addr, TcpListener, TcpStream};
+use std::ops::RangeInclusive;
 use std::os::fd::{AsRawFd, RawFd};
 use std::os::linux::net::SocketAddrExt;
 use std::os::unix::net::{SocketAddr, UnixListener, UnixStream};
 use std::ptr::NonNull;
 use std::sync::OnceLock;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// What this kernel answers to everything. It is asked once in the life of the program, which takes a few
 /// milliseconds.
@@ -136,12 +139,22 @@ impl Trial {
         match capability {
             Capability::RegisteredRingFd => self.registered_ring_fd(),
             Capability::BufferRing => self.buffer_ring(),
-            Capability::MultishotReceive => self.receive(false),
+            Capability::MultishotReceive => self.receive(false, false),
             Capability::MultishotAccept => self.accept(false),
             Capability::DirectDescriptors => self.accept(true),
-            Capability::ReceiveLimit => self.receive(true),
+            Capability::ReceiveLimit => self.receive(true, false),
             Capability::SkipSent => self.skip_sent(),
             Capability::CountArrived => self.count_arrived(),
+            Capability::ClassicBuffers => self.classic_buffers(),
+            Capability::MultishotPoll => self.watch(),
+            Capability::ZeroCopySend => self.zero_copy(),
+            Capability::ReceiveBundle => order::of_bundles(self),
+            Capability::IncrementalBuffers => order::of_incremental_buffers(self),
+            Capability::PollFirst => self.receive(false, true),
+            Capability::Napi => self.napi(),
+            Capability::NoIowait => self.no_iowait(),
+            Capability::MinimumWait => self.minimum_wait(),
+            Capability::SubmissionThread => submission_thread(),
             // Flags, answered when the ring was made.
             _ => Ok(()),
         }
@@ -158,7 +171,7 @@ impl Trial {
     fn buffer_ring(&mut self) -> io::Result<()> {
         let pages = Pages::new(u64::from(BUFFERS) * u64::from(HALF))?;
         let mut buffers = BufferRing::new(pages.memory(), BUFFERS, HALF)?;
-        buffers.register(&self.ring.submitter())?;
+        buffers.register(&self.ring.submitter(), false)?;
         (0..BUFFERS).for_each(|buffer| buffers.provide(buffer));
         buffers.publish();
         // Leaked on purpose: a closed ring may end its last receive a moment later. Two pages, once in
@@ -169,9 +182,9 @@ impl Trial {
 
     /// A multishot receive over a socket pair, fed twice: the second answer is what tells it from a
     /// single one. With a limit it must be the last as well.
-    fn receive(&mut self, limited: bool) -> io::Result<()> {
+    fn receive(&mut self, limited: bool, poll_first: bool) -> io::Result<()> {
         let (mut ours, theirs) = UnixStream::pair()?;
-        let builder = Builder { receive_limit: limited, ..builder(Vec::new()) };
+        let builder = Builder { receive_limit: limited, poll_first, ..builder(Vec::new()) };
         let socket = Socket(Name::Descriptor(theirs.as_raw_fd()));
         self.push(builder.build(Operation::Receive { socket, limit: 2 * HALF }))?;
         for last in [false, true] {
@@ -241,6 +254,31 @@ impl Trial {
         if told { Ok(()) } else { Err(io::Error::other(format!("{sent} bytes told of, {arrived} arrived"))) }
     }
 
+    /// A send without a copy: how much was taken, then that the kernel is done with it.
+    fn zero_copy(&mut self) -> io::Result<()> {
+        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?;
+        let ours = TcpStream::connect(listener.local_addr()?)?;
+        let (mut theirs, _) = listener.accept()?;
+        theirs.set_read_timeout(Some(PATIENCE))?;
+        let pages = Pages::new(u64::from(HALF))?;
+        let builder = Builder { memory: pages.memory(), ..builder(Vec::new()) };
+        let socket = Socket(Name::Descriptor(ours.as_raw_fd()));
+        self.push(builder.build(Operation::SendKept { socket, span: Span { offset: 0, length: HALF } }))?;
+        let sent = self.next()?;
+        if sent.result() != HALF as i32 {
+            return Err(unexpected(&sent));
+        }
+        // Also frees what the kernel would otherwise keep for the peer.
+        theirs.read_exact(&mut [0; HALF as usize])?;
+        if cqueue::more(sent.flags()) {
+            let done = self.next()?;
+            if !cqueue::notif(done.flags()) || cqueue::more(done.flags()) {
+                return Err(unexpected(&done));
+            }
+        }
+        Ok(())
+    }
+
     /// Counts what lies in a TCP socket of loopback, before and after something has arrived there.
     fn count_arrived(&mut self) -> io::Result<()> {
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?;
@@ -265,8 +303,71 @@ impl Trial {
         Ok(())
     }
 
+    /// Provides a buffer by a request, to a group that nobody receives into, and takes it back.
+    fn classic_buffers(&mut self) -> io::Result<()> {
+        let page = Pages::new(u64::from(HALF))?;
+        let (start, group) = (page.memory().base.as_ptr(), GROUP + 1);
+        self.push(opcode::ProvideBuffers::new(start, HALF as i32, 1, group, 0).build())?;
+        let provided = self.next()?;
+        self.push(opcode::RemoveBuffers::new(1, group).build())?;
+        let removed = self.next()?;
+        match (provided.result(), removed.result()) {
+            (0.., 1) => Ok(()),
+            (0.., _) => Err(unexpected(&removed)),
+            _ => Err(unexpected(&provided)),
+        }
+    }
+
+    /// Watches a socket: it is told that there is room, and then, by the same watch, that bytes came.
+    fn watch(&mut self) -> io::Result<()> {
+        let (mut ours, theirs) = UnixStream::pair()?;
+        self.push(builder(Vec::new()).watch(theirs.as_raw_fd()))?;
+        for expected in [libc::POLLOUT, libc::POLLIN] {
+            let told = self.next()?;
+            if told.result() & i32::from(expected) == 0 || !cqueue::more(told.flags()) {
+                return Err(unexpected(&told));
+            }
+            ours.write_all(&[1])?;
+        }
+        Ok(())
+    }
+
+    /// Polls the network card for a microsecond while waiting, from here on and no more.
+    fn napi(&mut self) -> io::Result<()> {
+        let submitter = self.ring.submitter();
+        submitter.register_napi(&mut types::Napi::new().set_busy_poll_timeout(1))?;
+        submitter.unregister_napi(&mut types::Napi::new())
+    }
+
+    /// An enter that waits for something that has happened, and says that it is no wait for a disk.
+    fn no_iowait(&mut self) -> io::Result<()> {
+        self.push(opcode::Nop::new().build())?;
+        let flags = (EnterFlags::GETEVENTS | EnterFlags::NO_IOWAIT).bits();
+        // SAFETY: no argument is passed.
+        unsafe { self.ring.submitter().enter::<libc::sigset_t>(1, 1, flags, None)? };
+        self.next().map(drop)
+    }
+
+    /// Waits for two completions when one has come: it must end by itself, long before the patience. A
+    /// kernel that does not know the field takes it for an error or for nothing.
+    fn minimum_wait(&mut self) -> io::Result<()> {
+        self.push(opcode::Nop::new().build())?;
+        let patience = types::Timespec::from(PATIENCE);
+        let arguments = types::SubmitArgs::new().timespec(&patience).min_wait_usec(100);
+        let begun = Instant::now();
+        self.ring.submitter().submit_with_args(2, &arguments)?;
+        if begun.elapsed() >= PATIENCE {
+            return Err(io::Error::other("it waits for the whole time"));
+        }
+        self.next().map(drop)
+    }
+
     fn push(&mut self, entry: squeue::Entry) -> io::Result<()> {
-        let entry = entry.user_data(self.number);
+        self.push_as(entry, self.number)
+    }
+
+    fn push_as(&mut self, entry: squeue::Entry, token: u64) -> io::Result<()> {
+        let entry = entry.user_data(token);
         // SAFETY: what the entry points to, if anything, is the buffer ring, which is never freed; the
         // socket it names is open.
         let pushed = unsafe { self.ring.submission().push(&entry) };
@@ -275,10 +376,15 @@ impl Trial {
 
     /// Submits what is queued and waits for the next completion of this trial.
     fn next(&mut self) -> io::Result<cqueue::Entry> {
+        self.next_of(self.number..=self.number)
+    }
+
+    /// The same, of these tokens.
+    fn next_of(&mut self, tokens: RangeInclusive<u64>) -> io::Result<cqueue::Entry> {
         let patience = types::Timespec::from(PATIENCE);
         loop {
             if let Some(completion) = self.ring.completion().next() {
-                if completion.user_data() == self.number {
+                if tokens.contains(&completion.user_data()) {
                     return Ok(completion);
                 }
                 continue;
@@ -286,6 +392,16 @@ impl Trial {
             self.ring.submitter().submit_with_args(1, &types::SubmitArgs::new().timespec(&patience))?;
         }
     }
+}
+
+/// A ring whose entry is taken without an enter for it.
+fn submission_thread() -> io::Result<()> {
+    let mut builder = IoUring::builder();
+    builder.setup_single_issuer().setup_sqpoll(1);
+    let ring = super::setup::patiently(|| builder.build(ENTRIES))?;
+    let mut trial = Trial { ring, number: 1 };
+    trial.push(opcode::Nop::new().build())?;
+    trial.next().map(drop)
 }
 
 /// Enough for every trial: none gives one back.
@@ -304,9 +420,12 @@ fn builder(listeners: Vec<RawFd>) -> Builder {
         receive_multishot: true,
         direct: false,
         receive_limit: false,
+        receive_most: HALF,
+        poll_first: false,
+        bundle: false,
+        zero_copy: false,
         counts_arrived: true,
         skip_sent: false,
-        buffer_size: HALF,
         // Only one trial sends, from memory of its own.
         memory: Memory { base: NonNull::dangling(), length: 0 },
         listeners,

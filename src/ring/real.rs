@@ -4,8 +4,9 @@
 
 use super::buffer_ring::BufferRing;
 use super::entry::Builder;
+use super::provided::{Bundle, Classic, Provided};
 use super::{Completion, Entered, Listening, Memory, Name, Operation, Ring, Socket, Token};
-use crate::features::Uring;
+use crate::features::{Buffers, Recv, Taskrun, Uring, Wait};
 use io_uring::squeue::Entry;
 use io_uring::types::{SubmitArgs, Timespec};
 use io_uring::{CompletionQueue, EnterFlags, IoUring, SubmissionQueue, Submitter, cqueue};
@@ -24,7 +25,8 @@ pub struct RealRing<'a> {
     pub(super) submitter: Submitter<'a>,
     submissions: SubmissionQueue<'a>,
     completions: CompletionQueue<'a>,
-    buffers: BufferRing,
+    provided: Provided,
+    bundle: Bundle,
     pub(super) builder: Builder,
     /// Operations that found the submission queue full, and the kernel unwilling to empty it.
     backlog: VecDeque<Entry>,
@@ -32,6 +34,11 @@ pub struct RealRing<'a> {
     wake_others: &'a dyn Fn(),
     /// Slots of a client's table that name no socket.
     pub(super) free_slots: Vec<u32>,
+    /// A kernel thread takes the entries.
+    thread_submits: bool,
+    wait: Wait,
+    /// Of every enter.
+    flags: EnterFlags,
     pub(super) origin: Instant,
     pub(super) enters: u64,
     overflows: u64,
@@ -68,8 +75,7 @@ impl<'a> RealRing<'a> {
     /// Readies `ring` for entries of `builder`: it serves nobody and dials nobody yet.
     pub(super) fn over(ring: &'a mut IoUring, features: &Uring, builder: Builder) -> io::Result<Self> {
         let (mut submitter, submissions, completions) = ring.split();
-        let buffers = BufferRing::new(builder.memory, features.buffer_count as u16, features.buffer_size)?;
-        buffers.register(&submitter)?;
+        let provided = provided(features, builder.memory, &submitter)?;
         if features.ring_fd_registered {
             submitter.register_ring_fd()?;
         }
@@ -77,12 +83,16 @@ impl<'a> RealRing<'a> {
             submitter,
             submissions,
             completions,
-            buffers,
+            provided,
+            bundle: Bundle::default(),
             builder,
             backlog: VecDeque::new(),
             listeners: Vec::new(),
             wake_others: &|| {},
             free_slots: Vec::new(),
+            thread_submits: features.taskrun == Taskrun::Sqpoll,
+            wait: features.wait,
+            flags: if features.no_iowait { EnterFlags::NO_IOWAIT } else { EnterFlags::empty() },
             origin: Instant::now(),
             enters: 0,
             overflows: 0,
@@ -90,6 +100,20 @@ impl<'a> RealRing<'a> {
             taken: 0,
             answered: 0,
         })
+    }
+
+    /// Queues an entry; it waits in order where there is no place.
+    #[inline]
+    pub(super) fn queue(&mut self, entry: Entry) {
+        if !(self.backlog.is_empty() && (self.put(&entry) || self.put_after_submitting(&entry))) {
+            self.backlog.push_back(entry);
+        }
+        self.pushed += 1;
+    }
+
+    /// Whether an enter would submit anything.
+    pub(super) fn has_queued(&mut self) -> bool {
+        !self.backlog.is_empty() || !self.submissions.is_empty()
     }
 
     fn put(&mut self, entry: &Entry) -> bool {
@@ -110,18 +134,11 @@ impl<'a> RealRing<'a> {
     fn call(&mut self, wait_for: u32, flags: EnterFlags, until: Option<Duration>) -> Entered {
         self.submissions.sync();
         let count = self.submissions.len() as u32;
-        self.enters += 1;
-        let result = match until {
-            Some(until) => {
-                let left = until.saturating_sub(self.origin.elapsed());
-                let time = Timespec::from(left);
-                let arguments = SubmitArgs::new().timespec(&time);
-                let flags = (flags | EnterFlags::EXT_ARG).bits();
-                // SAFETY: the arguments outlive the call, and their size is the kernel's own.
-                unsafe { self.submitter.enter(count, wait_for, flags, Some(&arguments)) }
-            }
-            // SAFETY: no argument is passed.
-            None => unsafe { self.submitter.enter::<libc::sigset_t>(count, wait_for, flags.bits(), None) },
+        let flags = flags | self.flags;
+        let result = if self.thread_submits {
+            self.let_thread_submit(count, wait_for, flags, until)
+        } else {
+            self.system_call(count, wait_for, flags, until)
         };
         self.submissions.sync();
         self.completions.sync();
@@ -148,6 +165,64 @@ impl<'a> RealRing<'a> {
         }
     }
 
+    /// One system call, without a look at the queues before and after.
+    fn system_call(
+        &mut self,
+        count: u32,
+        wait_for: u32,
+        flags: EnterFlags,
+        until: Option<Duration>,
+    ) -> io::Result<usize> {
+        self.enters += 1;
+        let left = until.map(|until| until.saturating_sub(self.origin.elapsed()));
+        let (wait_for, minimum) = self.patience(wait_for, left);
+        if left.is_none() && minimum == 0 {
+            // SAFETY: no argument is passed.
+            return unsafe { self.submitter.enter::<libc::sigset_t>(count, wait_for, flags.bits(), None) };
+        }
+        let time = left.map(Timespec::from);
+        let arguments = match &time {
+            Some(time) => SubmitArgs::new().timespec(time),
+            None => SubmitArgs::new(),
+        };
+        let arguments = arguments.min_wait_usec(minimum);
+        let flags = (flags | EnterFlags::EXT_ARG).bits();
+        // SAFETY: the arguments outlive the call, and their size is the kernel's own.
+        unsafe { self.submitter.enter(count, wait_for, flags, Some(&arguments)) }
+    }
+
+    /// How many completions to wait for, and for how many microseconds before one is enough. The kernel
+    /// would wait that long past an earlier end.
+    fn patience(&self, wait_for: u32, left: Option<Duration>) -> (u32, u32) {
+        let Wait::Minimum { count, time } = self.wait else { return (wait_for, 0) };
+        let left = left.map_or(u128::MAX, |left| left.as_micros());
+        match u128::from(time).min(left) as u32 {
+            time @ 1.. if wait_for > 0 => (count.max(wait_for), time),
+            _ => (wait_for, 0),
+        }
+    }
+
+    /// Wakes the thread that submits, where it sleeps over `count` entries, and waits; no system call where
+    /// neither is needed.
+    fn let_thread_submit(
+        &mut self,
+        count: u32,
+        wait_for: u32,
+        mut flags: EnterFlags,
+        until: Option<Duration>,
+    ) -> io::Result<usize> {
+        if count > 0 && self.submissions.need_wakeup() {
+            flags |= EnterFlags::SQ_WAKEUP;
+        }
+        self.completions.sync();
+        let asked = flags.intersects(EnterFlags::SQ_WAKEUP | EnterFlags::SQ_WAIT);
+        let here = self.completions.len() >= wait_for as usize;
+        if here && !asked && !self.submissions.cq_overflow() {
+            return Ok(0);
+        }
+        self.system_call(count, wait_for, flags, until)
+    }
+
     /// The kernel has no memory for another request. A failed submit runs no completion work, and that
     /// is what would free some: it is run without one, and then the kernel is left alone for a moment.
     #[cold]
@@ -162,6 +237,15 @@ impl<'a> RealRing<'a> {
         std::thread::sleep(SHORTAGE_PAUSE);
     }
 
+    /// Submits a request for every buffer that is to be provided.
+    fn request_all(&mut self) {
+        while let Provided::Classic(buffers) = &mut self.provided
+            && let Some(request) = buffers.next_request()
+        {
+            self.queue(request);
+        }
+    }
+
     /// Moves what waits in the backlog to the submission queue, as far as it goes.
     fn refill(&mut self) {
         while let Some(entry) = self.backlog.pop_front() {
@@ -173,14 +257,25 @@ impl<'a> RealRing<'a> {
     }
 }
 
+/// The buffers that the kernel picks from, where it does.
+fn provided(features: &Uring, memory: Memory, submitter: &Submitter<'_>) -> io::Result<Provided> {
+    let (count, size) = (features.buffer_count, features.buffer_size);
+    Ok(match features.buffers {
+        _ if features.recv == Recv::Poll => Provided::Nobody,
+        Buffers::Owned => Provided::Nobody,
+        Buffers::Classic => Provided::Classic(Classic::new(memory, count as u16, size)),
+        Buffers::Ring | Buffers::Incremental => {
+            let buffers = BufferRing::new(memory, count as u16, size)?;
+            buffers.register(submitter, features.buffers == Buffers::Incremental)?;
+            Provided::Ring(buffers)
+        }
+    })
+}
+
 impl Ring for RealRing<'_> {
     #[inline]
     fn push(&mut self, operation: Operation, token: Token) {
-        let entry = self.builder.build(operation).user_data(token.0);
-        if !(self.backlog.is_empty() && (self.put(&entry) || self.put_after_submitting(&entry))) {
-            self.backlog.push_back(entry);
-        }
-        self.pushed += 1;
+        self.queue(self.builder.build(operation).user_data(token.0));
     }
 
     fn enter(&mut self, wait_for: u32, until: Option<Duration>) -> Entered {
@@ -191,7 +286,9 @@ impl Ring for RealRing<'_> {
                 break;
             }
             let before = self.backlog.len();
-            let entered = self.call(0, EnterFlags::GETEVENTS, None);
+            // Where a thread submits, an enter alone makes no room.
+            let room = if self.thread_submits { EnterFlags::SQ_WAIT } else { EnterFlags::empty() };
+            let entered = self.call(0, EnterFlags::GETEVENTS | room, None);
             self.refill();
             if entered != Entered::Done || self.backlog.len() == before {
                 return entered;
@@ -202,6 +299,11 @@ impl Ring for RealRing<'_> {
 
     #[inline]
     fn next_completion(&mut self) -> Option<Completion> {
+        if let Provided::Ring(buffers) = &self.provided
+            && let Some(part) = self.bundle.next(buffers)
+        {
+            return Some(part);
+        }
         let Some(entry) = self.completions.next() else {
             // Everything that had come by the last call has been returned.
             self.answered = self.taken;
@@ -209,22 +311,39 @@ impl Ring for RealRing<'_> {
             self.completions.sync();
             return None;
         };
-        Some(Completion {
+        let done = Completion {
             token: Token(entry.user_data()),
             result: entry.result(),
             more: cqueue::more(entry.flags()),
             buffer: cqueue::buffer_select(entry.flags()),
-        })
+            keeps_buffer: cqueue::buffer_more(entry.flags()),
+        };
+        match &mut self.provided {
+            Provided::Ring(buffers) if self.builder.bundle => Some(self.bundle.part(done, buffers)),
+            Provided::Classic(buffers) if Classic::provides(done.token) => {
+                buffers.provide(done.token.0 as u16);
+                self.next_completion()
+            }
+            _ => Some(done),
+        }
     }
 
     #[inline]
     fn provide(&mut self, buffer: u16) {
-        self.buffers.provide(buffer);
+        match &mut self.provided {
+            Provided::Ring(buffers) => buffers.provide(buffer),
+            Provided::Classic(buffers) => buffers.provide(buffer),
+            Provided::Nobody => unreachable!("nobody picks buffers"),
+        }
     }
 
     #[inline]
     fn publish(&mut self) {
-        self.buffers.publish();
+        match &mut self.provided {
+            Provided::Ring(buffers) => buffers.publish(),
+            Provided::Classic(_) => self.request_all(),
+            Provided::Nobody => {}
+        }
     }
 
     fn now(&mut self) -> Duration {
@@ -237,6 +356,10 @@ impl Ring for RealRing<'_> {
 
     fn skips_sent(&self) -> bool {
         self.builder.skip_sent
+    }
+
+    fn keeps_sent(&self) -> bool {
+        self.builder.zero_copy
     }
 
     #[inline]

@@ -2,7 +2,9 @@
 //! Needs the choice of features; does not know what the ring is for.
 
 use crate::features::{Taskrun, Uring};
-use io_uring::IoUring;
+use crate::host;
+use io_uring::types::{Napi, NapiTracking};
+use io_uring::{Builder, IoUring};
 use std::io;
 use std::time::{Duration, Instant};
 
@@ -11,11 +13,14 @@ use std::time::{Duration, Instant};
 /// would otherwise start a thread each.
 const KERNEL_WORKERS: u32 = 4;
 
+/// How long the kernel thread of `taskrun=sqpoll` looks for entries in vain before it sleeps, milliseconds.
+const SUBMISSION_THREAD_IDLE: u32 = 100;
+
 /// Makes a ring as `features` say, in the thread that will use it.
 ///
 /// # Errors
 /// The kernel's: `EPERM` and `ENOSYS` when io_uring is not allowed, `ENOMEM` when locked or
-/// contiguous memory is out, `EINVAL` when a flag is unknown.
+/// contiguous memory is out, `EINVAL` when a flag is unknown or polling the network card is.
 pub fn make(features: &Uring) -> io::Result<IoUring> {
     let mut builder = IoUring::builder();
     // The completion queue is sized apart from the submission queue: every connection may have
@@ -32,6 +37,8 @@ pub fn make(features: &Uring) -> io::Result<IoUring> {
         // Completion work waits for any transition to the kernel instead of interrupting.
         Taskrun::Coop => builder.setup_coop_taskrun().setup_taskrun_flag(),
         Taskrun::Default => &mut builder,
+        // A kernel thread takes the entries and runs completion work, without being asked.
+        Taskrun::Sqpoll => submission_thread(&mut builder),
     };
     if !features.sqarray {
         // Entries are taken in order anyway: the array of their indices is a cache line for nothing.
@@ -40,7 +47,21 @@ pub fn make(features: &Uring) -> io::Result<IoUring> {
     let ring = patiently(|| builder.build(features.sq))?;
     // A kernel without this call has no limit to set; nothing depends on it but the thread count.
     let _ = ring.submitter().register_iowq_max_workers(&mut [KERNEL_WORKERS, KERNEL_WORKERS]);
+    if let Some(time) = features.napi {
+        let mut napi = Napi::new().set_busy_poll_timeout(time).set_tracking(NapiTracking::Dynamic);
+        ring.submitter().register_napi(&mut napi)?;
+    }
     Ok(ring)
+}
+
+/// Has a kernel thread submit. Where the worker is pinned, the thread runs on the same CPU: it is the
+/// server's, and shall not take the time of whoever else was given a CPU of his own.
+fn submission_thread(builder: &mut Builder) -> &mut Builder {
+    builder.setup_sqpoll(SUBMISSION_THREAD_IDLE);
+    match host::cpus()[..] {
+        [cpu] => builder.setup_sqpoll_cpu(cpu as u32),
+        _ => builder,
+    }
 }
 
 /// Makes a ring, with a completion queue that nobody typed halved until it fits: `features` tell its size

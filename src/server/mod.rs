@@ -13,7 +13,7 @@ use crate::features::{Answers, Kind, Problem, Threads};
 use crate::ring::probe;
 use crate::stop::{self, Stop};
 use crate::worker::{self, Ending, Failure, Worker};
-use crate::{epoll_baseline, features, host, uring};
+use crate::{epoll_baseline, features, host, sys, uring};
 use nix::sys::signalfd::SignalFd;
 use print::{Printer, Stream};
 use std::io::Write as _;
@@ -161,7 +161,17 @@ fn run(checked: &Checked, facts: &Facts, signals: &SignalFd) -> Result<Exit, Str
         for (index, listeners) in listening.sets.into_iter().enumerate() {
             let counters = &counters[index];
             let (admission, stop, ready) = (&admission, &stop, &ready);
-            let worker = Worker { index, config, listeners, admission, counters, stop, ready };
+            let worker = Worker {
+                index,
+                config,
+                listeners,
+                admission,
+                room: config.max_connections,
+                counters,
+                stop,
+                ready,
+                busy_poll: sys::poll_card,
+            };
             let (body, bell) = (&server.body, &bell);
             match start(scope, worker, body, bell) {
                 Ok(()) => started += 1,

@@ -70,8 +70,8 @@ impl Plan<'_> {
     }
 }
 
-/// What is reserved for slow readers and not laid out.
-const SPILL: &str = "spill_bytes";
+/// What is reserved, for slow readers and for connections that may come, and not laid out.
+const UP_TO: [&str; 2] = ["spill_bytes", "own_buffers_bytes"];
 
 /// Sums over workers, and the sum of what is laid out.
 fn memory(laid: &[Laid]) -> Named<u64> {
@@ -79,7 +79,8 @@ fn memory(laid: &[Laid]) -> Named<u64> {
     for (name, bytes) in laid.iter().flat_map(|laid| &laid.memory) {
         memory.add(&format!("{name}_bytes"), *bytes);
     }
-    let total = memory.0.iter().filter(|(name, _)| name != SPILL).map(|(_, bytes)| bytes).sum();
+    let total =
+        memory.0.iter().filter(|(name, _)| !UP_TO.contains(&name.as_str())).map(|(_, bytes)| bytes).sum();
     memory.add("total_bytes", total);
     memory
 }
@@ -120,7 +121,7 @@ pub(super) fn text(ready: &Ready) -> String {
 /// One line for whoever wants to hear more: what was laid out for what, and the sizes.
 pub(super) fn laid_out(ready: &Ready) -> String {
     let parts = ready.memory.0.iter().filter(|(name, _)| name != "total_bytes").map(|(name, bytes)| {
-        let up_to = if name == SPILL { "up to " } else { "" };
+        let up_to = if UP_TO.contains(&name.as_str()) { "up to " } else { "" };
         format!("{} {up_to}{}", name.trim_end_matches("_bytes"), result::bytes_roughly(*bytes))
     });
     let mut text = format!("laid out: {}", parts.collect::<Vec<_>>().join(", "));
@@ -162,6 +163,6 @@ mod tests {
     #[test]
     fn the_line_for_people_names_what_can_be_chosen_only() {
         assert!(is_choice("uring", "recv") && is_choice("uring", "cq") && is_choice("epoll", "trigger"));
-        assert!(!is_choice("uring", "send") && !is_choice("epoll", "busy-poll"));
+        assert!(is_choice("epoll", "busy-poll") && !is_choice("uring", "spread"));
     }
 }

@@ -28,7 +28,7 @@ impl Latencies {
         self.histogram.saturating_record(nanoseconds);
     }
 
-    /// So many more samples of one length, nanoseconds.
+    /// Records `count` samples of the same time, nanoseconds.
     pub fn record_many(&mut self, nanoseconds: u64, count: u64) {
         self.histogram.saturating_record_n(nanoseconds, count);
     }
@@ -119,6 +119,14 @@ mod tests {
         assert!(is_about(latencies.max(), samples[99_999]));
         let mean = samples.iter().map(|&sample| sample as f64).sum::<f64>() / 1e5;
         assert!((latencies.mean().expect("samples") / mean - 1.0).abs() < 0.001);
+    }
+
+    #[test]
+    fn many_samples_of_a_time_are_so_many_samples() {
+        let (mut many, mut one_by_one) = (of([1_000]), of([1_000]));
+        many.record_many(5_000_000, 99);
+        (0..99).for_each(|_| one_by_one.record(5_000_000));
+        assert_eq!(many.histogram(), one_by_one.histogram());
     }
 
     #[test]

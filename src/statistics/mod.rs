@@ -3,8 +3,10 @@
 //! it knows no clock and no file.
 
 mod evenness;
+mod independent;
 mod latencies;
 pub mod paired;
 
 pub use evenness::{in_flight, jain};
+pub use independent::{Factor, factor};
 pub use latencies::Latencies;

@@ -1,6 +1,7 @@
 //! How connections come in: accept is armed on every listener while there is room, cancelled when
 //! there is none, and armed again when a permit or a descriptor is free. Part of the event loop.
 
+use super::buffers::Ownership;
 use super::connection::Connection;
 use super::ending::{Stopping, VISITS};
 use super::event_loop::{EventLoop, Own};
@@ -55,7 +56,7 @@ impl Entrance {
     }
 }
 
-impl<R: Listening> EventLoop<'_, R> {
+impl<R: Listening, K: Ownership> EventLoop<'_, R, K> {
     pub(super) fn arm_accepts(&mut self) {
         if self.entrance.accepting.is_paused() || self.stopping != Stopping::No {
             return;
@@ -100,20 +101,21 @@ impl<R: Listening> EventLoop<'_, R> {
         }
     }
 
-    /// Serves `socket`, or closes it at once when every permit is taken.
+    /// Serves `socket`, or closes it at once when every permit is taken, or every place of this worker.
     pub(super) fn admit(&mut self, socket: Socket) {
         let cutting = matches!(self.stopping, Stopping::Cutting { .. });
+        if !cutting && self.connections.len() as u32 == self.worker.room && !self.worker.admission.is_full() {
+            self.refuse(socket, Refusal::Descriptors);
+            return self.on_worker_full();
+        }
         if cutting || !self.worker.admission.try_enter() {
             let stopping = self.stopping != Stopping::No;
-            self.refused(if stopping { Refusal::Stopping } else { Refusal::Full });
-            self.in_flight_other += 1;
-            let token = token::of_listener(Kind::CloseRefused, 0);
-            self.ring.push(Operation::Close { socket }, token);
+            self.refuse(socket, if stopping { Refusal::Stopping } else { Refusal::Full });
             return self.on_full();
         }
         self.worker.counters.accepted.add(1);
         let inserted = self.connections.insert(Connection::new(socket, self.now));
-        let id = inserted.expect("the table has room for every permit");
+        let id = inserted.expect("the worker had room");
         self.schedule(id);
         self.begin_drain(id);
         self.advance(id);
@@ -122,8 +124,18 @@ impl<R: Listening> EventLoop<'_, R> {
         }
     }
 
-    fn refused(&self, cause: Refusal) {
+    fn refuse(&mut self, socket: Socket, cause: Refusal) {
         self.worker.counters.refused.at(cause as usize).add(1);
+        self.in_flight_other += 1;
+        self.ring.push(Operation::Close { socket }, token::of_listener(Kind::CloseRefused, 0));
+    }
+
+    /// Its table of direct descriptors is used up, while others may have room: a pause like that for
+    /// want of descriptors, which whoever leaves ends.
+    fn on_worker_full(&mut self) {
+        if self.stopping == Stopping::No && self.entrance.accepting.starved(self.now, self.worker.admission) {
+            self.pause();
+        }
     }
 
     fn on_full(&mut self) {

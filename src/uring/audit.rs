@@ -1,5 +1,6 @@
 //! What the invariants of the simulation need to see of the loop, and production code does not.
 
+use super::buffers::{Ownership, Room};
 use super::connection::{Receiving, Watching};
 use super::event_loop::EventLoop;
 use crate::conn::ConnId;
@@ -31,11 +32,13 @@ pub struct ConnectionAudit {
     pub starved: bool,
     /// Whether it waits for room in the spill area.
     pub unspilled: bool,
+    /// Whether its own buffer holds what it is owed, so that it cannot receive.
+    pub held: bool,
     /// How much may be asked for now.
     pub credit: u32,
 }
 
-impl<R: Listening> EventLoop<'_, R> {
+impl<R: Listening, K: Ownership> EventLoop<'_, R, K> {
     /// Every connection in the table.
     pub fn audit(&self) -> impl Iterator<Item = ConnectionAudit> + '_ {
         (0..self.connections.high_water()).filter_map(|slot| {
@@ -53,6 +56,7 @@ impl<R: Listening> EventLoop<'_, R> {
                 awaits_room: connection.full && connection.room != Watching::Idle,
                 starved: self.starved.contains(slot),
                 unspilled: self.unspilled.contains(slot),
+                held: self.buffers.room_for(slot) == Room::Held,
                 credit: connection.machine.credit(&self.limits),
             })
         })

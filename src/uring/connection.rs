@@ -29,6 +29,17 @@ pub(super) enum Receiving {
     Counting,
 }
 
+/// Whether the kernel may read a buffer that a send without a copy is from; at most one of a connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Kept {
+    /// It reads none.
+    Nothing,
+    /// That send is in flight, from the buffer of this number.
+    Sending(u32),
+    /// It took bytes of the buffer of this number, and has not said that it is done with them.
+    Taken(u32),
+}
+
 /// How far a connection has come.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Stage {
@@ -41,6 +52,8 @@ pub(super) enum Stage {
         /// Whether a send, perhaps from the spill area, was still in flight when that began.
         holds_chunk: bool,
     },
+    /// Its close has been asked for.
+    Closing,
 }
 
 /// One connection: the policy's part, and what only a completion server has to know.
@@ -59,6 +72,10 @@ pub(super) struct Connection {
     pub(super) room: Watching,
     /// True from the moment a send is submitted until it is over.
     pub(super) sending: bool,
+    /// The send whose bytes the kernel may go on reading.
+    pub(super) kept: Kept,
+    /// True once the kernel refused to send without a copy.
+    pub(super) copies: bool,
     /// True from the moment the kernel took less than it was offered until it reports room.
     pub(super) full: bool,
     /// The number of the send in flight among all operations pushed; see `Silent`.
@@ -79,6 +96,8 @@ impl Connection {
             receiving: Receiving::Idle,
             room: Watching::Idle,
             sending: false,
+            kept: Kept::Nothing,
+            copies: false,
             full: false,
             send_number: 0,
             stage: Stage::Serving,
@@ -86,7 +105,13 @@ impl Connection {
         }
     }
 
+    /// Operations in flight that do not stand in the way of a close: the kernel may read a buffer for as long
+    /// as the peer does not read, and only the close may end that.
+    pub(super) const fn awaits_notice(&self) -> u8 {
+        matches!(self.kept, Kept::Taken(_)) as u8
+    }
+
     pub(super) const fn is_ending(&self) -> bool {
-        matches!(self.stage, Stage::Ending { .. })
+        matches!(self.stage, Stage::Ending { .. } | Stage::Closing)
     }
 }

@@ -5,7 +5,8 @@
 //! answered, and the worker is done when nothing at all is in flight.
 
 use super::accepting::Listener;
-use super::connection::{Receiving, Stage, Watching};
+use super::buffers::Ownership;
+use super::connection::{Kept, Receiving, Stage, Watching};
 use super::event_loop::EventLoop;
 use super::token::{self, Kind};
 use crate::conn::machine::{CloseReason, Phase};
@@ -66,7 +67,7 @@ impl Stopping {
     }
 }
 
-impl<R: Listening> EventLoop<'_, R> {
+impl<R: Listening, K: Ownership> EventLoop<'_, R, K> {
     /// Ends a connection: its operations are cancelled, then awaited, then it is closed. Called
     /// again after each of their completions.
     pub(super) fn end(&mut self, id: ConnId, reason: CloseReason) {
@@ -77,13 +78,14 @@ impl<R: Listening> EventLoop<'_, R> {
             self.cancel_all(id);
         }
         let connection = self.connections.get_mut(id).expect("still there");
-        if connection.in_flight == 0 {
+        if connection.in_flight == connection.awaits_notice() && connection.stage != Stage::Closing {
             if connection.stage == (Stage::Ending { holds_chunk: true }) {
                 connection.stage = Stage::Ending { holds_chunk: false };
                 self.chunks_awaited -= 1;
             }
             self.buffers.clear(&mut connection.queue, false, &mut self.ring);
-            connection.in_flight = 1;
+            connection.stage = Stage::Closing;
+            connection.in_flight += 1;
             self.in_flight += 1;
             let operation = Operation::Close { socket: connection.socket };
             self.ring.push(operation, token::of(Kind::Close, id));
@@ -119,7 +121,10 @@ impl<R: Listening> EventLoop<'_, R> {
 
     pub(super) fn on_closed(&mut self, id: ConnId, done: Completion) {
         let Some(connection) = self.connections.remove(id) else { return self.on_stale(done) };
-        assert_eq!(connection.in_flight, 1, "closed with operations in flight");
+        assert_eq!(connection.in_flight, 1 + connection.awaits_notice(), "closed with operations in flight");
+        if let Kept::Taken(buffer) = connection.kept {
+            self.left_behind.push((id, buffer));
+        }
         let Phase::Closing(reason) = connection.machine.phase() else { panic!("closed without a reason") };
         self.in_flight -= 1;
         self.worker.counters.closed.at(reason as usize).add(1);
@@ -278,7 +283,8 @@ impl<R: Listening> EventLoop<'_, R> {
             return Some(ending);
         }
         let only_wakeups = self.in_flight_other == 1;
-        if self.entrance.all_closed() && self.connections.is_empty() && only_wakeups {
+        let nobody = self.connections.is_empty() && self.left_behind.is_empty();
+        if self.entrance.all_closed() && nobody && only_wakeups {
             self.stopping = Stopping::Finishing { ending };
             self.in_flight_other += 1;
             let target = token::of(Kind::Wakeups, ConnId { slot: 0, generation: 0 });

@@ -14,7 +14,7 @@
 //! or an accept is multishot shows only in [`Completion::more`]. Accepting is in `accepting`, sending in `sending`, the end in `ending`.
 
 use super::accepting::Entrance;
-use super::buffers::{Buffers, Lease};
+use super::buffers::{Buffers, Lease, Ownership, Room, Shared};
 use super::connection::{Connection, Receiving};
 use super::ending::Stopping;
 use super::sending::{SILENCE_MAX, Silent};
@@ -79,10 +79,10 @@ pub(super) enum Own {
 }
 
 /// One worker's loop over its ring.
-pub struct EventLoop<'w, R> {
+pub struct EventLoop<'w, R, K = Shared> {
     // The ring stands before the buffers: it is dropped first, and the kernel writes no more.
     pub(super) ring: R,
-    pub(super) buffers: Buffers<'w>,
+    pub(super) buffers: Buffers<'w, K>,
     pub(super) worker: &'w Worker<'w>,
     pub(super) limits: Limits,
     pub(super) connections: Table<Connection>,
@@ -101,6 +101,8 @@ pub struct EventLoop<'w, R> {
     pub(super) silent: VecDeque<Silent>,
     pub(super) entrance: Entrance,
     pub(super) stopping: Stopping,
+    /// Buffers that the kernel reads for connections that are gone.
+    pub(super) left_behind: Vec<(ConnId, u32)>,
     /// How many are ending while a send from the spill area is still in flight.
     pub(super) chunks_awaited: u32,
     /// Operations in flight for connections.
@@ -110,11 +112,11 @@ pub struct EventLoop<'w, R> {
     pub(super) now: Tick,
 }
 
-impl<'w, R: Listening> EventLoop<'w, R> {
+impl<'w, R: Listening, K: Ownership> EventLoop<'w, R, K> {
     /// A loop over `ring`, which has been set up with the memory of `buffers`. Everything it will
     /// need is laid out here.
-    pub fn new(mut ring: R, buffers: Buffers<'w>, worker: &'w Worker<'w>, listeners: usize) -> Self {
-        let capacity = worker.admission.limit();
+    pub fn new(mut ring: R, buffers: Buffers<'w, K>, worker: &'w Worker<'w>, listeners: usize) -> Self {
+        let capacity = worker.room;
         let now = ring.now().as_millis() as Tick;
         buffers.provide_all(&mut ring);
         let mut this = Self {
@@ -133,6 +135,7 @@ impl<'w, R: Listening> EventLoop<'w, R> {
             silent: VecDeque::with_capacity(2 * capacity as usize),
             entrance: Entrance::new(listeners, queued_max(worker.config)),
             stopping: Stopping::No,
+            left_behind: Vec::new(),
             chunks_awaited: 0,
             in_flight: 0,
             in_flight_other: 0,
@@ -246,6 +249,7 @@ impl<'w, R: Listening> EventLoop<'w, R> {
         match kind {
             Kind::Receive => self.on_received(id, done),
             Kind::Send => self.on_sent(id, done),
+            Kind::SendKept => self.on_sent_kept(id, done),
             Kind::Room => self.on_room_made(id, done),
             Kind::Accept => self.on_accepted(id.slot as usize, done),
             Kind::Close => self.on_closed(id, done),
@@ -260,8 +264,10 @@ impl<'w, R: Listening> EventLoop<'w, R> {
     /// A completion for a connection that is gone, or for nobody.
     pub(super) fn on_stale(&mut self, done: Completion) {
         self.worker.counters.stale_events.add(1);
-        if let Some(buffer) = done.buffer {
-            let lease = self.buffers.lease(buffer, done.result.max(0) as u32);
+        // One of nobody's own: nothing is received into a buffer whose connection is gone.
+        if done.buffer.is_some()
+            && let Some(lease) = self.buffers.received(0, &done, &mut self.ring)
+        {
             self.buffers.give_back(lease, &mut self.ring);
         }
     }
@@ -271,7 +277,7 @@ impl<'w, R: Listening> EventLoop<'w, R> {
             return self.on_stale(done);
         }
         // Leased whatever the result says: an end of stream or an error may carry a buffer too.
-        let lease = done.buffer.map(|buffer| self.buffers.lease(buffer, done.result.max(0) as u32));
+        let lease = self.buffers.received(id.slot, &done, &mut self.ring);
         let connection = self.connections.get_mut(id).expect("looked up above");
         if !done.more {
             connection.receiving = Receiving::Idle;
@@ -311,7 +317,9 @@ impl<'w, R: Listening> EventLoop<'w, R> {
             return Some(lease);
         }
         connection.machine.received(bytes, self.now, &self.limits);
-        self.buffers.append(&mut connection.queue, lease);
+        if !self.buffers.append(&mut connection.queue, lease, &mut self.ring) {
+            connection.machine.close(CloseReason::SpillFull);
+        }
         if connection.full {
             self.spill(id);
         }
@@ -377,7 +385,8 @@ impl<'w, R: Listening> EventLoop<'w, R> {
     /// else to wait for than the end of that send.
     fn note_hurry(&mut self, id: ConnId) {
         let connection = self.connections.get(id).expect("the caller looked it up");
-        let goes_on_by_itself = connection.receiving == Receiving::Armed && !connection.queue.has_several();
+        let offered_all = self.buffers.is_all(&connection.queue, connection.offered);
+        let goes_on_by_itself = connection.receiving == Receiving::Armed && offered_all;
         self.hurry |= connection.sending && self.ring.skips_sent() && !goes_on_by_itself;
     }
 
@@ -386,10 +395,11 @@ impl<'w, R: Listening> EventLoop<'w, R> {
         let credit = connection.machine.credit(&self.limits);
         match connection.receiving {
             Receiving::Idle if credit > 0 && !self.starved.contains(id.slot) => {
-                if self.buffers.free() == 0 || !self.starved.is_empty() {
-                    self.starve(id);
-                } else {
-                    self.arm_receive(id);
+                match self.buffers.room_for(id.slot) {
+                    Room::Free if self.starved.is_empty() => self.arm_receive(id),
+                    Room::Free | Room::Short => self.starve(id),
+                    // It is looked at again when its bytes have been sent.
+                    Room::Held => {}
                 }
             }
             // Without a limit the kernel would go on: it has to be told.
@@ -401,11 +411,8 @@ impl<'w, R: Listening> EventLoop<'w, R> {
     fn arm_receive(&mut self, id: ConnId) {
         let connection = self.connections.get_mut(id).expect("the caller looked it up");
         let (socket, limit) = (connection.socket, connection.machine.credit(&self.limits));
-        let operation = if connection.machine.reads_only_what_arrived() {
-            Operation::ReceiveNow { socket, limit }
-        } else {
-            Operation::Receive { socket, limit }
-        };
+        let waits = !connection.machine.reads_only_what_arrived();
+        let operation = self.buffers.receive(id.slot, socket, limit, waits);
         connection.receiving = Receiving::Armed;
         connection.in_flight += 1;
         self.in_flight += 1;

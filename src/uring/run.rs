@@ -2,12 +2,13 @@
 //! the opposite one. It runs on the worker's own thread, after pinning: the kernel binds the ring to
 //! the thread that makes it, and memory lands where it is first touched.
 
-use super::buffers::{Arena, Buffers};
+use super::buffers::{Arena, Buffers, Incremental, Owned, Ownership, Shared};
 use super::event_loop::EventLoop;
-use crate::features::{Files, Uring};
+use crate::features::{self, Files, Recv, Uring};
+use crate::ring::polled::PolledRing;
 use crate::ring::probe::barred;
 use crate::ring::real::RealRing;
-use crate::ring::{setup, stride};
+use crate::ring::{Listening, setup, stride};
 use crate::worker::{Ending, Failure, Laid, Worker};
 use io_uring::IoUring;
 use std::io;
@@ -15,6 +16,9 @@ use std::io;
 /// Slots of a direct-descriptor table beyond the connection limit: a full table makes the kernel
 /// drop peers, and a burst of accepts can overshoot the limit before it is cancelled.
 const SLOTS_MARGIN: u32 = 1024;
+/// What is left of the margin where the descriptor limit, which bounds each table, is nearer than the
+/// permits: then this worker takes nobody into its last slots.
+const SLOTS_MARGIN_LEAST: u32 = 64;
 
 /// Serves until told to stop.
 ///
@@ -23,12 +27,11 @@ const SLOTS_MARGIN: u32 = 1024;
 pub fn run(mut worker: Worker<'_>) -> Result<Ending, Failure> {
     let mut laid = Laid { worker: worker.index, ..Laid::default() };
     let features = &worker.config.uring;
-    let arena =
-        Arena::new(features.buffer_count, features.buffer_size, worker.spill_limit()).map_err(|error| {
-            failed("memory for the buffers", &error, "choose a smaller buffer-count= or buffer-size=")
-        })?;
+    let arena = arena(features, &worker).map_err(|error| {
+        failed("memory for the buffers", &error, "choose a smaller buffer-count= or buffer-size=")
+    })?;
     let (mut io_uring, features) = make_ring(features, &mut laid)?;
-    register_slots(&io_uring, &features, &worker)?;
+    worker.room = register_slots(&io_uring, &features, &worker)?;
     let listeners = std::mem::take(&mut worker.listeners);
     let (stop, index, count) = (worker.stop, worker.index, listeners.len());
     let wake_others = move || stop.wake_others(index);
@@ -36,10 +39,17 @@ pub fn run(mut worker: Worker<'_>) -> Result<Ending, Failure> {
         RealRing::new(&mut io_uring, &features, arena.memory(), listeners, stop.waker(index), &wake_others)
             .map_err(|error| refused("the buffer ring or the registered ring descriptor", &error))?;
     describe(&mut laid, &features, &worker, &arena);
-    let mut event_loop = EventLoop::new(ring, Buffers::new(&arena), &worker, count);
-    (worker.ready)(laid);
-    let ending = event_loop.run();
-    drop(event_loop);
+    let ending = match (features.recv, features.buffers) {
+        (Recv::Poll, _) => {
+            let ring = PolledRing::new(ring, &features, worker.room);
+            serve(ring, Buffers::<Shared>::new(&arena), &worker, count, laid)
+        }
+        (_, features::Buffers::Owned) => serve(ring, Buffers::<Owned>::new(&arena), &worker, count, laid),
+        (_, features::Buffers::Incremental) => {
+            serve(ring, Buffers::<Incremental>::new(&arena), &worker, count, laid)
+        }
+        _ => serve(ring, Buffers::<Shared>::new(&arena), &worker, count, laid),
+    };
     drop(io_uring);
     if !matches!(ending, Ok(Ending::Drained)) {
         // Operations may be in flight, and the kernel ends a ring in its own time: the memory is
@@ -47,6 +57,25 @@ pub fn run(mut worker: Worker<'_>) -> Result<Ending, Failure> {
         std::mem::forget(arena);
     }
     ending
+}
+
+/// The loop, from the word that it accepts to its end. What it was given is gone after it, the ring first.
+fn serve<R: Listening, K: Ownership>(
+    ring: R,
+    buffers: Buffers<'_, K>,
+    worker: &Worker<'_>,
+    listeners: usize,
+    laid: Laid,
+) -> Result<Ending, Failure> {
+    let mut event_loop = EventLoop::new(ring, buffers, worker, listeners);
+    (worker.ready)(laid);
+    event_loop.run()
+}
+
+/// Buffers of all are made resident; those of connections that may never come are not.
+fn arena(features: &Uring, worker: &Worker<'_>) -> io::Result<Arena> {
+    let make = if features.buffers == features::Buffers::Owned { Arena::untouched } else { Arena::new };
+    make(features.buffer_count, features.buffer_size, worker.spill_limit())
 }
 
 /// Makes the ring; says so when its completion queue had to be halved.
@@ -68,26 +97,36 @@ fn make_ring(wanted: &Uring, laid: &mut Laid) -> Result<(IoUring, Uring), Failur
     }
 }
 
-fn register_slots(ring: &IoUring, features: &Uring, worker: &Worker<'_>) -> Result<(), Failure> {
-    if features.files == Files::Normal {
-        return Ok(());
-    }
+/// How many connections there is room for.
+fn register_slots(ring: &IoUring, features: &Uring, worker: &Worker<'_>) -> Result<u32, Failure> {
     let limit = worker.admission.limit();
+    if features.files == Files::Normal {
+        return Ok(limit);
+    }
     let slots = u64::from(limit + SLOTS_MARGIN).min(setup::slots_max()) as u32;
     setup::register_slots(ring, slots)
-        .map_err(|error| refused(&format!("a table of {slots} direct descriptors"), &error))
+        .map_err(|error| refused(&format!("a table of {slots} direct descriptors"), &error))?;
+    Ok(limit.min(slots.saturating_sub(SLOTS_MARGIN_LEAST)))
 }
 
 fn describe(laid: &mut Laid, features: &Uring, worker: &Worker<'_>, arena: &Arena) {
-    let connections = worker.admission.limit();
     let pool = u64::from(features.buffer_count) * stride(features.buffer_size);
+    let holders = match features.buffers {
+        features::Buffers::Incremental => Buffers::<Incremental>::bytes(arena),
+        _ => Buffers::<Shared>::bytes(arena),
+    };
+    let lists = u64::from(features.buffer_count) * 16 + holders;
+    let owned = features.buffers == features::Buffers::Owned;
     laid.memory = vec![
-        ("buffers", pool + u64::from(features.buffer_count) * 16 + Buffers::bytes(arena)),
+        ("buffers", if owned { lists } else { pool + lists }),
         // 64 and 16 bytes an entry: struct io_uring_sqe and struct io_uring_cqe.
         ("queues", u64::from(features.sq) * 64 + u64::from(features.cq) * 16),
-        ("tables", EventLoop::<RealRing<'_>>::table_bytes(connections)),
+        ("tables", EventLoop::<RealRing<'_>>::table_bytes(worker.room)),
         ("spill", worker.spill_limit()),
     ];
+    if owned {
+        laid.memory.push(("own_buffers", pool));
+    }
     laid.sizes = vec![("sq", u64::from(features.sq)), ("cq", u64::from(features.cq))];
 }
 

@@ -2,7 +2,8 @@
 //! fits now. A connection whose peer takes less is stuck: its bytes leave the shared buffers for the
 //! spill area, and are sent from there as room comes. Part of the event loop.
 
-use super::connection::Watching;
+use super::buffers::Ownership;
+use super::connection::{Kept, Watching};
 use super::event_loop::{EventLoop, Own};
 use super::token::{self, Kind};
 use crate::conn::machine::CloseReason;
@@ -23,7 +24,7 @@ pub(super) struct Silent {
 /// buffer, or a connection can go on only after its send, the loop does not block at all.
 pub(super) const SILENCE_MAX: Tick = 2;
 
-impl<R: Listening> EventLoop<'_, R> {
+impl<R: Listening, K: Ownership> EventLoop<'_, R, K> {
     pub(super) fn send_next(&mut self, id: ConnId) {
         let connection = self.connections.get_mut(id).expect("the caller looked it up");
         if connection.sending || connection.full {
@@ -38,12 +39,54 @@ impl<R: Listening> EventLoop<'_, R> {
             connection.send_number = self.ring.pushed();
             self.silent.push_back(Silent { number: connection.send_number, id });
         }
-        let operation = Operation::Send { socket: connection.socket, span };
-        self.ring.push(operation, token::of(Kind::Send, id));
+        let socket = connection.socket;
+        let keeps = self.ring.keeps_sent() && connection.kept == Kept::Nothing && !connection.copies;
+        if keeps && self.buffers.may_be_kept(&connection.queue) {
+            connection.kept = Kept::Sending(self.buffers.keep(&connection.queue));
+            return self.ring.push(Operation::SendKept { socket, span }, token::of(Kind::SendKept, id));
+        }
+        self.ring.push(Operation::Send { socket, span }, token::of(Kind::Send, id));
+    }
+
+    /// Either how much the kernel took of a send that it may go on reading, or that it reads no more.
+    pub(super) fn on_sent_kept(&mut self, id: ConnId, done: Completion) {
+        let Some(connection) = self.connections.get_mut(id) else { return self.on_left_behind(id, done) };
+        match connection.kept {
+            Kept::Sending(buffer) if done.more => {
+                connection.kept = Kept::Taken(buffer);
+                // That it is done is still to be heard: `on_sent` counts a send as answered.
+                connection.in_flight += 1;
+                self.in_flight += 1;
+            }
+            Kept::Sending(buffer) => {
+                connection.kept = Kept::Nothing;
+                self.buffers.kept_no_more(buffer, &mut self.ring);
+            }
+            Kept::Taken(buffer) => {
+                connection.kept = Kept::Nothing;
+                connection.in_flight -= 1;
+                self.in_flight -= 1;
+                self.buffers.kept_no_more(buffer, &mut self.ring);
+                return self.advance(id);
+            }
+            Kept::Nothing => return self.on_stale(done),
+        }
+        self.on_sent(id, done);
+    }
+
+    /// The kernel is done with a buffer of a connection that was closed before.
+    fn on_left_behind(&mut self, id: ConnId, done: Completion) {
+        let Some(index) = self.left_behind.iter().position(|(left, _)| *left == id) else {
+            return self.on_stale(done);
+        };
+        let (_, buffer) = self.left_behind.swap_remove(index);
+        self.in_flight -= 1;
+        self.buffers.kept_no_more(buffer, &mut self.ring);
     }
 
     pub(super) fn on_sent(&mut self, id: ConnId, done: Completion) {
         let Some(connection) = self.connections.get_mut(id) else { return self.on_stale(done) };
+        let was_kept = self.ring.keeps_sent() && !connection.copies;
         connection.in_flight -= 1;
         self.in_flight -= 1;
         connection.sending = false;
@@ -51,6 +94,8 @@ impl<R: Listening> EventLoop<'_, R> {
             Ok(bytes) => self.on_taken(id, bytes),
             Err(Errno::EAGAIN) => self.on_blocked(id),
             Err(Errno::EINTR | Errno::ECANCELED) => {}
+            // No memory may be locked for it, or this socket cannot: what is copied may go.
+            Err(Errno::ENOMEM | Errno::ENOBUFS | Errno::EOPNOTSUPP) if was_kept => connection.copies = true,
             Err(error) => connection.machine.close(CloseReason::of(error)),
         }
         self.advance(id);

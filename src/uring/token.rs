@@ -21,6 +21,8 @@ pub enum Kind {
     Receive,
     /// Send.
     Send,
+    /// Send whose bytes the kernel may go on reading.
+    SendKept,
     /// News of room in a socket that was full.
     Room,
     /// Cancel of a connection's receive, or of its watch for room.
@@ -39,10 +41,11 @@ pub enum Kind {
     Wakeups,
 }
 
-const KINDS: [Kind; 11] = [
+const KINDS: [Kind; 12] = [
     Kind::Accept,
     Kind::Receive,
     Kind::Send,
+    Kind::SendKept,
     Kind::Room,
     Kind::Cancel,
     Kind::Count,

@@ -14,10 +14,12 @@ type Row = (&'static str, fn(Engine, &Server));
 
 /// The trials.
 pub fn trials() -> Vec<Trial> {
-    let rows: [Row; 10] = [
+    let rows: [Row; 12] = [
         ("as_many_messages_as_were_asked_for", exact),
         ("an_open_loop_sends_what_its_schedule_says", open_loop),
         ("a_churn_makes_the_connections_it_counts", churn),
+        ("a_churn_makes_the_connections_its_schedule_says", churn_by_schedule),
+        ("no_time_is_recorded_where_none_is_wanted", no_latency),
         ("every_idle_connection_echoes", idle),
         ("sizes_are_drawn_from_their_range", sizes),
         ("sixteen_messages_are_on_their_way", depth),
@@ -73,16 +75,16 @@ fn exact(engine: Engine, server: &Server) {
     }
 }
 
-/// What was due in the window is sent and comes back, however late, and no more than that. Those that were
-/// due at the end and too late to be sent are not counted yet: hence half.
+/// What was due in the window is sent and comes back, however late, and no more than that.
 fn open_loop(engine: Engine, server: &Server) {
-    for (words, spread) in [("--arrival uniform", 20.0), ("--arrival poisson", 200.0)] {
+    for (words, spread) in [("--arrival uniform", 0.0), ("--arrival poisson", 200.0)] {
         let words = format!("-c 10 -R 2000 -d 1s -w 0 --grace 20s {words}");
         let ran = run(load(engine, "pingpong", server.address(), &words)).code(0);
         ran.is_clean();
         let samples = ran.float("response_latency_us/samples");
         // Poisson: the deviation of the count is its root, 45; four of them and more.
-        assert!((1000.0..=2000.0 + spread).contains(&samples), "{words}: {samples} messages were sent");
+        assert!((samples - 2000.0).abs() <= spread, "{words}: {samples} messages were sent");
+        assert_eq!((ran.number("rates/unsent"), ran.number("rates/unanswered")), (0, 0), "{words}");
         assert_eq!(ran.float("plan/intended_messages_per_second"), 2000.0);
         assert_eq!(ran.float("service_latency_us/samples"), samples);
         let (response, service) =
@@ -107,6 +109,46 @@ fn churn(engine: Engine, server: &Server) {
     assert!((490..=500).contains(&closed), "{closed} of 500 connections were made, used and closed");
 }
 
+/// A connection for every time of the schedule, however late, and its response counts from there.
+fn churn_by_schedule(engine: Engine, server: &Server) {
+    let words = "-c 8 -t 2 -s 100 -R 400 --arrival uniform -d 1s -w 0 --grace 20s";
+    let ran = run(load(engine, "churn", server.address(), words)).code(0);
+    ran.is_clean();
+    let account = server.wait_until("all have gone", |account| account.get("open") == 0);
+    assert_eq!(account.get("accepted"), 400, "{}", account.0);
+    assert_eq!(account.get("bytes_received"), 400 * 100);
+    assert_eq!(ran.number("response_latency_us/samples"), 400);
+    assert_eq!(ran.number("service_latency_us/samples"), 400);
+    // The connect is part of the response, and none of the service.
+    let mean = |of: &str| ran.float(&format!("{of}_latency_us/mean"));
+    assert!(mean("response") > mean("service"), "{}", ran.result);
+    assert_eq!(
+        (ran.at("plan/loop"), ran.float("plan/intended_messages_per_second")),
+        (&"open".into(), 400.0)
+    );
+    // It ends by number, too.
+    let ran = run(load(engine, "churn", server.address(), "-c 3 -t 1 -R 2k -n 100 --grace 20s")).code(0);
+    ran.is_clean();
+    assert_eq!((ran.number("rates/messages"), ran.number("response_latency_us/samples")), (100, 100));
+}
+
+fn no_latency(engine: Engine, server: &Server) {
+    for (workload, words) in [("churn", "-c 4 -n 50 -R 2k"), ("pingpong", "-c 4 -n 500")] {
+        let words = format!("{words} -t 1 --no-latency");
+        let ran = run(load(engine, workload, server.address(), &words)).code(0);
+        ran.is_clean();
+        for times in ["response", "service", "connect", "close"] {
+            assert_eq!(
+                ran.at(&format!("{times}_latency_us")),
+                &serde_json::Value::Null,
+                "{workload}: {times}"
+            );
+        }
+        assert_eq!(ran.at("schedule_lag_us"), &serde_json::Value::Null);
+        assert_eq!(ran.at("ramp/connect_latency_us"), &serde_json::Value::Null);
+    }
+}
+
 fn idle(engine: Engine, server: &Server) {
     let ran = run(load(engine, "idle", server.address(), "-c 300 --every 500ms -d 1s --grace 20s")).code(0);
     ran.is_clean();
@@ -117,9 +159,8 @@ fn idle(engine: Engine, server: &Server) {
         ran.at("spread")
     );
     assert_eq!(ran.number("ramp/connected"), 300);
-    // Two of each. Those that were due at the end and too late to be sent are not counted yet.
-    let samples = ran.number("response_latency_us/samples");
-    assert!((300..=600).contains(&samples), "{samples} of 600 messages were sent");
+    // Two of each, however late.
+    assert_eq!(ran.number("response_latency_us/samples"), 600);
 }
 
 fn sizes(engine: Engine, server: &Server) {

@@ -18,10 +18,12 @@ const ENGINE: Engine = Engine::Epoll;
 
 /// The trials.
 pub fn trials() -> Vec<Trial> {
-    let rows: [(&str, fn()); 19] = [
+    let rows: [(&str, fn()); 21] = [
         ("a_first_signal_ends_the_measurement_and_reports", first_signal),
         ("a_signal_before_the_window_is_reported_too", signal_in_the_warmup),
+        ("a_signal_before_the_load_is_reported_too", signal_in_the_ramp),
         ("a_second_signal_ends_it_at_once", second_signal),
+        ("a_second_signal_leaves_the_account_of_a_schedule_whole", second_signal_of_a_schedule),
         ("sigusr1_prints_a_snapshot", snapshot),
         ("a_closed_standard_output_is_no_failure", closed_output),
         ("the_result_goes_to_a_file", to_a_file),
@@ -77,6 +79,38 @@ fn signal_in_the_warmup() {
     let ran = Ran::of(process.wait()).code(130);
     assert_eq!(ran.at("interrupted"), true);
     assert_eq!(ran.number("rates/messages"), 0, "{}", ran.at("rates"));
+}
+
+/// Twenty seconds of connecting: there is no window, and nothing is judged.
+fn signal_in_the_ramp() {
+    let liar = honest();
+    let process = load(ENGINE, "pingpong", liar.address, "-c 100 --connect-rate 5 -R 100").spawn();
+    wait_for_signals(&process);
+    process.signal(Signal::SIGINT);
+    let ran = Ran::of(process.wait()).code(130);
+    assert_eq!((ran.at("interrupted"), ran.at("verdict/word")), (&true.into(), &"invalid".into()));
+    assert_eq!((ran.number("window/measured_us"), ran.number("rates/unsent")), (0, 0), "{}", ran.result);
+    assert!(ran.ended.ran < Duration::from_secs(15), "it went on connecting: {:?}", ran.ended.ran);
+}
+
+/// Cut off in the grace, every message of the schedule is still told of: as it came back, or as it waited.
+fn second_signal_of_a_schedule() {
+    let gives = Box::new(|_: &[u8], _: &_| Some(Vec::new()));
+    let edit = Edit { at: 64, takes: 0, needs: 64, after: Duration::ZERO, gives, then: Then::Silence };
+    let liar = Liar::start(Manner { lie: Some((Victim::Everybody, edit)), ..Manner::default() });
+    let words = "-c 2 -t 1 -R 1000 --arrival uniform -d 60s -w 0 --grace 60s";
+    let load = running(ENGINE, "pingpong", liar.address, words);
+    load.signal(Signal::SIGINT);
+    std::thread::sleep(Duration::from_millis(200));
+    load.signal(Signal::SIGINT);
+    let ran = end(load).code(130);
+    let [unsent, unanswered] = ["unsent", "unanswered"].map(|what| ran.number(&format!("rates/{what}")));
+    assert!(unsent > 0 && unanswered == 2, "{}", ran.at("rates"));
+    // One came back on each connection before it fell silent.
+    assert_eq!(ran.number("service_latency_us/samples"), 2, "{}", ran.result);
+    assert_eq!(ran.number("response_latency_us/samples"), unsent + 4);
+    let due = ran.float("window/measured_us") / 1e3;
+    assert!((unsent as f64 + 4.0 - due).abs() <= 2.0, "{unsent} unsent of {due} that were due");
 }
 
 /// The server keeps silent, and the client would wait for it.
@@ -206,7 +240,7 @@ fn wrong_conditions() {
 }
 
 /// More messages a second than any client sends.
-const TOO_MUCH: &str = "-c 4 -R 50m -d 300ms -w 0 --grace 20s";
+const TOO_MUCH: &str = "-c 4 -R 50m -d 300ms -w 0 --grace 2s";
 
 fn suspect() {
     let liar = honest();
@@ -234,7 +268,7 @@ fn precedence() {
     };
     let lie = Some((Victim::Number(1, 3), edit(Then::Silence, vec![])));
     let silent = Liar::start(Manner { lie, ..Manner::default() });
-    let brief = strict.replace("--grace 20s", "--grace 500ms --seed 3");
+    let brief = strict.replace("--grace 2s", "--grace 500ms --seed 3");
     run(load(ENGINE, "pingpong", silent.address, &brief)).code(1);
     let lie = Some((Victim::Number(1, 3), edit(Then::Silence, vec![0; 32])));
     let wrong = Liar::start(Manner { lie, ..Manner::default() });

@@ -1,13 +1,13 @@
 //! Rows that try every feature that can be typed, with one body that touches the whole contract.
 
-use super::{Case, Row, Variant, row, scaled};
+use super::{Case, Row, Variant, is_long, row, scaled};
 use crate::client::{Ending, Peer, SMALL, crowd, exchange, finish_cleanly};
 use std::time::Duration;
 
 const URING: &[Variant] = &[Variant::Uring];
 const EPOLL: &[Variant] = &[Variant::Epoll];
 
-/// What is tried alone, and in pairs: values that are not the default, and do not exclude each other.
+/// What is tried alone, and in pairs: values that are not the default.
 const VALUES: [&str; 9] = [
     "accept=single",
     "recv=single",
@@ -20,12 +20,54 @@ const VALUES: [&str; 9] = [
     "sq=4,cq=4",
 ];
 
+/// What is tried alone, and in pairs only at full size.
+const MORE_VALUES: [&str; 14] = [
+    "recv=poll",
+    "buffers=owned",
+    "buffers=classic",
+    "buffers=incremental",
+    "bundle=recv",
+    "send=zc",
+    "cqe-skip=off",
+    "taskrun=sqpoll",
+    "wait=min:8:200us",
+    "poll-first=on",
+    "recv-cap=1Ki",
+    "no-iowait=on",
+    "napi=20us",
+    "buffer-size=1Ki",
+];
+
+/// Pairs that are refused by name.
+const EXCLUDED: [(&str, &str); 15] = [
+    ("recv=poll", "files=direct"),
+    ("recv=poll", "poll-first=on"),
+    ("recv=poll", "buffers=owned"),
+    ("recv=poll", "buffers=classic"),
+    ("recv=poll", "bundle=recv"),
+    ("recv=poll", "buffers=incremental"),
+    ("bundle=recv", "buffers=incremental"),
+    ("bundle=recv", "buffers=owned"),
+    ("bundle=recv", "buffers=classic"),
+    ("send=zc", "recv=poll"),
+    ("send=zc", "buffers=owned"),
+    ("send=zc", "buffers=incremental"),
+    ("taskrun=sqpoll", "wait=min:8:200us"),
+    ("buffers=owned", "buffer-count=2"),
+    // There is no room for so many completions.
+    ("wait=min:8:200us", "sq=4,cq=4"),
+];
+
 /// The rows.
 pub fn rows() -> Vec<Row> {
     let mut rows = Vec::new();
-    for (index, first) in VALUES.iter().enumerate() {
+    let values: Vec<&str> = VALUES.into_iter().chain(MORE_VALUES).collect();
+    for (index, first) in values.iter().enumerate() {
         rows.push(row!(each_feature_keeps_the_contract).named(first).features(first).on(URING));
-        let others = VALUES[index + 1..].iter().filter(|second| dimension(first) != dimension(second));
+        let others = values[index + 1..].iter().filter(|second| {
+            let is_more = MORE_VALUES.contains(first) || MORE_VALUES.contains(second);
+            dimension(first) != dimension(second) && !excludes(first, second) && (!is_more || is_long())
+        });
         for second in others {
             let both = format!("{first},{second}");
             rows.push(row!(each_pair_of_features_keeps_the_contract).named(&both).features(&both).on(URING));
@@ -37,7 +79,13 @@ pub fn rows() -> Vec<Row> {
             rows.push(row!(each_feature_keeps_the_contract).named(&value).features(&value).on(EPOLL));
         }
     }
+    let polling = "busy-poll=20us";
+    rows.push(row!(each_feature_keeps_the_contract).named(polling).features(polling).on(EPOLL));
     rows
+}
+
+fn excludes(first: &str, second: &str) -> bool {
+    EXCLUDED.iter().any(|&pair| pair == (first, second) || pair == (second, first))
 }
 
 fn dimension(value: &str) -> &str {

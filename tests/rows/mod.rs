@@ -26,6 +26,10 @@ pub enum Variant {
     Uring,
     /// By completion, sockets in the ring's own table.
     UringDirect,
+    /// By completion, a buffer for each connection.
+    UringOwned,
+    /// Readiness told by a ring, plain receives and sends.
+    UringPoll,
     /// By readiness.
     Epoll,
     /// By readiness, 17 threads on one instance.
@@ -33,9 +37,15 @@ pub enum Variant {
 }
 
 /// All of them.
-pub const EVERYWHERE: &[Variant] =
-    &[Variant::Uring, Variant::UringDirect, Variant::Epoll, Variant::EpollShared];
-/// Those with a ring.
+pub const EVERYWHERE: &[Variant] = &[
+    Variant::Uring,
+    Variant::UringDirect,
+    Variant::UringOwned,
+    Variant::UringPoll,
+    Variant::Epoll,
+    Variant::EpollShared,
+];
+/// Those with a ring that does everything, and a pool of buffers.
 pub const RINGS: &[Variant] = &[Variant::Uring, Variant::UringDirect];
 
 impl Variant {
@@ -44,6 +54,8 @@ impl Variant {
         match self {
             Variant::Uring => "uring",
             Variant::UringDirect => "uring_direct",
+            Variant::UringOwned => "uring_owned",
+            Variant::UringPoll => "uring_poll",
             Variant::Epoll => "epoll",
             Variant::EpollShared => "epoll_shared",
         }
@@ -56,12 +68,14 @@ impl Variant {
 
     /// Whether it has a ring.
     pub fn is_ring(self) -> bool {
-        RINGS.contains(&self)
+        !matches!(self, Variant::Epoll | Variant::EpollShared)
     }
 
     fn features(self) -> &'static str {
         match self {
             Variant::UringDirect => "files=direct",
+            Variant::UringOwned => "recv=single,buffers=owned",
+            Variant::UringPoll => "recv=poll,cqe-skip=off",
             Variant::EpollShared => "threads=shared",
             Variant::Uring | Variant::Epoll => "",
         }

@@ -89,6 +89,8 @@ fn each_workload_has_defaults_of_its_own() {
     assert!(churn.outputs.interval_lines, "the live count of the original study's client");
     assert_eq!(plan("churn").connections, 17);
     assert_eq!(plan("churn -c 50 -t 2").connections, 50);
+    let paced = plan("churn -R 5k --arrival uniform").arrivals;
+    assert_eq!(paced, Arrivals::Open { rate: 5_000.0, spacing: Spacing::Uniform });
     let idle = plan("idle --every 30s");
     assert_eq!(idle.connections, 10_000);
     assert_eq!(idle.end, End::After(Duration::from_secs(30)));
@@ -135,8 +137,7 @@ fn every_wrong_value_gets_a_sentence_with_flag_value_and_remedy() {
         ("pingpong -R 0", "--rate", "would do"),
         ("pingpong -R 99999999999999999999", "--rate", "is too large; 1 to"),
         ("idle -R 5", "--rate", "--every would do"),
-        ("stream -R 5", "--rate", "pingpong would do"),
-        ("churn -R 5", "--rate", "-c"),
+        ("stream -R 5", "--rate", "pingpong or churn would do"),
         ("pingpong --arrival uniform", "--arrival", "--rate with it would do"),
         ("pingpong -R 5 --arrival normal", "--arrival", "poisson or uniform would do"),
         ("pingpong --every 1s", "--every", "--rate would do"),
@@ -302,6 +303,7 @@ fn the_command_that_repeats_a_load_is_the_same_load() {
         "stream -i 500ms --server-stats 10.0.0.2:8889 --percentiles 50,75,99.9",
         "churn -t 17 -s 1024 --server-stats 4711 --connect-timeout 1s",
         "churn -q",
+        "churn -R 500 -n 1000",
         "idle -c 100k --every 7s --source 127.0.0.1-127.0.0.12",
         "idle -c 3 --every 10s --direct on -o 'a b.json' --format json --hdr h --hlog l",
     ] {

@@ -4,6 +4,7 @@
 use super::super::payload::Ending;
 use super::super::trouble::{Cause, Phase};
 use super::connection::{Asked, State, Then};
+use super::stages::Stage;
 use super::token::{self, Kind};
 use super::{Engine, Loop};
 use crate::ring::{Completion, Dialing, Operation};
@@ -22,17 +23,25 @@ impl<R: Dialing> Engine<'_, R> {
         connection.failed = connection.failed.saturating_add(1);
         self.account.now().troubles.count(phase, cause);
         self.forget_messages(slot);
+        self.forget_schedule(slot);
         self.end(slot, if self.churns { Then::Next } else { Then::Leave });
     }
 
-    /// Nobody waits for its messages any more.
+    /// Nobody waits for its messages any more. They stay unanswered, and are counted so at the end.
     fn forget_messages(&mut self, slot: u32) {
         let connection = &mut self.connections[slot as usize];
         let lost = connection.outstanding();
         let first = connection.answered.max(connection.first_counted);
         self.finished += connection.asked.saturating_sub(first);
-        connection.answered = connection.asked;
         self.outstanding -= lost;
+    }
+
+    /// Nobody waits for what it still has to send. A slot that churns sends it in another life.
+    fn forget_schedule(&mut self, slot: u32) {
+        let due = self.connections[slot as usize].due;
+        if self.stage == Stage::Grace && !self.churns && self.is_due(due) {
+            self.behind -= 1;
+        }
     }
 
     /// Ends what is in flight, then closes.
@@ -104,16 +113,18 @@ impl<R: Dialing> Engine<'_, R> {
         connection.renew(number);
         if failed == 0 {
             self.account.messages(counts).connections += 1;
-            if let Some(interval) = self.account.samples(began, counts) {
+            let latency = self.share.plan.latency;
+            if let Some(interval) = self.account.samples(began, counts).filter(|_| latency) {
                 interval.close.record(self.now - began);
             }
+        }
+        if failed > 0 {
+            // In an open loop at the same time of the schedule: whoever waits, waits on.
+            return self.try_again(slot);
         }
         if matches!(self.order, Loop::Open(_)) {
             self.connections[slot as usize].free_since = self.now;
             self.set_due(slot);
-        }
-        if failed > 0 {
-            return self.try_again(slot);
         }
         self.connect(slot);
     }

@@ -157,7 +157,13 @@ impl Connection {
         self.first_counted <= self.asked
     }
 
-    /// Messages on their way.
+    /// Whether it has ended for good, or is about to.
+    pub(super) fn is_leaving(&self) -> bool {
+        let ending = matches!(self.state, State::Ending | State::Closing);
+        self.state == State::Gone || (ending && self.then == Then::Leave)
+    }
+
+    /// Messages on their way; of a connection that was lost, those that were.
     pub(super) const fn outstanding(&self) -> u64 {
         self.asked - self.answered
     }

@@ -153,9 +153,10 @@ impl<R: Dialing> Engine<'_, R> {
                 connection.socket = Some(socket);
                 connection.state = State::Connecting;
                 connection.began = began;
-                let due = connection.due;
+                let (due, first) = (connection.due, connection.failed == 0);
                 self.dialer.connecting += 1;
-                if self.churns && matches!(self.order, Loop::Open(_)) {
+                // What an attempt that failed has cost is not the client's own delay.
+                if self.churns && first && matches!(self.order, Loop::Open(_)) {
                     self.record_lag(slot, due, began);
                 }
                 let connection = &self.connections[slot as usize];
@@ -173,16 +174,17 @@ impl<R: Dialing> Engine<'_, R> {
     /// Whether a churning slot may begin another life now; where its time is still to come, it is called
     /// then.
     fn may_live(&mut self, slot: u32) -> bool {
-        if !self.stage.sends() {
+        if !self.may_begin() {
             return false;
         }
         let connection = &self.connections[slot as usize];
         let (permitted, due) = (connection.permitted, connection.due);
         let open = matches!(self.order, Loop::Open(_));
-        if open && due > self.now && !permitted {
-            if due < self.account.window().1 {
-                self.schedule(slot, due);
-            }
+        if open && !permitted && due >= self.account.window().1 {
+            return false; // The window is over before.
+        }
+        if open && !permitted && due > self.now {
+            self.schedule(slot, due);
             return false;
         }
         let time = if open { due } else { self.now };
@@ -224,13 +226,17 @@ impl<R: Dialing> Engine<'_, R> {
         let connection = &mut self.connections[slot as usize];
         let began = connection.began;
         connection.state = State::Standing;
+        let latency = self.share.plan.latency;
         if self.churns {
-            if let Some(interval) = self.account.samples(began, connection.counts()) {
+            let counts = connection.counts();
+            if let Some(interval) = self.account.samples(began, counts).filter(|_| latency) {
                 interval.connect.record(now - began);
             }
         } else {
             connection.failed = 0;
-            self.account.now().connect.record(now - began);
+            if latency {
+                self.account.now().connect.record(now - began);
+            }
             self.dialer.learn(began, now);
             self.settle();
         }

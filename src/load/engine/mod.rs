@@ -13,6 +13,7 @@ mod account;
 mod closing;
 mod connection;
 mod dialing;
+mod missed;
 mod receiving;
 mod sending;
 mod stages;
@@ -105,6 +106,10 @@ pub struct Engine<'a, R> {
     succeeded_at: u64,
     /// Messages on their way.
     outstanding: u64,
+    /// Connections that have something to send that was due in the window; known in the grace alone.
+    behind: u32,
+    /// When something was last begun after the window.
+    caught_up_at: u64,
     /// Places among the counted messages that this thread has taken and not used.
     permits: u64,
     /// Counted messages that came back, or never will, since it was last said.
@@ -169,6 +174,8 @@ impl<'a, R: Dialing> Engine<'a, R> {
             load_began: u64::MAX,
             succeeded_at: 0,
             outstanding: 0,
+            behind: 0,
+            caught_up_at: 0,
             permits: 0,
             finished: 0,
             open: 0,
@@ -235,7 +242,7 @@ impl<'a, R: Dialing> Engine<'a, R> {
     /// When to wake even if nothing happens.
     fn wake_at(&self) -> Option<u64> {
         let silence = if self.silent.is_empty() { u64::MAX } else { self.now + SILENCE_MAX };
-        let time = if self.stage.takes_times() { self.times.next().unwrap_or(u64::MAX) } else { u64::MAX };
+        let time = if self.takes_times() { self.times.next().unwrap_or(u64::MAX) } else { u64::MAX };
         let wake = silence.min(time).min(self.dialer.next()).min(self.account.next()).min(self.stage_ends());
         (wake != u64::MAX).then_some(wake)
     }
@@ -326,7 +333,7 @@ impl<'a, R: Dialing> Engine<'a, R> {
     }
 
     fn on_times(&mut self) {
-        if !self.stage.takes_times() {
+        if !self.takes_times() {
             return;
         }
         while let Some(slot) = self.times.pop(self.now) {

@@ -5,6 +5,7 @@
 use super::super::payload::Stream;
 use super::super::trouble::{Cause, Phase};
 use super::connection::{Asked, Stamp, State};
+use super::stages::Stage;
 use super::token::Kind;
 use super::{Engine, Loop, STAMPS};
 use crate::ring::{Completion, Dialing, Operation};
@@ -29,7 +30,7 @@ impl<R: Dialing> Engine<'_, R> {
     pub(super) fn advance(&mut self, slot: u32) {
         match self.connections[slot as usize].state {
             State::Standing => {
-                if self.stage.sends() {
+                if self.may_begin() {
                     self.begin_messages(slot);
                 }
                 self.send_next(slot);
@@ -75,7 +76,7 @@ impl<R: Dialing> Engine<'_, R> {
             let connection = &self.connections[slot as usize];
             let due = connection.due;
             if due >= self.account.window().1 {
-                return; // The load is over before.
+                return; // The window is over before.
             }
             if due > self.now {
                 return self.schedule(slot, due);
@@ -93,8 +94,12 @@ impl<R: Dialing> Engine<'_, R> {
         if let Loop::Open(pace) = &self.order {
             let connection = &mut self.connections[slot as usize];
             let index = self.share.connections.start + slot;
-            let before = connection.due - self.load_began;
-            connection.due = self.load_began.saturating_add(pace.next(index, before));
+            let before = connection.due;
+            connection.due = self.load_began.saturating_add(pace.next(index, before - self.load_began));
+            let end = self.account.window().1;
+            if self.stage == Stage::Grace && before < end && end <= connection.due {
+                self.behind -= 1;
+            }
         }
     }
 
@@ -143,6 +148,9 @@ impl<R: Dialing> Engine<'_, R> {
         connection.asked += 1;
         connection.asked_end += size;
         self.outstanding += 1;
+        if self.stage == Stage::Grace {
+            self.caught_up_at = self.now;
+        }
         // What a connect takes is not the client's doing: a churning slot is late when that begins late.
         if let Some(intended) = intended.filter(|_| !self.churns) {
             self.record_lag(slot, intended, sent);
@@ -151,6 +159,9 @@ impl<R: Dialing> Engine<'_, R> {
 
     /// How late something was begun although there was a place for it.
     pub(super) fn record_lag(&mut self, slot: u32, intended: u64, begun: u64) {
+        if !self.share.plan.latency {
+            return;
+        }
         let connection = &self.connections[slot as usize];
         let free = intended.max(connection.free_since);
         if let Some(interval) = self.account.samples(intended, connection.counts()) {

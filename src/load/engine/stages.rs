@@ -3,9 +3,9 @@
 
 use super::super::control::{self, Report};
 use super::super::tally::{Ended, Spread};
-use super::connection::State;
+use super::connection::{Connection, State};
 use super::token::{self, Kind};
-use super::{Ending, Engine};
+use super::{Ending, Engine, Loop};
 use crate::ring::{Dialing, Operation};
 use std::sync::atomic::Ordering;
 
@@ -18,33 +18,59 @@ pub(super) enum Stage {
     Ready,
     /// Messages are begun.
     Loading,
-    /// None is begun any more; answers are awaited.
+    /// Answers are awaited. Of an open loop, what was due in the window is still sent; nothing else is.
     Grace,
     /// Everything is being closed.
     Leaving,
 }
 
-impl Stage {
+impl<R: Dialing> Engine<'_, R> {
     /// Whether messages may be begun.
-    pub(super) fn sends(self) -> bool {
-        self == Self::Loading
+    pub(super) fn may_begin(&self) -> bool {
+        self.stage == Stage::Loading || self.catches_up()
     }
 
     /// Whether somebody's time may come.
-    pub(super) const fn takes_times(self) -> bool {
-        matches!(self, Self::Ramping | Self::Loading)
+    pub(super) fn takes_times(&self) -> bool {
+        matches!(self.stage, Stage::Ramping | Stage::Loading) || self.catches_up()
     }
-}
 
-impl<R: Dialing> Engine<'_, R> {
+    /// Whether what was due in the window is sent after it.
+    fn catches_up(&self) -> bool {
+        let open = matches!(self.order, Loop::Open(_));
+        open && self.stage == Stage::Grace && self.now < self.grace_ends()
+    }
+
+    /// Whether a time of the schedule lies before the end of the window.
+    pub(super) fn is_due(&self, time: u64) -> bool {
+        let scheduled = matches!(self.order, Loop::Open(_)) && self.load_began != u64::MAX;
+        scheduled && time < self.account.window().1
+    }
+
+    /// Whether something that was due in the window can still be sent.
+    fn is_behind(&self) -> bool {
+        // Where their number ends the run, there may be none left to be sent.
+        let left = !self.counted || self.permits > 0 || self.share.control.left().0 > 0;
+        self.behind > 0 && left && self.catches_up()
+    }
+
     /// When the stage ends by the clock.
     pub(super) fn stage_ends(&self) -> u64 {
-        let end = self.account.window().1;
         match self.stage {
-            Stage::Loading => end,
-            Stage::Grace => end.saturating_add(self.share.plan.grace.as_nanos() as u64),
+            Stage::Loading => self.account.window().1,
+            // Also what was sent late is awaited for so long.
+            Stage::Grace if self.now >= self.grace_ends() => {
+                let last = self.caught_up_at.saturating_add(self.share.plan.grace.as_nanos() as u64);
+                last.max(self.grace_ends())
+            }
+            Stage::Grace => self.grace_ends(),
             Stage::Ramping | Stage::Ready | Stage::Leaving => u64::MAX,
         }
+    }
+
+    /// Until when something may be sent.
+    fn grace_ends(&self) -> u64 {
+        self.account.window().1.saturating_add(self.share.plan.grace.as_nanos() as u64)
     }
 
     /// Whether the run cannot go on.
@@ -83,11 +109,11 @@ impl<R: Dialing> Engine<'_, R> {
     }
 
     /// Whether the stage is over by what has happened in it, whatever the clock says.
-    pub(super) const fn stage_is_over(&self) -> bool {
+    pub(super) fn stage_is_over(&self) -> bool {
         match self.stage {
             Stage::Ramping => self.dialer.done() || self.has_failed(),
             Stage::Ready | Stage::Loading => self.has_failed(),
-            Stage::Grace => self.outstanding == 0,
+            Stage::Grace => self.outstanding == 0 && !self.is_behind(),
             Stage::Leaving => self.in_flight == 0 && self.in_flight_other == 0,
         }
     }
@@ -109,11 +135,17 @@ impl<R: Dialing> Engine<'_, R> {
     fn begin_grace(&mut self) {
         self.stage = Stage::Grace;
         self.dialer.stop();
+        if matches!(self.order, Loop::Open(_)) {
+            let behind = |one: &&Connection| !one.is_leaving() && self.is_due(one.due);
+            self.behind = self.connections.iter().filter(behind).count() as u32;
+            return;
+        }
         let slots: Vec<u32> = self.times.drain().collect();
         slots.into_iter().for_each(|slot| self.connections[slot as usize].scheduled = false);
     }
 
     fn leave(&mut self) {
+        self.count_missed();
         self.stage = Stage::Leaving;
         self.close_all();
         self.push_other(Operation::Cancel { target: token::of(Kind::Wakeups, token::NOBODY) });
@@ -135,6 +167,9 @@ impl<R: Dialing> Engine<'_, R> {
     /// Its last word.
     pub(super) fn finish(&mut self) -> Ended {
         self.say_finished();
+        if self.stage != Stage::Leaving {
+            self.count_missed(); // Cut off: it did not come to its leave.
+        }
         let mut ended = std::mem::take(&mut self.ended);
         ended.after = self.account.close();
         ended.ramp = std::mem::take(&mut self.account.ramp);

@@ -13,7 +13,7 @@ mod text;
 
 use super::check::Checked;
 use super::outcome::{Observer, Row};
-use super::plan::{End, Format, Outputs};
+use super::plan::{End, Format, Outputs, Workload};
 use super::summary;
 use super::tally::Interval;
 use crate::result::load::{LoadLine, LoadResult};
@@ -176,6 +176,9 @@ impl<'a> Printer<'a> {
 
 impl Observer for Printer<'_> {
     fn ramping(&mut self, connected: u32, given_up: u32) {
+        if self.checked.plan.workload == Workload::Churn {
+            return; // Connecting is what it does, and it has not begun.
+        }
         self.progress.ramping(connected, given_up, self.checked.plan.connections);
     }
 
@@ -187,8 +190,9 @@ impl Observer for Printer<'_> {
     fn interval(&mut self, row: &Row, interval: &Interval) {
         let begin = *self.begin.get_or_insert(row.begin);
         let line = summary::interval(row, begin);
-        let (rate, p99) = (figures::amount(line.messages_per_second), figures::time(line.p99_us));
-        self.last = format!("{rate} msg/s  p99 {p99}  errors {}", line.errors);
+        let (rate, p99) =
+            (text::interval_rate(self.checked.plan.workload, &line), figures::time(line.p99_us));
+        self.last = format!("{rate}/s  p99 {p99}  errors {}", line.errors);
         if self.checked.find_rate.is_some() {
             // An interval of a search says little; each step has its line.
             return;

@@ -79,6 +79,34 @@ fn the_table_says_what_was_measured() {
 }
 
 #[test]
+fn what_was_not_sent_and_what_was_not_answered_is_told() {
+    let text = printed("pingpong -R 10k -d 4s", |checked| {
+        let mut outcome = for_tests::outcome(checked);
+        (outcome.total.unsent, outcome.total.unanswered) = (12_345, 6);
+        outcome
+    });
+    assert!(
+        line(&text, "12,345 due messages NOT SENT").contains("6 sent messages NOT ANSWERED; in"),
+        "{text}"
+    );
+    assert!(line(&text, "HEALTH").contains("SUSPECT"), "{text}");
+    // The line may be broken there.
+    let text = text.split_whitespace().collect::<Vec<_>>().join(" ");
+    assert!(text.contains("12345 messages, 30.9 % of the schedule, were due in the window"), "{text}");
+}
+
+#[test]
+fn a_churn_by_a_schedule_says_what_it_asked_for() {
+    let text = printed("churn -R 10k -d 4s", for_tests::outcome);
+    assert!(line(&text, "c10k").contains("10.0 k conn/s open loop (Poisson)"), "{text}");
+    assert!(
+        line(&text, "RATE").contains("target 10.0 k conn/s   0.00 connections/s (100.0 %, 0 made"),
+        "{text}"
+    );
+    assert!(line(&text, "COST").contains("CPU per connection: "), "{text}");
+}
+
+#[test]
 fn a_closed_loop_is_called_one_and_has_no_response() {
     let text = printed("pingpong -d 4s", for_tests::outcome);
     assert!(line(&text, "closed-loop round trip").contains("40,000"), "{text}");

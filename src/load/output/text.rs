@@ -31,7 +31,7 @@ pub(super) fn heading(plan: &Plan, out: &mut dyn Write) -> io::Result<()> {
         }
         Arrivals::Open { rate, spacing } => {
             let spacing = if spacing == Spacing::Poisson { "Poisson" } else { "uniform" };
-            format!("  {} msg/s open loop ({spacing})", amount(rate))
+            format!("  {} {}/s open loop ({spacing})", amount(rate), unit(plan.workload == Workload::Churn))
         }
     };
     let warmup = match plan.warmup.is_zero() {
@@ -52,6 +52,11 @@ pub(super) fn heading(plan: &Plan, out: &mut dyn Write) -> io::Result<()> {
     )?;
     writeln!(out, "client  {}", client(plan))?;
     out.flush()
+}
+
+/// What a rate counts.
+fn unit(churn: bool) -> &'static str {
+    if churn { "conn" } else { "msg" }
 }
 
 fn client(plan: &Plan) -> String {
@@ -84,6 +89,18 @@ pub(super) fn interval_names(out: &mut dyn Write) -> io::Result<()> {
     out.flush()
 }
 
+/// What an interval did a second.
+pub(super) fn interval_rate(workload: Workload, interval: &Interval) -> String {
+    let seconds = interval.length_us as f64 / 1e6;
+    match workload {
+        Workload::Churn if seconds > 0.0 => {
+            format!("{} conn", amount(interval.connections as f64 / seconds))
+        }
+        Workload::Churn => "- conn".into(),
+        _ => format!("{} msg", amount(interval.messages_per_second)),
+    }
+}
+
 /// An interval's line.
 ///
 /// # Errors
@@ -91,10 +108,7 @@ pub(super) fn interval_names(out: &mut dyn Write) -> io::Result<()> {
 pub(super) fn interval(workload: Workload, interval: &Interval, out: &mut dyn Write) -> io::Result<()> {
     let seconds = interval.length_us as f64 / 1e6;
     let per_second = |count: u64| if seconds > 0.0 { count as f64 / seconds } else { 0.0 };
-    let rate = match workload {
-        Workload::Churn => format!("{} conn", amount(per_second(interval.connections))),
-        _ => format!("{} msg", amount(interval.messages_per_second)),
-    };
+    let rate = interval_rate(workload, interval);
     writeln!(
         out,
         "{:>7.1} s {:>10} {rate:>12} {:>10} {:>10} {:>10} {:>8} {:>7}",
@@ -262,11 +276,18 @@ fn rate(result: &LoadResult, out: &mut dyn Write) -> io::Result<()> {
     let mut say = |text: String| line.push_str(&format!(" {text}  "));
     match plan.workload.as_str() {
         "stream" => {}
-        "churn" => say(format!(
-            "{} connections/s ({} made, used and closed)",
-            amount(rates.connections_per_second),
-            whole(rates.connections)
-        )),
+        "churn" => {
+            if let Some(intended) = plan.intended_messages_per_second {
+                say(format!("target {} conn/s", amount(intended)));
+            }
+            let achieved = rates.achieved_of_intended.map(|of| format!("{}, ", share(of)));
+            say(format!(
+                "{} connections/s ({}{} made, used and closed)",
+                amount(rates.connections_per_second),
+                achieved.unwrap_or_default(),
+                whole(rates.connections)
+            ));
+        }
         _ => {
             if let Some(intended) = plan.intended_messages_per_second {
                 say(format!("target {} msg/s", amount(intended)));
@@ -284,7 +305,28 @@ fn rate(result: &LoadResult, out: &mut dyn Write) -> io::Result<()> {
     }
     let (sent, received) = (rates.bytes_sent_per_second, rates.bytes_received_per_second);
     say(format!("{}/s out  {}/s in", bytes(sent), bytes(received)));
-    writeln!(out, "{}", line.trim_end())
+    writeln!(out, "{}", line.trim_end())?;
+    missed(result, out)
+}
+
+/// What should have come back and did not.
+fn missed(result: &LoadResult, out: &mut dyn Write) -> io::Result<()> {
+    let rates = &result.rates;
+    let mut parts = Vec::new();
+    if rates.unsent > 0 {
+        parts.push(format!("{} due messages NOT SENT", whole(rates.unsent)));
+    }
+    if rates.unanswered > 0 {
+        parts.push(format!("{} sent messages NOT ANSWERED", whole(rates.unanswered)));
+    }
+    if parts.is_empty() {
+        return Ok(());
+    }
+    let counted = match result.response_latency_us {
+        Some(_) => "; in the response with the time they had waited when the run gave up",
+        None => "",
+    };
+    wrapped(INDENT, &format!("{}{counted}", parts.join(", ")), out)
 }
 
 fn cost(result: &LoadResult, out: &mut dyn Write) -> io::Result<()> {
@@ -305,8 +347,10 @@ fn cost(result: &LoadResult, out: &mut dyn Write) -> io::Result<()> {
     if parts.is_empty() {
         return Ok(());
     }
-    let each = if stream { "CPU per KiB received" } else { "CPU per message" };
-    writeln!(out, " COST      {each}: {}", parts.join("   "))?;
+    // A churn's message is a connection, made and closed for it.
+    let one = if result.plan.workload == "churn" { "connection" } else { "message" };
+    let each = if stream { "KiB received" } else { one };
+    writeln!(out, " COST      CPU per {each}: {}", parts.join("   "))?;
     let calls = [
         ("server", server.and_then(|server| server.system_calls_per_message)),
         ("client", cost.client_system_calls_per_message),
@@ -314,7 +358,7 @@ fn cost(result: &LoadResult, out: &mut dyn Write) -> io::Result<()> {
     let calls = calls.into_iter().filter_map(|(who, calls)| Some(format!("{who} {:.2}", calls?)));
     let calls: Vec<String> = calls.filter(|_| !stream).collect();
     if !calls.is_empty() {
-        writeln!(out, "{INDENT}system calls per message: {}", calls.join("   "))?;
+        writeln!(out, "{INDENT}system calls per {one}: {}", calls.join("   "))?;
     }
     let stats = server.and_then(|server| server.stats.as_ref());
     if let Some(stats) = stats {

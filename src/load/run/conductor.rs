@@ -265,7 +265,8 @@ impl<'a> Conductor<'a> {
             }
             Phase::Grace => {
                 let since = if end == u64::MAX { self.left_since.max(1) } else { end };
-                let most = (self.plan.grace + LEAVING_MAX).as_nanos() as u64;
+                // What an open loop sends late it awaits for as long again.
+                let most = (2 * self.plan.grace + LEAVING_MAX).as_nanos() as u64;
                 if end != u64::MAX && now.saturating_sub(since) > most {
                     self.advance(Phase::Over, stop);
                 }

@@ -8,7 +8,7 @@
 //! Needs Linux 4.5; from 5.11 on (epoll_pwait2) waits are exact, before they are rounded up to
 //! milliseconds. Left out: direct descriptors, and everything a server does.
 
-mod pool;
+pub(in crate::ring) mod pool;
 
 use super::dialing::{Setup, system_calls, unconnected};
 use super::{Completion, Dialing, Entered, Memory, Name, Operation, Ring, Socket, Span, Token};
@@ -122,11 +122,23 @@ impl<'a> Readiness<'a> {
 
     fn post(&mut self, token: Token, result: Result<u32, Errno>) {
         let result = result.map_or_else(|errno| -(errno as i32), |result| result as i32);
-        self.completions.push_back(Completion { token, result, more: false, buffer: None });
+        self.completions.push_back(Completion {
+            token,
+            result,
+            more: false,
+            buffer: None,
+            keeps_buffer: false,
+        });
     }
 
     fn post_more(&mut self, token: Token) {
-        self.completions.push_back(Completion { token, result: 1, more: true, buffer: None });
+        self.completions.push_back(Completion {
+            token,
+            result: 1,
+            more: true,
+            buffer: None,
+            keeps_buffer: false,
+        });
     }
 
     fn watched(&mut self, socket: Socket) -> (u32, &mut Watched) {
@@ -349,7 +361,13 @@ impl<'a> Readiness<'a> {
             watched.receiving = None;
             self.waiting.remove(&token);
         }
-        self.completions.push_back(Completion { token, result: bytes as i32, more, buffer: Some(buffer) });
+        self.completions.push_back(Completion {
+            token,
+            result: bytes as i32,
+            more,
+            buffer: Some(buffer),
+            keeps_buffer: false,
+        });
         more
     }
 

@@ -4,7 +4,7 @@
 use super::super::{Memory, Span, stride};
 
 /// Buffers that may be filled.
-pub(super) struct Pool {
+pub(in crate::ring) struct Pool {
     memory: Memory,
     count: u16,
     size: u32,
@@ -16,23 +16,23 @@ pub(super) struct Pool {
 
 impl Pool {
     /// For `count` buffers of `size` bytes at the start of `memory`, none of them free.
-    pub(super) fn new(memory: Memory, count: u16, size: u32) -> Self {
+    pub(in crate::ring) fn new(memory: Memory, count: u16, size: u32) -> Self {
         assert!(u64::from(count) * stride(size) <= memory.length, "the buffers exceed the memory");
         let list = || Vec::with_capacity(usize::from(count));
         Self { memory, count, size, free: list(), written: list() }
     }
 
-    pub(super) fn provide(&mut self, buffer: u16) {
+    pub(in crate::ring) fn provide(&mut self, buffer: u16) {
         assert!(buffer < self.count, "there is no buffer {buffer}");
         self.written.push(buffer);
     }
 
-    pub(super) fn publish(&mut self) {
+    pub(in crate::ring) fn publish(&mut self) {
         self.free.append(&mut self.written);
     }
 
     /// The buffer to be filled next, and its room.
-    pub(super) fn head(&mut self) -> Option<(u16, &mut [u8])> {
+    pub(in crate::ring) fn head(&mut self) -> Option<(u16, &mut [u8])> {
         let buffer = *self.free.last()?;
         // SAFETY: `provide` checked that there is such a buffer, and `new` that all lie in the memory.
         let start = unsafe { self.memory.base.add(usize::from(buffer) * stride(self.size) as usize) };
@@ -43,12 +43,12 @@ impl Pool {
     }
 
     /// The buffer of [`head`](Self::head) is filled.
-    pub(super) fn take(&mut self) {
+    pub(in crate::ring) fn take(&mut self) {
         self.free.pop();
     }
 
     /// The bytes of a send.
-    pub(super) fn lent(&self, span: Span) -> &[u8] {
+    pub(in crate::ring) fn lent(&self, span: Span) -> &[u8] {
         assert!(span.offset + u64::from(span.length) <= self.memory.length, "a span outside the memory");
         // SAFETY: in the memory, by the line above.
         let start = unsafe { self.memory.base.add(span.offset as usize) };

@@ -19,16 +19,28 @@ pub(super) enum Owner {
 
 /// All buffers. Buffer `b` begins `b` strides from the start of the memory.
 #[derive(Debug)]
-pub(super) struct Buffers {
+pub struct Buffers {
     memory: Memory,
     size: u32,
     owners: Vec<Owner>,
     written: VecDeque<u16>,
     free: VecDeque<u16>,
+    /// Filled bit by bit: how far the kernel has come in each, and how much of that the caller was told of.
+    incremental: bool,
+    filled: Vec<u32>,
+    told: Vec<u32>,
 }
 
+/// A buffer in a completion, and whether the kernel goes on filling it.
+pub(super) type Picked = (u16, bool);
+
 impl Buffers {
-    pub(super) fn new(memory: Memory, count: u16, size: u32) -> Self {
+    /// Of `size` bytes each, all of them the caller's.
+    ///
+    /// # Panics
+    /// Where they do not fit in the memory.
+    #[must_use]
+    pub fn new(memory: Memory, count: u16, size: u32, incremental: bool) -> Self {
         assert!(u64::from(count) * stride(size) <= memory.length, "the buffers exceed the memory");
         Self {
             memory,
@@ -36,6 +48,9 @@ impl Buffers {
             owners: vec![Owner::Caller; usize::from(count)],
             written: VecDeque::new(),
             free: VecDeque::new(),
+            incremental,
+            filled: vec![0; usize::from(count)],
+            told: vec![0; usize::from(count)],
         }
     }
 
@@ -49,6 +64,8 @@ impl Buffers {
             None => Err(format!("I8: buffer {buffer} does not exist")),
             Some(owner @ Owner::Caller) => {
                 *owner = Owner::Written;
+                self.filled[usize::from(buffer)] = 0;
+                self.told[usize::from(buffer)] = 0;
                 self.written.push_back(buffer);
                 Ok(())
             }
@@ -68,15 +85,39 @@ impl Buffers {
         self.free.len()
     }
 
-    /// The buffer at the head of the ring, now in a completion.
-    pub(super) fn pick(&mut self) -> Option<u16> {
-        let buffer = self.free.pop_front()?;
-        self.owners[usize::from(buffer)] = Owner::Posted;
-        Some(buffer)
+    /// Bytes that fit behind what is in the buffer at the head of the ring.
+    pub(super) fn room(&self) -> u32 {
+        self.free.front().map_or(self.size, |&buffer| self.size - self.filled[usize::from(buffer)])
     }
 
-    pub(super) fn taken(&mut self, buffer: u16) {
-        self.owners[usize::from(buffer)] = Owner::Caller;
+    /// The buffer at the head of the ring, now in a completion with so many bytes.
+    pub(super) fn pick(&mut self, bytes: u32) -> Option<Picked> {
+        let buffer = *self.free.front()?;
+        let filled = &mut self.filled[usize::from(buffer)];
+        *filled += bytes;
+        let keeps = self.incremental && *filled < self.size;
+        if !keeps {
+            self.free.pop_front();
+            self.owners[usize::from(buffer)] = Owner::Posted;
+        }
+        Some((buffer, keeps))
+    }
+
+    pub(super) fn taken(&mut self, (buffer, keeps): Picked, bytes: u32) {
+        self.told[usize::from(buffer)] += bytes;
+        if !keeps {
+            self.owners[usize::from(buffer)] = Owner::Caller;
+        }
+    }
+
+    /// Whether a buffer, or the part of it that a span reaches, is the caller's.
+    fn is_callers(&self, buffer: u64, end: u64) -> bool {
+        let told = u64::from(self.told[buffer as usize]);
+        match self.owners[buffer as usize] {
+            Owner::Caller => true,
+            Owner::Kernel | Owner::Posted => self.incremental && end <= buffer * stride(self.size) + told,
+            Owner::Written => false,
+        }
     }
 
     pub(super) fn count(&self, owner: Owner) -> usize {
@@ -95,7 +136,8 @@ impl Buffers {
         if span.length == 0 || span.offset + u64::from(span.length) > self.memory.length {
             return Err(format!("{span:?} is empty or outside of the memory"));
         }
-        match self.within(span).find(|&buffer| self.owners[buffer as usize] != Owner::Caller) {
+        let end = span.offset + u64::from(span.length);
+        match self.within(span).find(|&buffer| !self.is_callers(buffer, end)) {
             None => Ok(()),
             Some(buffer) => {
                 let owner = self.owners[buffer as usize];
@@ -104,20 +146,50 @@ impl Buffers {
         }
     }
 
-    /// Fills the first `length` bytes of a buffer.
-    pub(super) fn fill(&mut self, buffer: u16, length: u32, mut byte: impl FnMut(u64) -> u8) {
-        assert!(length <= self.size);
-        let start = usize::from(buffer) * stride(self.size) as usize;
+    /// Takes the buffers of a span, which the caller wants to be received into.
+    pub(super) fn lend_to_kernel(&mut self, span: Span) -> Result<(), String> {
+        self.check_sendable(span)?;
+        if self.within(span).is_empty() {
+            return Err(format!("I8: {span:?} is received into, and is no buffer"));
+        }
+        self.within(span).for_each(|buffer| self.owners[buffer as usize] = Owner::Kernel);
+        Ok(())
+    }
+
+    /// They are the caller's again.
+    pub(super) fn give_back(&mut self, span: Span) {
+        self.within(span).for_each(|buffer| self.owners[buffer as usize] = Owner::Caller);
+    }
+
+    /// Fills the next `length` bytes of the buffer at the head of the ring, now in a completion.
+    pub(super) fn fill(&mut self, length: u32, byte: impl FnMut(u64) -> u8) -> Option<Picked> {
+        assert!(length <= self.room());
+        let buffer = *self.free.front()?;
+        let start = u64::from(buffer) * stride(self.size) + u64::from(self.filled[usize::from(buffer)]);
+        self.write(start, length, byte);
+        self.pick(length)
+    }
+
+    /// Writes `length` bytes from `offset` on.
+    ///
+    /// # Panics
+    /// Where they lie outside of the memory.
+    pub fn write(&mut self, offset: u64, length: u32, mut byte: impl FnMut(u64) -> u8) {
+        assert!(offset + u64::from(length) <= self.memory.length);
         for index in 0..length as usize {
-            // SAFETY: `new` checked that every buffer lies in the memory, which outlives the ring.
-            let place = unsafe { self.memory.base.add(start + index) };
+            // SAFETY: in the memory, by the line above; it outlives the ring.
+            let place = unsafe { self.memory.base.add(offset as usize + index) };
             // SAFETY: the buffer is the kernel's now, so the caller holds no reference into it.
             unsafe { place.write(byte(index as u64)) };
         }
     }
 
-    /// The byte at `index` of a span that [`check_sendable`](Self::check_sendable) passed.
-    pub(super) fn read(&self, span: Span, index: u32) -> u8 {
+    /// The byte at `index` of a span that is lent to the kernel.
+    ///
+    /// # Panics
+    /// Where it lies outside of the span or of the memory.
+    #[must_use]
+    pub fn read(&self, span: Span, index: u32) -> u8 {
         assert!(index < span.length && span.offset + u64::from(span.length) <= self.memory.length);
         // SAFETY: in the memory, by the line above.
         let place = unsafe { self.memory.base.add((span.offset + u64::from(index)) as usize) };

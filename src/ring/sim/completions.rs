@@ -2,6 +2,7 @@
 //! with each of them.
 
 use super::super::{Completion, Operation};
+use super::buffers::Picked;
 use super::kernel::Kernel;
 use super::network::Dialed;
 use super::outcome::Outcome;
@@ -13,6 +14,8 @@ pub(super) struct Posted {
     pub(super) completion: Completion,
     pub(super) operation: Operation,
     pub(super) connection: Option<usize>,
+    /// It says that a send reads its bytes no more.
+    pub(super) notice: bool,
 }
 
 impl Kernel {
@@ -23,17 +26,27 @@ impl Kernel {
 
     /// Posts a completion of `op`. Where there is no place, one with `more` must not come: an
     /// operation without a place for its result ends with it. Says whether the operation goes on.
-    pub(super) fn post(&mut self, id: u64, result: i32, more: bool, buffer: Option<u16>) -> bool {
+    /// Posts that a send reads its bytes no more.
+    pub(super) fn post_notice(&mut self, id: u64) {
+        self.post(id, 0, false, None);
+        let posted = self.overflow.back_mut().or(self.completions.back_mut()).expect("just posted");
+        posted.notice = true;
+    }
+
+    pub(super) fn post(&mut self, id: u64, result: i32, more: bool, picked: Option<Picked>) -> bool {
         let Some(index) = self.position(id) else { return false };
         let op = self.flying[index];
         let full = self.queue_is_full();
-        let more = more && !full;
-        let completion = Completion { token: op.token, result, more, buffer };
+        // A send has its notice in any case.
+        let more = more && (!full || matches!(op.operation, Operation::SendKept { .. }));
+        let (buffer, keeps_buffer) =
+            (picked.map(|(buffer, _)| buffer), picked.is_some_and(|(_, keeps)| keeps));
+        let completion = Completion { token: op.token, result, more, buffer, keeps_buffer };
         let skipped = match op.operation {
             Operation::Send { span, .. } => self.setup.skips_sent && result == span.length as i32,
             _ => false,
         };
-        let posted = Posted { completion, operation: op.operation, connection: op.connection };
+        let posted = Posted { completion, operation: op.operation, connection: op.connection, notice: false };
         if skipped {
             self.coverage.note(Outcome::SendSkipped);
             self.skipped.push(posted);
@@ -79,9 +92,9 @@ impl Kernel {
 
     /// What a completion carries is the caller's from here on.
     fn hand_over(&mut self, posted: &Posted) -> Completion {
-        let Posted { completion, operation, connection, .. } = *posted;
+        let Posted { completion, operation, connection, notice } = *posted;
         if let Some(buffer) = completion.buffer {
-            self.buffers.taken(buffer);
+            self.buffers.taken((buffer, completion.keeps_buffer), completion.result.max(0) as u32);
         }
         self.outstanding -= u64::from(!completion.more);
         self.trace(|| format!("take {completion:x?} for connection {connection:?}"));
@@ -97,8 +110,11 @@ impl Kernel {
         let failed = outcome.is_err_and(|errno| {
             !matches!(errno, Errno::EAGAIN | Errno::ENOBUFS | Errno::ECANCELED | Errno::EINTR)
         });
+        if let Operation::ReceiveInto { span, .. } = operation {
+            self.buffers.give_back(span);
+        }
         match operation {
-            Operation::Receive { .. } | Operation::ReceiveNow { .. } => {
+            operation if operation.receives() => {
                 connection.receiving -= u32::from(!completion.more);
                 connection.ever_received = true;
                 connection.error_taken |= failed;
@@ -114,12 +130,22 @@ impl Kernel {
                     Err(_) => {}
                 }
             }
-            Operation::Send { span, .. } => {
+            Operation::SendKept { span, .. } if notice => {
+                connection.kept -= 1;
+                let place = self.sending.iter().position(|&one| one == (number, span));
+                self.sending.swap_remove(place.expect("it is being read"));
+            }
+            Operation::Send { span, .. } | Operation::SendKept { span, .. } => {
                 connection.sending -= 1;
                 connection.full = outcome == Err(Errno::EAGAIN);
                 connection.was_blocked |=
                     outcome == Err(Errno::EAGAIN) || outcome.is_ok_and(|bytes| bytes < span.length);
-                self.sending.retain(|&(sender, _)| sender != number);
+                if completion.more {
+                    connection.kept += 1;
+                } else {
+                    let place = self.sending.iter().position(|&one| one == (number, span));
+                    self.sending.swap_remove(place.expect("it is being sent"));
+                }
                 connection.error_taken |= failed;
                 if let Ok(bytes @ 1..) = outcome {
                     connection.progress_at = self.now;

@@ -130,6 +130,10 @@ impl Client {
             enters_max: self.enters_max,
             trace: self.trace,
             // What is a server's.
+            incremental: false,
+            keeps_sent: false,
+            minimum_wait: None,
+            thread_submits: false,
             accept_multishot: false,
             arrived_known: false,
             counts_arrived: false,

@@ -4,7 +4,7 @@
 use super::super::{Entered, Name, Operation, Span, Token};
 use super::buffers::{Buffers, Owner};
 use super::completions::Posted;
-use super::network::{Connection, Dialed, Ending, Listener, Network, Numbers};
+use super::network::{Dialed, Ending, Listener, Network, Numbers};
 use super::odds::{Odds, happens};
 use super::outcome::{Coverage, Outcome};
 use super::peers::{Peers, World};
@@ -17,7 +17,7 @@ use std::collections::VecDeque;
 const CALLS_MAX: u64 = 1_000_000;
 
 /// Enters that each outstanding thing may take once the faults have ended.
-const STEPS_EACH: u64 = 50;
+pub(super) const STEPS_EACH: u64 = 50;
 /// Attempts to accept while no descriptor is free (F25).
 const ACCEPTS_IN_VAIN_MAX: u32 = 20;
 
@@ -60,7 +60,7 @@ pub(super) struct Kernel {
     pub(super) planned: Vec<Planned>,
     /// What is being sent, from the push to the taking of the last completion.
     pub(super) sending: Vec<(usize, Span)>,
-    submission: VecDeque<(Operation, Token)>,
+    pub(super) submission: VecDeque<(Operation, Token)>,
     pub(super) completions: VecDeque<Posted>,
     /// Operations pushed, taken from the submission queue, and known to be answered at once or not.
     pub(super) pushed: u64,
@@ -85,7 +85,7 @@ pub(super) struct Kernel {
     pub(super) stopped_at: Option<u64>,
     pub(super) cut: bool,
     /// Where enters must have come to an end, once healed.
-    enters_max: Option<u64>,
+    pub(super) enters_max: Option<u64>,
 }
 
 impl Kernel {
@@ -101,7 +101,7 @@ impl Kernel {
         let (descriptors, slots) =
             if setup.direct { (64, setup.descriptors) } else { (setup.descriptors, 0) };
         Self {
-            buffers: Buffers::new(setup.memory, setup.buffers, setup.buffer_size),
+            buffers: Buffers::new(setup.memory, setup.buffers, setup.buffer_size, setup.incremental),
             network: Network {
                 connections: Vec::new(),
                 listeners: (0..setup.listeners).map(|_| Listener::default()).collect(),
@@ -198,7 +198,14 @@ impl Kernel {
                 }
                 socket
             }
-            Operation::Send { socket, span, .. } => {
+            Operation::ReceiveInto { socket, span, .. } => {
+                self.check_receivable(span)?;
+                socket
+            }
+            Operation::SendKept { .. } if !self.setup.keeps_sent => {
+                return Err(format!("{operation:?} is not offered"));
+            }
+            Operation::Send { socket, span } | Operation::SendKept { socket, span } => {
                 self.buffers.check_sendable(span)?;
                 socket
             }
@@ -233,27 +240,30 @@ impl Kernel {
             return Err(format!("{operation:?} on a socket that is {:?}", connection.dialed));
         }
         match operation {
-            Operation::Close { .. } if connection.in_flight > 0 => {
+            Operation::Close { .. } if connection.in_flight > connection.kept => {
                 return Err(format!("I6: {operation:?} with {} in flight", connection.in_flight));
             }
             Operation::Close { .. } => connection.ending = Ending::Closing,
-            Operation::Send { .. } if connection.sending > 0 => {
+            operation if operation.sends() && connection.sending > 0 => {
                 return Err(format!("I4: {operation:?} beside another"));
             }
-            Operation::Send { .. } if connection.shut_at.is_some() => {
+            operation if operation.sends() && connection.shut_at.is_some() => {
                 return Err(format!("{operation:?} after the FIN"));
             }
-            Operation::Send { .. } if connection.full => {
+            operation if operation.sends() && connection.full => {
                 return Err(format!("{operation:?} spins: the socket was full, and nobody waits for it"));
             }
-            Operation::Send { span, .. } => {
+            Operation::SendKept { .. } if connection.kept > 0 => {
+                return Err(format!("{operation:?} while the kernel reads for another"));
+            }
+            Operation::Send { span, .. } | Operation::SendKept { span, .. } => {
                 connection.sending += 1;
                 self.sending.push((number, span));
             }
-            Operation::Receive { .. } | Operation::ReceiveNow { .. } if connection.receiving > 0 => {
+            operation if operation.receives() && connection.receiving > 0 => {
                 return Err(format!("I7: {operation:?} beside another"));
             }
-            Operation::Receive { .. } | Operation::ReceiveNow { .. } => {
+            operation if operation.receives() => {
                 connection.receiving += 1;
                 connection.receives += 1;
                 connection.receive_cancelled = false;
@@ -269,9 +279,9 @@ impl Kernel {
     fn note_cancel(&mut self, target: Token) {
         let flying = self.flying.iter().find(|op| op.token == target).and_then(|op| op.connection);
         let queued = || match self.submission.iter().find(|(_, token)| *token == target)?.0 {
-            Operation::Receive { socket, .. } | Operation::ReceiveNow { socket, .. } => {
-                self.network.find(socket.0)
-            }
+            Operation::Receive { socket, .. }
+            | Operation::ReceiveNow { socket, .. }
+            | Operation::ReceiveInto { socket, .. } => self.network.find(socket.0),
             _ => None,
         };
         // Its last completion may have been posted, and wait for the caller to take it.
@@ -304,7 +314,8 @@ impl Kernel {
         }
         let interrupted = happens(&mut self.random, self.odds.interrupted);
         let all = self.submission.len();
-        let part = if interrupted { self.random.usize(0..=all) } else { all };
+        let late = self.setup.thread_submits && self.random.bool();
+        let part = if interrupted || late { self.random.usize(0..=all) } else { all };
         self.submit(part);
         self.work(self.odds.enter_time);
         if interrupted {
@@ -313,60 +324,6 @@ impl Kernel {
             return Entered::Interrupted;
         }
         self.wait((wait_for as usize).min(self.setup.cq), until)
-    }
-
-    fn wait(&mut self, wait_for: usize, until: Option<u64>) -> Entered {
-        while self.completions.len() < wait_for && self.facts.violations.is_empty() {
-            if self.run_somebody() {
-                continue;
-            }
-            if self.somebody_waits && (self.buffers.free() > 0 || !self.skipped.is_empty()) {
-                self.violation("I14: it sleeps while somebody waits for a buffer and one is to be had");
-                break;
-            }
-            let planned = self.planned.iter().filter_map(|one| one.at).min();
-            let next = self.peers.next_at().into_iter().chain(planned).min();
-            match (next, until) {
-                (Some(next), until) if until.is_none_or(|until| next <= until) => {
-                    self.now = self.now.max(next);
-                    self.happen();
-                }
-                (_, Some(until)) => {
-                    self.coverage.note(Outcome::EnterTimedOut);
-                    self.accepts_in_vain = 0;
-                    self.now = self.now.max(until);
-                    self.happen();
-                    break;
-                }
-                (_, None) => self.settle(),
-            }
-        }
-        if self.facts.violations.is_empty() { Entered::Done } else { Entered::Failed(Errno::EIO) }
-    }
-
-    /// Nothing is scheduled any more and the caller would wait for ever: the next of what was planned
-    /// for that moment happens, provided that nobody is left behind.
-    fn settle(&mut self) {
-        // A client holds its connections for as long as it is told to.
-        let held = |one: &&Connection| !one.is_closed() && self.peers.servers.is_none();
-        let left = self.network.connections.iter().filter(held).count();
-        let planned = self.planned.iter().position(|one| one.at.is_none());
-        match planned {
-            Some(index) if left == 0 && self.peers.all_done() => {
-                self.facts.settled = Some(self.standing());
-                if let Some(most) = self.enters_max.take() {
-                    self.facts.recovery = self.enters - (most - STEPS_EACH * self.facts.outstanding);
-                }
-                let planned = self.planned.remove(index);
-                self.obey(planned);
-            }
-            _ => {
-                let operations = self.flying.iter().map(|op| op.operation).collect::<Vec<_>>();
-                self.violation(format!(
-                    "I16: it waits for what nobody will post; {left} connections are open; armed: {operations:?}"
-                ));
-            }
-        }
     }
 
     /// What stands where.
@@ -382,7 +339,7 @@ impl Kernel {
     }
 
     /// Lets everything happen that is due.
-    fn happen(&mut self) {
+    pub(super) fn happen(&mut self) {
         while let Some(index) = self.planned.iter().position(|one| one.at.is_some_and(|at| at <= self.now)) {
             let planned = self.planned.remove(index);
             self.obey(planned);
@@ -402,7 +359,7 @@ impl Kernel {
         (&mut self.peers, world)
     }
 
-    fn obey(&mut self, planned: Planned) {
+    pub(super) fn obey(&mut self, planned: Planned) {
         let external = (planned.action)();
         self.trace(|| format!("{external:?}"));
         match external {
@@ -444,14 +401,16 @@ impl Kernel {
     }
 
     /// Takes the first `count` operations of the submission queue.
-    fn submit(&mut self, count: usize) {
+    pub(super) fn submit(&mut self, count: usize) {
         for _ in 0..count {
             let Some((operation, token)) = self.submission.pop_front() else { return };
             self.taken += 1;
             let connection = match operation {
                 Operation::Receive { socket, .. }
                 | Operation::ReceiveNow { socket, .. }
+                | Operation::ReceiveInto { socket, .. }
                 | Operation::Send { socket, .. }
+                | Operation::SendKept { socket, .. }
                 | Operation::AwaitRoom { socket }
                 | Operation::Connect { socket, .. }
                 | Operation::CountArrived { socket }
@@ -463,7 +422,11 @@ impl Kernel {
             self.next_id += 1;
             let at_once = matches!(
                 operation,
-                Operation::ReceiveNow { .. } | Operation::Send { .. } | Operation::CountArrived { .. }
+                Operation::ReceiveNow { .. }
+                    | Operation::ReceiveInto { waits: false, .. }
+                    | Operation::Send { .. }
+                    | Operation::SendKept { .. }
+                    | Operation::CountArrived { .. }
             );
             if operation == Operation::Wakeups && self.ever_woken {
                 // The eventfd is never read, so it is ready whenever somebody begins to look.
@@ -485,7 +448,7 @@ impl Kernel {
 
     /// What the kernel does of its own accord in an enter: some of what it could, in any order.
     /// It takes `time` at most.
-    fn work(&mut self, time: u64) {
+    pub(super) fn work(&mut self, time: u64) {
         self.now += self.random.u64(0..=time);
         let odds = self.odds.clone();
         self.world().1.lose_somebody(&odds);
@@ -511,7 +474,7 @@ impl Kernel {
         assert!(self.flying.iter().all(|op| !op.at_once));
     }
 
-    fn run_somebody(&mut self) -> bool {
+    pub(super) fn run_somebody(&mut self) -> bool {
         let ready: Vec<u64> = self.flying.iter().filter(|op| self.can_go_on(op)).map(|op| op.id).collect();
         if ready.is_empty() {
             return false;

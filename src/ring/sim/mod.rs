@@ -16,9 +16,13 @@ mod network;
 mod odds;
 mod operations;
 mod outcome;
+mod owned;
 mod peers;
+mod sending;
 mod servers;
+mod waiting;
 
+pub use buffers::Buffers;
 pub use dialing::Client;
 pub use outcome::{Coverage, Outcome, Side};
 pub use servers::{Lie, Plant, Scene, Told};
@@ -41,6 +45,8 @@ pub struct Setup {
     pub buffers: u16,
     /// Bytes in each.
     pub buffer_size: u32,
+    /// Whether they are filled bit by bit.
+    pub incremental: bool,
     /// Entries of the submission queue, at least 1.
     pub sq: usize,
     /// Entries of the completion queue, at least 1.
@@ -57,6 +63,12 @@ pub struct Setup {
     pub obeys_limit: bool,
     /// Whether a send that does not wait has no completion when all of it is taken.
     pub skips_sent: bool,
+    /// Whether a send may go on reading what it took.
+    pub keeps_sent: bool,
+    /// How many completions an enter waits for first, and how long, microseconds.
+    pub minimum_wait: Option<(usize, u64)>,
+    /// Whether what was pushed may be taken later than in the next enter.
+    pub thread_submits: bool,
     /// Whether the bytes that have arrived at a descriptor can be asked for outside the ring.
     pub arrived_known: bool,
     /// Whether they can be asked for through the ring.
@@ -268,6 +280,10 @@ impl Ring for Sim {
 
     fn skips_sent(&self) -> bool {
         self.kernel.borrow().setup.skips_sent
+    }
+
+    fn keeps_sent(&self) -> bool {
+        self.kernel.borrow().setup.keeps_sent
     }
 
     fn pushed(&self) -> u64 {

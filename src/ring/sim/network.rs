@@ -52,6 +52,8 @@ pub(super) struct Connection {
     pub(super) in_flight: u32,
     pub(super) receiving: u32,
     pub(super) sending: u32,
+    /// Sends that were answered, and whose bytes the kernel still reads.
+    pub(super) kept: u32,
     /// Receives asked for so far.
     pub(super) receives: u64,
 
@@ -123,6 +125,7 @@ impl Connection {
             ending: Ending::Queued,
             dialed: Dialed::Known,
             in_flight: 0,
+            kept: 0,
             receiving: 0,
             sending: 0,
             receives: 0,

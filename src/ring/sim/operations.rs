@@ -1,6 +1,7 @@
 //! What becomes of each operation: the draws among everything the kernel may legally answer.
 
 use super::super::{Name, Operation, Span, Token};
+use super::buffers::Picked;
 use super::kernel::{InFlight, Kernel};
 use super::network::{Dialed, Ending, payload};
 use super::odds::happens;
@@ -18,10 +19,13 @@ impl Kernel {
         op.doomed
             || match op.operation {
                 Operation::Accept { listener } => !self.network.listeners[listener].queue.is_empty(),
-                Operation::Receive { .. } => connection().readable(),
+                Operation::Receive { .. } | Operation::ReceiveInto { waits: true, .. } => {
+                    connection().readable()
+                }
                 Operation::AwaitRoom { .. } => {
                     !op.told && (connection().room_to_echo() > 0 || connection().broken.is_some())
                 }
+                Operation::SendKept { .. } if op.told => self.is_read(op),
                 Operation::Wakeups => self.wakes > 0,
                 Operation::Connect { .. } => {
                     matches!(connection().dialed, Dialed::Connecting { at, .. } if at <= self.now)
@@ -65,7 +69,9 @@ impl Kernel {
             Operation::Accept { listener } => self.run_accept(&op, listener),
             Operation::Receive { limit, .. } => self.run_receive(&op, limit),
             Operation::ReceiveNow { limit, .. } => self.run_receive_now(&op, limit),
-            Operation::Send { span, .. } => self.run_send(&op, span),
+            Operation::ReceiveInto { span, waits, .. } => self.run_receive_into(&op, span, waits),
+            Operation::SendKept { .. } if op.told => self.run_notice(&op),
+            Operation::Send { span, .. } | Operation::SendKept { span, .. } => self.run_send(&op, span),
             Operation::AwaitRoom { .. } => self.run_room(&op),
             Operation::Cancel { target } => self.run_cancel(&op, target),
             Operation::CountArrived { .. } => self.run_count(&op),
@@ -83,7 +89,7 @@ impl Kernel {
         let (resets, finishes) = match op.operation {
             Operation::Shutdown { .. } => (2 * odds, 0),
             Operation::ReceiveNow { .. } => (odds / 10, odds / 2),
-            Operation::Receive { .. } if op.doomed => (odds / 10, odds / 2),
+            Operation::Receive { .. } | Operation::ReceiveInto { .. } if op.doomed => (odds / 10, odds / 2),
             _ => return,
         };
         if happens(&mut self.random, resets) {
@@ -250,12 +256,12 @@ impl Kernel {
     }
 
     /// Whether a broken connection says so now: before what is unread, or after it.
-    fn broken_before_bytes(&mut self, number: usize) -> bool {
+    pub(super) fn broken_before_bytes(&mut self, number: usize) -> bool {
         let connection = &self.network.connections[number];
         connection.broken.is_some() && (connection.unread() == 0 || self.random.bool())
     }
 
-    fn fail_receive(&mut self, id: u64, number: usize, reset: Outcome) {
+    pub(super) fn fail_receive(&mut self, id: u64, number: usize, reset: Outcome) {
         let errno = self.network.connections[number].broken.unwrap_or(Errno::ECONNRESET);
         self.coverage.note(if errno == Errno::ETIMEDOUT { Outcome::ReceiveTimedOut } else { reset });
         self.post(id, failure(errno), false, None);
@@ -265,7 +271,8 @@ impl Kernel {
         if self.network.connections[number].received_in == self.enters {
             self.coverage.note(Outcome::ReceiveEndWithData);
         }
-        let buffer = if happens(&mut self.random, self.odds.end_buffer) { self.buffers.pick() } else { None };
+        let buffer =
+            if happens(&mut self.random, self.odds.end_buffer) { self.buffers.pick(0) } else { None };
         self.coverage.note(if buffer.is_some() { with_buffer } else { plain });
         self.post(id, 0, false, buffer);
     }
@@ -297,9 +304,9 @@ impl Kernel {
         self.post(op.id, bytes as i32, !over, Some(buffer));
     }
 
-    fn size_of_receive(&mut self, number: usize, allowed: u32) -> u32 {
+    pub(super) fn size_of_receive(&mut self, number: usize, allowed: u32) -> u32 {
         let unread = self.network.connections[number].unread().min(u64::from(u32::MAX)) as u32;
-        let most = unread.min(self.buffers.size()).min(allowed);
+        let most = unread.min(self.buffers.room()).min(allowed);
         let short = happens(&mut self.random, self.odds.receive_short);
         let bytes = match () {
             () if short && self.random.bool() => 1,
@@ -314,18 +321,21 @@ impl Kernel {
         bytes
     }
 
-    fn fill(&mut self, number: usize, bytes: u32) -> u16 {
-        let buffer = self.buffers.pick().expect("a free buffer was seen");
+    fn fill(&mut self, number: usize, bytes: u32) -> Picked {
         let connection = &mut self.network.connections[number];
         let (key, start) = (connection.key, connection.read);
-        match &mut self.peers.servers {
-            Some(servers) => self.buffers.fill(buffer, bytes, |_| servers.receive(number)),
-            None => self.buffers.fill(buffer, bytes, |index| payload(key, start + index)),
+        let picked = match &mut self.peers.servers {
+            Some(servers) => self.buffers.fill(bytes, |_| servers.receive(number)),
+            None => self.buffers.fill(bytes, |index| payload(key, start + index)),
+        };
+        let picked = picked.expect("a free buffer was seen");
+        if self.setup.incremental {
+            self.coverage.note(if picked.1 { Outcome::PieceMore } else { Outcome::PieceLast });
         }
         connection.read += u64::from(bytes);
         connection.received_in = self.enters;
         self.peers.on_received(number, self.now, &self.network);
-        buffer
+        picked
     }
 
     fn run_receive_now(&mut self, op: &InFlight, limit: u32) {
@@ -371,75 +381,10 @@ impl Kernel {
     }
 
     /// Every watch for room in this socket has news again when there is some.
-    fn found_full(&mut self, number: usize) {
-        for op in self.flying.iter_mut().filter(|op| op.connection == Some(number)) {
+    pub(super) fn found_full(&mut self, number: usize) {
+        let watches = |op: &&mut InFlight| matches!(op.operation, Operation::AwaitRoom { .. });
+        for op in self.flying.iter_mut().filter(|op| op.connection == Some(number)).filter(watches) {
             op.told = false;
-        }
-    }
-
-    fn run_send(&mut self, op: &InFlight, span: Span) {
-        let number = op.connection.expect("a send names a socket");
-        let connection = &self.network.connections[number];
-        let (room, broken) = (connection.room_to_echo(), connection.broken.is_some());
-        let refused = room == 0 || happens(&mut self.random, self.odds.send_full);
-        let (outcome, errno) = match () {
-            () if broken && self.random.bool() => (Outcome::SendBroken, Errno::EPIPE),
-            () if broken => (Outcome::SendReset, Errno::ECONNRESET),
-            () if happens(&mut self.random, self.odds.send_interrupted) => {
-                if self.random.bool() {
-                    (Outcome::SendInterrupted, Errno::EINTR)
-                } else {
-                    (Outcome::SendCancelledUnasked, Errno::ECANCELED)
-                }
-            }
-            () if refused => (Outcome::SendFull, Errno::EAGAIN),
-            () => return self.send_bytes(op, number, span),
-        };
-        self.found_full(number);
-        self.coverage.note(outcome);
-        self.post(op.id, failure(errno), false, None);
-    }
-
-    fn send_bytes(&mut self, op: &InFlight, number: usize, span: Span) {
-        let room = self.network.connections[number].room_to_echo();
-        let most = room.min(u64::from(span.length)) as u32;
-        let short = most > 1 && happens(&mut self.random, self.odds.send_short);
-        let bytes = if short { self.random.u32(1..most) } else { most };
-        let whole = bytes == span.length;
-        self.coverage.note(if whole { Outcome::SendWhole } else { Outcome::SendShort });
-        if !whole {
-            self.found_full(number);
-        }
-        self.look_at(number, span, bytes);
-        let connection = &mut self.network.connections[number];
-        connection.echoed += u64::from(bytes);
-        if connection.peer_gone {
-            connection.broken = Some(Errno::ECONNRESET);
-        }
-        self.peers.on_echoed(number, self.now, &self.network);
-        self.post(op.id, bytes as i32, false, None);
-    }
-
-    /// Holds what is echoed against what was sent: this is where a wrong byte shows.
-    fn look_at(&mut self, number: usize, span: Span, bytes: u32) {
-        if let Err(what) = self.buffers.check_sendable(span) {
-            self.violation(what);
-            return;
-        }
-        if let Some(servers) = &mut self.peers.servers {
-            return servers.on_sent(number, (0..bytes).map(|index| self.buffers.read(span, index)));
-        }
-        let connection = &self.network.connections[number];
-        let (key, start) = (connection.key, connection.echoed);
-        let wrong = (0..bytes)
-            .find(|&index| self.buffers.read(span, index) != payload(key, start + u64::from(index)));
-        if let Some(index) = wrong {
-            self.violation(format!(
-                "I1: connection {number} got a wrong byte at {}",
-                start + u64::from(index)
-            ));
-        } else if start + u64::from(bytes) > connection.read {
-            self.violation(format!("I1: connection {number} got more than it sent"));
         }
     }
 

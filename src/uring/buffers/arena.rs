@@ -23,11 +23,20 @@ impl Arena {
     /// # Errors
     /// `ENOMEM`.
     pub fn new(buffers: u32, buffer_size: u32, spill_limit: u64) -> io::Result<Self> {
+        let this = Self::untouched(buffers, buffer_size, spill_limit)?;
+        this.pages.touch(this.spill);
+        Ok(this)
+    }
+
+    /// The same, but nothing becomes resident before it is used.
+    ///
+    /// # Errors
+    /// `ENOMEM`.
+    pub fn untouched(buffers: u32, buffer_size: u32, spill_limit: u64) -> io::Result<Self> {
         let chunks = (spill_limit / u64::from(CHUNK)).min(u64::from(u32::MAX / 2)) as u32;
         // Chunks begin at a page, so that a short spill makes only one page resident.
         let pool = (u64::from(buffers) * stride(buffer_size)).next_multiple_of(4096);
         let pages = Pages::new(pool + u64::from(chunks) * u64::from(CHUNK))?;
-        pages.touch(pool);
         Ok(Self { pages, buffers, buffer_size, chunks, spill: pool })
     }
 

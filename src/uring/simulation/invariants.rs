@@ -7,6 +7,7 @@ use crate::ring::Listening;
 use crate::ring::sim::Sim;
 use crate::stop;
 use crate::uring::audit::ConnectionAudit;
+use crate::uring::buffers::Ownership;
 use crate::uring::connection::Receiving;
 use crate::uring::event_loop::{EventLoop, Own};
 use crate::worker::Ending;
@@ -41,9 +42,9 @@ struct Before {
 }
 
 impl Watch {
-    pub(super) fn after_turn<R: Listening>(
+    pub(super) fn after_turn<R: Listening, K: Ownership>(
         &mut self,
-        event_loop: &EventLoop<'_, R>,
+        event_loop: &EventLoop<'_, R, K>,
         sim: &Sim,
         scenario: &Scenario,
     ) -> Result<(), String> {
@@ -51,7 +52,9 @@ impl Watch {
         let counters = event_loop.worker.counters;
         self.stopped |= event_loop.worker.stop.phase() != stop::Phase::Running;
         let (own, other) = event_loop.operations_in_flight();
-        same!("I8", "buffers lent", counters.lent.get(), standing.lent);
+        if !scenario.owned {
+            same!("I8", "buffers lent", counters.lent.get(), standing.lent);
+        }
         same!("I11", "operations in flight", own + other, standing.outstanding);
         same!("I3", "bytes received", counters.bytes_received.get(), facts.received);
         same!("I3", "bytes sent", counters.bytes_sent.get(), facts.sent);
@@ -84,9 +87,9 @@ impl Watch {
 impl Watch {
     /// I14: who asked for a receive in this turn without having waited came before nobody who waited
     /// all along.
-    fn first_come_first_served<R: Listening>(
+    fn first_come_first_served<R: Listening, K: Ownership>(
         &mut self,
-        event_loop: &EventLoop<'_, R>,
+        event_loop: &EventLoop<'_, R, K>,
         sim: &Sim,
     ) -> Result<(), String> {
         let (mut pushed_in, mut waited_on, mut waits) = (None, None, false);
@@ -120,7 +123,7 @@ impl Watch {
 }
 
 /// Sockets the loop has taken from the kernel, to serve or to refuse them.
-fn sockets<R: Listening>(event_loop: &EventLoop<'_, R>) -> u64 {
+fn sockets<R: Listening, K: Ownership>(event_loop: &EventLoop<'_, R, K>) -> u64 {
     let counters = event_loop.worker.counters;
     let refused = [Refusal::Full, Refusal::Stopping].map(|cause| counters.refused.at(cause as usize).get());
     counters.accepted.get() + refused.iter().sum::<u64>()
@@ -153,7 +156,7 @@ fn look_at(one: &ConnectionAudit, sim: &Sim, scenario: &Scenario, obeys_limit: b
     if one.owed > 0 && !one.sending && !one.unspilled && !one.awaits_room {
         return Err("I16: it is owed bytes, and nothing is being sent".into());
     }
-    if one.credit > 0 && !one.receive_armed && !one.starved && !one.counting {
+    if one.credit > 0 && !one.receive_armed && !one.starved && !one.counting && !one.held {
         return Err("I14: it may receive, and neither does nor waits for a buffer".into());
     }
     let known = [one.receive_armed, one.sending, one.counting];
@@ -164,9 +167,9 @@ fn look_at(one: &ConnectionAudit, sim: &Sim, scenario: &Scenario, obeys_limit: b
 }
 
 /// What only the loop knows of a connection: that it is told to stop receiving, and its time.
-fn look_inside<R: Listening>(
+fn look_inside<R: Listening, K: Ownership>(
     one: &ConnectionAudit,
-    event_loop: &EventLoop<'_, R>,
+    event_loop: &EventLoop<'_, R, K>,
     quiet: bool,
 ) -> Result<(), String> {
     let connection = event_loop.connections.get(one.id).expect("it was just seen");
@@ -183,8 +186,8 @@ fn look_inside<R: Listening>(
 }
 
 /// What must hold when the loop has ended.
-pub(super) fn at_the_end<R: Listening>(
-    event_loop: &EventLoop<'_, R>,
+pub(super) fn at_the_end<R: Listening, K: Ownership>(
+    event_loop: &EventLoop<'_, R, K>,
     sim: &Sim,
     scenario: &Scenario,
     ending: Ending,
@@ -194,7 +197,7 @@ pub(super) fn at_the_end<R: Listening>(
     let closed = |reason: CloseReason| counters.closed.at(reason as usize).get();
     if ending == Ending::Drained {
         same!("I8", "buffers lent", counters.lent.get(), 0);
-        same!("I8", "buffers", standing.free as u64, scenario.buffers);
+        same!("I8", "buffers", standing.free as u64, if scenario.owned { 0 } else { scenario.buffers });
         same!("I10", "sockets open", counters.open.get(), standing.open);
         same!("I10", "sockets", facts.accepted, facts.closed);
         same!("I11", "operations in flight", 0u64, standing.outstanding);
@@ -204,8 +207,10 @@ pub(super) fn at_the_end<R: Listening>(
         return Err("it was cut, though nobody had anything left".into());
     }
     if let Some(rest) = facts.settled {
-        same!("I8", "buffers at rest", 0u64, rest.lent);
-        same!("I8", "buffers at rest", scenario.buffers, rest.free);
+        // A buffer of a connection's own is the caller's whenever nothing is received into it.
+        let (lent, free) = if scenario.owned { (scenario.buffers, 0) } else { (0, scenario.buffers) };
+        same!("I8", "buffers at rest", lent, rest.lent);
+        same!("I8", "buffers at rest", free, rest.free);
         same!("I10", "sockets at rest", 0u64, rest.open);
         if !rest.accepting {
             return Err("I13: at rest no accept is armed".into());
@@ -231,6 +236,6 @@ pub(super) fn at_the_end<R: Listening>(
 }
 
 /// Permits another worker still holds.
-fn rivals<R: Listening>(scenario: &Scenario, event_loop: &EventLoop<'_, R>) -> u64 {
+fn rivals<R: Listening, K: Ownership>(scenario: &Scenario, event_loop: &EventLoop<'_, R, K>) -> u64 {
     if scenario.rival { u64::from(event_loop.worker.admission.open()) } else { 0 }
 }

@@ -20,7 +20,7 @@ use super::event_loop::EventLoop;
 use crate::ring::Listening;
 use crate::ring::sim::{Coverage, External, Facts, Sim};
 use crate::seeds;
-use crate::uring::buffers::{Arena, Buffers};
+use crate::uring::buffers::{Arena, Buffers, Incremental, Owned, Ownership, Shared};
 use crate::worker::Worker;
 use invariants::{Watch, at_the_end};
 use scenario::Scenario;
@@ -78,7 +78,27 @@ fn drive<R: Listening>(
     let (admission, stop) = (scenario.admission(), Rc::new(scenario.stop()));
     scenario.plan(sim, &admission, &stop);
     let worker = Worker::for_tests(&config, &admission, &counters, &stop);
-    let mut event_loop = EventLoop::new(plant(sim.clone()), Buffers::new(arena), &worker, scenario.listeners);
+    let ring = plant(sim.clone());
+    if scenario.owned {
+        let event_loop = EventLoop::new(ring, Buffers::<Owned>::new(arena), &worker, scenario.listeners);
+        return turn_to_the_end(event_loop, scenario, sim, eyes, turns);
+    }
+    if scenario.incremental {
+        let event_loop =
+            EventLoop::new(ring, Buffers::<Incremental>::new(arena), &worker, scenario.listeners);
+        return turn_to_the_end(event_loop, scenario, sim, eyes, turns);
+    }
+    let event_loop = EventLoop::new(ring, Buffers::<Shared>::new(arena), &worker, scenario.listeners);
+    turn_to_the_end(event_loop, scenario, sim, eyes, turns)
+}
+
+fn turn_to_the_end<R: Listening, K: Ownership>(
+    mut event_loop: EventLoop<'_, R, K>,
+    scenario: &Scenario,
+    sim: &Sim,
+    eyes: Eyes,
+    turns: &mut u64,
+) -> Result<(), String> {
     event_loop.limits = scenario.limits;
     let mut watch = Watch::default();
     loop {

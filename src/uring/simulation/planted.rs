@@ -44,6 +44,8 @@ enum Bug {
     CountedShort,
     /// A send without a completion is taken for whole before the kernel has it.
     AnsweredEarly,
+    /// A buffer that the kernel still reads is taken for one that it is done with.
+    NoticeForgotten,
     /// No bug of ours: the kernel says that it had to drop completions.
     CompletionsLost,
 }
@@ -99,6 +101,7 @@ impl Planted {
                 }
                 _ => {}
             },
+            Some(Operation::SendKept { .. }) if self.bug == Bug::NoticeForgotten => done.more = false,
             Some(Operation::Accept { .. }) if !done.more => match self.bug {
                 Bug::TerminalSocketHidden if done.result >= 0 => done.result = CANCELLED,
                 Bug::AcceptForgotten if done.result < 0 => done.more = true,
@@ -156,7 +159,13 @@ impl Ring for Planted {
             (Bug::ClosedEarly, Operation::Cancel { target })
                 if matches!(self.asked.get(&target.0), Some(Operation::Receive { .. })) =>
             {
-                let over = Completion { token: target, result: CANCELLED, more: false, buffer: None };
+                let over = Completion {
+                    token: target,
+                    result: CANCELLED,
+                    more: false,
+                    buffer: None,
+                    keeps_buffer: false,
+                };
                 self.forged.push_back(over);
                 self.swallowed.insert(target.0);
             }
@@ -205,6 +214,10 @@ impl Ring for Planted {
 
     fn skips_sent(&self) -> bool {
         self.ring.skips_sent()
+    }
+
+    fn keeps_sent(&self) -> bool {
+        self.ring.keeps_sent()
     }
 
     fn pushed(&self) -> u64 {
@@ -290,6 +303,7 @@ is_found! {
     a_lost_watch_for_wakeups_is_found: WakeupWatchLost, "I16";
     a_send_taken_for_whole_too_early_is_found: AnsweredEarly, "I";
     an_accept_never_armed_again_is_found: AcceptForgotten, "I16";
+    a_buffer_given_back_while_the_kernel_reads_it_is_found: NoticeForgotten, "I8";
     a_count_that_is_short_is_found: CountedShort, "before what had arrived was echoed";
 }
 

@@ -4,7 +4,7 @@ use super::NOTHING;
 use crate::config::Config;
 use crate::conn::{Admission, Limits};
 use crate::counters::Counters;
-use crate::features::{Accept, Files, Recv, Taskrun, Uring};
+use crate::features::{Accept, Buffers, Files, Recv, Taskrun, Uring, Wait};
 use crate::ring::Memory;
 use crate::ring::sim::{External, Setup, Sim};
 use crate::stop::{Phase, Stop};
@@ -31,6 +31,16 @@ pub(super) struct Scenario {
     pub(super) receive_multishot: bool,
     pub(super) obeys_limit: bool,
     pub(super) skips_sent: bool,
+    /// `taskrun=sqpoll`: what is pushed is taken when the kernel's thread comes to it.
+    pub(super) thread_submits: bool,
+    /// `buffers=owned`: each connection receives into a buffer of its own, once each time.
+    pub(super) owned: bool,
+    /// `buffers=incremental`: a buffer is filled bit by bit.
+    pub(super) incremental: bool,
+    /// `send=zc`: the kernel may go on reading what it took.
+    pub(super) keeps_sent: bool,
+    /// `wait=min:COUNT:TIME`.
+    pub(super) wait: Wait,
     pub(super) arrived_known: bool,
     pub(super) counts_arrived: bool,
     pub(super) buffers_at_arming: bool,
@@ -63,9 +73,19 @@ impl Scenario {
         let stop_most = if random.bool() { 20_000 } else { 200_000 };
         let stop_at = random.bool().then(|| random.u64(0..stop_most));
         let cut = stop_at.filter(|_| random.u8(0..4) == 0);
+        // Values that came later are drawn from a stream of their own, so that the rest of a seed stays.
+        let later = &mut Rng::with_seed(seed ^ 0xfea7_0000_0000_0000);
+        let thread_submits = later.u8(0..10) == 0;
+        let owned = later.u8(0..10) == 0;
+        let incremental = !owned && later.u8(0..8) == 0;
+        let keeps_sent = !owned && !incremental && later.u8(0..6) == 0;
+        let minimum = Wait::Minimum { count: later.u32(1..=12), time: later.u32(1..=2_000) };
         Self {
             seed,
-            buffers: 2 << random.u32(0..7).saturating_sub(1),
+            buffers: match 2 << random.u32(0..7).saturating_sub(1) {
+                _ if owned => max_connections,
+                buffers => buffers,
+            },
             buffer_size: [16, 17, 32, 64, 100, 256][random.usize(0..6)],
             sq: [1, 2, 4, 8, 64, 256][random.usize(0..6)],
             cq: [1, 2, 3, 4, 8, 16, 64, 512][random.usize(0..8)],
@@ -77,9 +97,14 @@ impl Scenario {
             },
             direct,
             accept_multishot: random.u8(0..4) > 0,
-            receive_multishot: random.u8(0..4) > 0,
+            receive_multishot: random.u8(0..4) > 0 && !owned,
+            owned,
+            incremental,
+            keeps_sent,
             obeys_limit: random.bool(),
-            skips_sent: random.bool(),
+            skips_sent: random.bool() && !thread_submits && !keeps_sent,
+            thread_submits,
+            wait: if !thread_submits && later.u8(0..6) == 0 { minimum } else { Wait::One },
             arrived_known: !direct,
             counts_arrived: random.u8(0..3) > 0,
             buffers_at_arming: random.u8(0..8) > 0,
@@ -102,6 +127,7 @@ impl Scenario {
             memory,
             buffers: self.buffers as u16,
             buffer_size: self.buffer_size,
+            incremental: self.incremental,
             sq: self.sq,
             cq: self.cq,
             descriptors: self.descriptors,
@@ -110,6 +136,12 @@ impl Scenario {
             receive_multishot: self.receive_multishot,
             obeys_limit: self.obeys_limit,
             skips_sent: self.skips_sent,
+            thread_submits: self.thread_submits,
+            keeps_sent: self.keeps_sent,
+            minimum_wait: match self.wait {
+                Wait::One => None,
+                Wait::Minimum { count, time } => Some((count as usize, time.into())),
+            },
             arrived_known: self.arrived_known,
             counts_arrived: self.counts_arrived,
             buffers_at_arming: self.buffers_at_arming,
@@ -190,9 +222,21 @@ impl Scenario {
         Uring {
             accept: if self.accept_multishot { Accept::Multishot } else { Accept::Single },
             recv: if self.receive_multishot { Recv::Multishot } else { Recv::Single },
+            buffers: match (self.owned, self.incremental) {
+                (true, _) => Buffers::Owned,
+                (_, true) => Buffers::Incremental,
+                _ => Buffers::Ring,
+            },
+            bundle_receive: false,
             cqe_skip: self.skips_sent,
+            zero_copy: self.keeps_sent,
             files: if self.direct { Files::Direct } else { Files::Normal },
-            taskrun: Taskrun::Defer,
+            taskrun: if self.thread_submits { Taskrun::Sqpoll } else { Taskrun::Defer },
+            wait: self.wait,
+            poll_first: false,
+            receive_cap: None,
+            no_iowait: false,
+            napi: None,
             ring_fd_registered: true,
             sqarray: false,
             sq: self.sq as u32,

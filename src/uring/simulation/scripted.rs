@@ -3,12 +3,12 @@
 
 use super::scenario::Scenario;
 use crate::config::Config;
-use crate::conn::machine::{CloseReason, Phase};
+use crate::conn::machine::{CloseReason, Phase, Refusal};
 use crate::conn::{Admission, Limits};
 use crate::counters::Counters;
 use crate::ring::{Completion, Entered, Listening, Operation, Ring, Socket, Token, sim};
 use crate::stop::{self, Stop};
-use crate::uring::buffers::{Arena, Buffers, CHUNK};
+use crate::uring::buffers::{Arena, Buffers, CHUNK, Shared};
 use crate::uring::event_loop::EventLoop;
 use crate::worker::Worker;
 use nix::errno::Errno;
@@ -51,7 +51,7 @@ impl Scripted {
         if !more {
             state.asked.remove(index);
         }
-        state.answers.push_back(Completion { token, result, more, buffer });
+        state.answers.push_back(Completion { token, result, more, buffer, keeps_buffer: false });
     }
 
     fn is_asked(&self, is: impl Fn(&Operation) -> bool) -> bool {
@@ -175,22 +175,19 @@ impl Stage<'_> {
 
 /// Two buffers, and limits of the test's own.
 fn on_stage(idle_timeout: u64, write_timeout: u64, play: impl FnOnce(&mut Stage<'_>)) {
+    on_stage_with_room(1000, idle_timeout, write_timeout, play);
+}
+
+/// The same for a worker that can hold so many of the 1,000 connections.
+fn on_stage_with_room(room: u32, idle_timeout: u64, write_timeout: u64, play: impl FnOnce(&mut Stage<'_>)) {
     let scenario = Scenario { max_connections: 1000, ..Scenario::draw(0) };
     let arena = Arena::new(2, 64, 16 * u64::from(CHUNK)).unwrap();
     let config = Config { backlog: BACKLOG, ..scenario.config() };
     let counters = scenario.counters();
     let (admission, stop): (Rc<Admission>, Stop) = (scenario.admission(), scenario.stop());
-    let worker = Worker {
-        index: 0,
-        config: &config,
-        listeners: Vec::new(),
-        admission: &admission,
-        counters: &counters,
-        stop: &stop,
-        ready: &|_| {},
-    };
+    let worker = Worker { room, ..Worker::for_tests(&config, &admission, &counters, &stop) };
     let kernel = Scripted::default();
-    let mut event_loop = EventLoop::new(kernel.clone(), Buffers::new(&arena), &worker, 1);
+    let mut event_loop = EventLoop::new(kernel.clone(), Buffers::<Shared>::new(&arena), &worker, 1);
     event_loop.limits = Limits {
         window: 4_000,
         window_at_first: 4_000,
@@ -274,6 +271,29 @@ fn a_queue_that_never_ends_is_left_after_as_many_as_could_have_been_in_it_at_the
         assert_eq!(stage.kernel.0.borrow().wait_for, 0, "somebody is queued, and it sleeps");
         assert_eq!(stage.kernel.0.borrow().taken, BACKLOG + 1);
         assert!(stage.kernel.0.borrow().listener_closed);
+    });
+}
+
+#[test]
+fn a_worker_whose_table_is_full_takes_nobody_until_somebody_leaves() {
+    on_stage_with_room(2, 0, 0, |stage| {
+        stage.turn();
+        let is_accept = |one: &Operation| matches!(one, Operation::Accept { .. });
+        (0..3).for_each(|socket| stage.kernel.accept(socket));
+        stage.turn();
+        let refused = |stage: &Stage<'_>| stage.counters.refused.at(Refusal::Descriptors as usize).get();
+        assert_eq!((stage.event_loop.connections.len(), refused(stage)), (2, 1));
+        assert!(stage.kernel.is_asked(|one| matches!(one, Operation::Cancel { .. })), "others may have room");
+        stage.kernel.answer(is_accept, CANCELLED, false, None);
+        stage.turn();
+        assert!(!stage.kernel.is_asked(is_accept));
+        stage.kernel.answer(|one| matches!(one, Operation::Close { .. }), 0, false, None);
+        stage.kernel.answer(|one| matches!(one, Operation::Cancel { .. }), 0, false, None);
+        stage.kernel.receive(0, 0, None);
+        (0..2).for_each(|_| stage.turn());
+        stage.kernel.answer(|one| matches!(one, Operation::Close { .. }), 0, false, None);
+        (0..2).for_each(|_| stage.turn());
+        assert!(stage.kernel.is_asked(is_accept), "one has left");
     });
 }
 

@@ -5,6 +5,7 @@
 //!
 //! `C10K_SEED=n` runs that seed alone; `C10K_TRACE=1` prints every question and answer.
 
+mod allocation;
 mod scenario;
 
 use super::super::control::{Control, Phase, Report};
@@ -18,6 +19,7 @@ use super::connection::State;
 use super::*;
 use crate::ring::Ring as _;
 use crate::ring::sim::{Coverage, External, Facts, Lie, Sim, Standing, Told};
+use crate::statistics::Latencies;
 use scenario::{Scenario, World};
 use std::rc::Rc;
 use std::sync::atomic::Ordering;
@@ -35,6 +37,8 @@ struct Ran {
     total: Interval,
     window: (u64, u64),
     load_began: u64,
+    /// Connections that had something to send that was due in the window when it was over.
+    caught_up: u64,
     left: Vec<Left>,
     given_up: u32,
     facts: Facts,
@@ -47,8 +51,6 @@ struct Ran {
 /// How a connection was left.
 #[derive(Clone, Copy, Debug)]
 struct Left {
-    /// When its next message would have been due.
-    due: u64,
     /// Bytes that came back, and that should have.
     received: u64,
     asked: u64,
@@ -66,6 +68,14 @@ struct Seen {
     stuck: u64,
     wrong: u64,
     lives: u64,
+    /// Most connections that were behind their schedule when the window was over.
+    caught_up: u64,
+    unsent: u64,
+    unanswered: u64,
+    /// Times a connection had as many messages on their way as it may; and runs in which a schedule's
+    /// longest response was longer than its longest service.
+    deep: u64,
+    waited: u64,
 }
 
 impl Seen {
@@ -74,6 +84,11 @@ impl Seen {
         self.starved = self.starved.max(engine.ended.overflows);
         self.silent += u64::from(!engine.silent.is_empty());
         self.without_scratch += u64::from(!engine.touched.is_empty());
+        self.caught_up = self.caught_up.max(u64::from(engine.behind));
+        let depth = u64::from(engine.depth);
+        let most = engine.connections.iter().map(Connection::outstanding).max().unwrap_or(0);
+        assert!(depth == 0 || most <= depth, "{most} messages are on their way at depth {depth}");
+        self.deep += u64::from(depth > 1 && most == depth);
     }
 
     fn add(&mut self, ran: &Ran) {
@@ -82,6 +97,11 @@ impl Seen {
         self.starved += other.starved;
         self.silent += other.silent;
         self.without_scratch += other.without_scratch;
+        self.caught_up += other.caught_up;
+        self.deep += other.deep;
+        self.waited += u64::from(ran.total.response.max() > ran.total.service.max());
+        self.unsent += ran.total.unsent;
+        self.unanswered += ran.total.unanswered;
         let troubles = ran.troubles();
         let of = |cause| troubles.most_first().iter().filter(|(_, why, _)| *why == cause).count() as u64;
         self.timed_out += of(Cause::TimedOut);
@@ -134,13 +154,8 @@ fn run(seed: u64, world: World) -> Ran {
     assert_eq!(ending, Ending::Closed, "seed {seed}: {:?}", engine.ended.failure);
     look_at_the_engine(seed, &engine);
     let load_began = engine.load_began;
-    let churns = engine.churns;
-    let left = |one: &Connection| Left {
-        // The time of a churning slot's life stands until its close is answered.
-        due: one.due + u64::from(churns && one.answered > 0),
-        received: one.verifier.count(),
-        asked: one.asked_end,
-    };
+    let caught_up = seen.caught_up;
+    let left = |one: &Connection| Left { received: one.verifier.count(), asked: one.asked_end };
     let left = engine.connections.iter().map(left).collect();
     let ended = engine.finish();
     // Buffers that were given back last are shown to the kernel.
@@ -155,6 +170,7 @@ fn run(seed: u64, world: World) -> Ran {
         total,
         window: control.window(),
         load_began,
+        caught_up,
         left,
         given_up: control.given_up.load(Ordering::Relaxed),
         facts: sim.facts(),
@@ -242,14 +258,33 @@ fn look_at_the_end(seed: u64, ran: &Ran) {
     // The kernel's account and ours.
     assert_eq!(ran.sum(|interval| interval.bytes_received), ran.facts.received, "{replay}");
     assert_eq!(ran.sum(|interval| interval.bytes_sent), ran.facts.sent, "{replay}");
+    look_at_the_schedule(ran, &replay);
     // The sum over the connections is the sum over the intervals.
     assert_eq!(ran.ended.spread.sum as u64, ran.total.messages, "{replay}");
     assert!(ran.intervals.windows(2).all(|two| two[0].number < two[1].number), "{replay}");
-    assert_eq!(
-        ran.total.response.samples() > 0,
-        ran.is_open() && ran.total.service.samples() > 0,
-        "{replay}"
-    );
+}
+
+/// Of an open loop every message that was due in the window is in the response exactly once: as it came
+/// back, or with the time it had waited for nothing. A thread that failed has left before.
+fn look_at_the_schedule(ran: &Ran, replay: &str) {
+    let Interval { response, service, unsent, unanswered, .. } = &ran.total;
+    if !ran.scenario.plan.latency {
+        for interval in [&ran.ended.ramp, &ran.total, &ran.ended.after] {
+            let Interval { response, service, connect, close, lag, .. } = interval;
+            let samples = [response, service, connect, close, lag].map(Latencies::samples);
+            assert_eq!(samples, [0; 5], "{replay}");
+        }
+        return;
+    }
+    if !ran.is_open() {
+        assert_eq!((response.samples(), *unsent), (0, 0), "{replay}");
+        return;
+    }
+    assert_eq!(response.samples(), service.samples() + unsent + unanswered, "{replay}");
+    let timed = matches!(ran.scenario.plan.end, End::After(_));
+    if timed && ran.window.0 != u64::MAX && ran.ended.failure.is_none() {
+        assert_eq!(response.samples(), ran.due(), "{unsent} unsent, {unanswered} unanswered: {replay}");
+    }
 }
 
 impl Ran {
@@ -258,22 +293,20 @@ impl Ran {
         matches!(self.scenario.plan.arrivals, Arrivals::Open { .. }) && !stream
     }
 
-    /// Messages that were due in the window, and of them those that no connection came to.
-    fn due(&self) -> (u64, u64) {
+    /// Messages that were due in the window.
+    fn due(&self) -> u64 {
         let plan = &self.scenario.plan;
         let Arrivals::Open { rate, spacing } = plan.arrivals else { panic!("a closed loop has no schedule") };
         let pace = Pace::new(rate, spacing, plan.connections, plan.seed);
-        let (mut all, mut missed) = (0, 0);
-        for (connection, &Left { due, .. }) in self.left.iter().enumerate() {
-            let mut time = pace.first(connection as u32);
+        let mut all = 0;
+        for connection in 0..plan.connections {
+            let mut time = pace.first(connection);
             while self.load_began + time < self.window.1 {
-                let at = self.load_began + time;
-                all += u64::from(at >= self.window.0);
-                missed += u64::from(at >= self.window.0 && at >= due);
-                time = pace.next(connection as u32, time);
+                all += u64::from(self.load_began + time >= self.window.0);
+                time = pace.next(connection, time);
             }
         }
-        (all, missed)
+        all
     }
 }
 
@@ -294,16 +327,14 @@ fn honest_servers_give_back_every_message_and_none_is_counted_twice() {
         }
         if let (End::Messages(messages), None) = (ran.scenario.plan.end, ran.scenario.interrupted_at) {
             assert_eq!(ran.total.messages, messages, "{replay}");
-            if ran.scenario.plan.workload != Workload::Stream {
+            if ran.scenario.plan.workload != Workload::Stream && ran.scenario.plan.latency {
                 assert_eq!(ran.total.service.samples(), messages, "{replay}");
             }
             counted += 1;
-        } else if ran.is_open() && ran.window.0 != u64::MAX && matches!(ran.scenario.plan.end, End::After(_))
-        {
-            let (all, missed) = ran.due();
-            assert_eq!(ran.total.response.samples() + missed, all, "{replay}");
-            late += u64::from(missed > 0);
         }
+        // Whoever gives everything back within the grace is asked for everything that was due.
+        assert_eq!((ran.total.unsent, ran.total.unanswered), (0, 0), "{replay}");
+        late += u64::from(ran.caught_up > 0);
         messages += ran.sum(|interval| interval.messages);
         seen.add(&ran);
         match &mut coverage {
@@ -314,6 +345,8 @@ fn honest_servers_give_back_every_message_and_none_is_counted_twice() {
     println!(
         "{messages} messages, {counted} runs by number, {late} behind their schedule at the end\n{seen:#?}"
     );
+    assert!(late > 0 || one_seed(), "no run was behind at the end of its window");
+    assert!((seen.deep > 0 && seen.waited > 0) || one_seed(), "{seen:#?}");
     println!("{}", coverage.expect("there is at least one seed").table());
 }
 
@@ -337,7 +370,8 @@ fn whatever_breaks_is_counted_by_its_cause_and_nothing_stays_behind() {
     println!("{seen:#?}");
     let Seen { full, starved, silent, without_scratch, timed_out, given_up, stuck, lives, .. } = seen;
     let all = [full, starved, silent, without_scratch, timed_out, given_up, stuck, lives];
-    assert!(all.iter().all(|&times| times > 0) || one_seed(), "{seen:#?}");
+    let missed = [seen.unsent, seen.unanswered];
+    assert!(all.iter().chain(&missed).all(|&times| times > 0) || one_seed(), "{seen:#?}");
 }
 
 /// Whether one seed is replayed, which need not show everything.

@@ -1,0 +1,37 @@
+//! What the servers counted about themselves while they were measured.
+
+use super::Matter;
+use crate::report::compare::Group;
+use crate::report::document::{Part, Table};
+use crate::report::numbers;
+use std::collections::{BTreeMap, BTreeSet};
+
+pub(super) fn parts(matter: &Matter<'_>) -> Vec<Part> {
+    let tables = matter.groups.iter().filter_map(|group| table(matter, group)).map(Part::Table);
+    let tables: Vec<Part> = tables.collect();
+    if tables.is_empty() {
+        return tables;
+    }
+    let text =
+        "The servers' own account over all slices that count. A dash: this server has no such counter.";
+    std::iter::once(Part::paragraph(text)).chain(tables).collect()
+}
+
+fn table(matter: &Matter<'_>, group: &Group<'_>) -> Option<Table> {
+    let cell = &group.first().cell;
+    let mut table = Table::new(group.title(), &["counter"]);
+    let mut accounts: Vec<&BTreeMap<String, u64>> = Vec::new();
+    for &(source, comparison) in &group.members {
+        table.column(&format!("#{}", matter.of(&cell.variant.name, source)));
+        table.column(&format!("#{}", matter.of(&cell.reference.name, source)));
+        accounts.extend([&comparison.variant_health, &comparison.reference_health]);
+    }
+    let names: BTreeSet<&String> = accounts.iter().flat_map(|account| account.keys()).collect();
+    for name in &names {
+        let counts = accounts
+            .iter()
+            .map(|account| account.get(*name).map_or("–".into(), |count| numbers::whole(*count)));
+        table.row(std::iter::once(name.replace('_', " ")).chain(counts).collect());
+    }
+    (!names.is_empty()).then_some(table)
+}

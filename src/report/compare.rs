@@ -1,0 +1,198 @@
+//! The same cell in several results, and by how much its ratio differs between them. A cell is the same
+//! where workload, variant and reference are written the same. Pure.
+
+use super::read::Source;
+use crate::result::bench::{Comparison, Judgement, Metric, Ratio};
+use crate::result::report::{CellChange, Difference};
+use crate::statistics;
+use std::collections::{BTreeMap, BTreeSet};
+
+/// The first headline: what the server spends.
+pub const SERVER: &str = "server_cpu_ns";
+/// The second: what server and client spend.
+pub const TOTAL: &str = "total_cpu_ns";
+
+/// A cell and what each result says of it.
+#[derive(Clone, Debug)]
+pub struct Group<'a> {
+    /// What each says, with the index of the result; never empty.
+    pub members: Vec<(usize, &'a Comparison)>,
+}
+
+impl<'a> Group<'a> {
+    /// One that stands for all where they are alike.
+    #[must_use]
+    pub fn first(&self) -> &'a Comparison {
+        self.members[0].1
+    }
+
+    /// What is done in it, and between whom.
+    #[must_use]
+    pub fn title(&self) -> String {
+        let cell = &self.first().cell;
+        format!("{}: {} against {}", cell.workload.words, cell.variant.name, cell.reference.name)
+    }
+
+    /// What names its pictures within a page.
+    #[must_use]
+    pub fn slug(&self, index: usize) -> String {
+        format!("cell-{}", index + 1)
+    }
+}
+
+/// The cells of all results, in the order they first stand in.
+#[must_use]
+pub fn groups(sources: &[Source]) -> Vec<Group<'_>> {
+    let mut groups: Vec<Group<'_>> = Vec::new();
+    for (index, source) in sources.iter().enumerate() {
+        for comparison in &source.result.comparisons {
+            let same = |group: &&mut Group<'_>| is_same(group.first(), comparison);
+            match groups.iter_mut().find(same) {
+                Some(group) => group.members.push((index, comparison)),
+                None => groups.push(Group { members: vec![(index, comparison)] }),
+            }
+        }
+    }
+    groups
+}
+
+fn is_same(one: &Comparison, other: &Comparison) -> bool {
+    let key = |comparison: &Comparison| {
+        let cell = &comparison.cell;
+        (cell.workload.name.clone(), cell.variant.name.clone(), cell.reference.name.clone())
+    };
+    key(one) == key(other)
+}
+
+/// What was measured under this name.
+#[must_use]
+pub fn metric<'a>(comparison: &'a Comparison, name: &str) -> Option<&'a Metric> {
+    comparison.metrics.iter().find(|metric| metric.name == name)
+}
+
+/// The ratio of what was measured under this name.
+#[must_use]
+pub fn ratio<'a>(comparison: &'a Comparison, name: &str) -> Option<&'a Ratio> {
+    metric(comparison, name)?.ratio.as_ref()
+}
+
+/// Every cell that stands in several results: each later one against the first.
+#[must_use]
+pub fn changes(sources: &[Source]) -> Vec<CellChange> {
+    let mut changes = Vec::new();
+    for group in groups(sources) {
+        let (from, first) = group.members[0];
+        for &(to, later) in &group.members[1..] {
+            if to == from {
+                continue;
+            }
+            let server = change(first, later, SERVER);
+            let total = change(first, later, TOTAL);
+            changes.push(CellChange {
+                workload: first.cell.workload.name.clone(),
+                variant: first.cell.variant.name.clone(),
+                reference: first.cell.reference.name.clone(),
+                from,
+                to,
+                verdict: judge(server.as_ref(), total.as_ref(), first.band.max(later.band)),
+                server_cpu: server,
+                total_cpu: total,
+            });
+        }
+    }
+    changes
+}
+
+/// The ratio of ratios, with an interval from the pairs of both.
+fn change(first: &Comparison, later: &Comparison, name: &str) -> Option<Ratio> {
+    let (first, later) = (ratio(first, name)?, ratio(later, name)?);
+    let factor = statistics::factor(&later.pairs, &first.pairs)?;
+    Some(Ratio {
+        median: factor.median,
+        low: factor.low,
+        high: factor.high,
+        confidence: factor.confidence,
+        method: "hodges_lehmann".into(),
+        pairs: Vec::new(),
+    })
+}
+
+/// By the rule of the bench: both headlines on the same side of 1 with their medians beyond the band, or
+/// both inside it.
+fn judge(server: Option<&Ratio>, total: Option<&Ratio>, band: f64) -> Judgement {
+    let (Some(server), Some(total)) = (server, total) else { return Judgement::Undecided };
+    let both = |holds: &dyn Fn(&Ratio) -> bool| holds(server) && holds(total);
+    if !both(&|ratio| ratio.confidence >= 0.95) {
+        Judgement::Undecided
+    } else if both(&|ratio| ratio.high < 1.0 && ratio.median < 1.0 - band) {
+        Judgement::Better
+    } else if both(&|ratio| ratio.low > 1.0 && ratio.median > 1.0 + band) {
+        Judgement::Worse
+    } else if both(&|ratio| ratio.low >= 1.0 - band && ratio.high <= 1.0 + band) {
+        Judgement::Same
+    } else {
+        Judgement::Undecided
+    }
+}
+
+/// In what the results differ besides their numbers: host, build, plan, features in force.
+#[must_use]
+pub fn differences(sources: &[Source]) -> Vec<Difference> {
+    let mut differences: Vec<Difference> = Vec::new();
+    let facts: Vec<Vec<(String, String)>> =
+        sources.iter().map(|source| super::chapters::environment::facts(&source.result.plan)).collect();
+    let mut names: Vec<&str> = Vec::new();
+    for (name, _) in facts.iter().flatten() {
+        if !names.contains(&name.as_str()) {
+            names.push(name);
+        }
+    }
+    for name in names {
+        let value = |facts: &Vec<(String, String)>| {
+            let found = facts.iter().find(|(other, _)| other == name);
+            found.map_or("–".to_string(), |(_, value)| value.clone())
+        };
+        let values: Vec<String> = facts.iter().map(value).collect();
+        if values.iter().any(|value| *value != values[0]) {
+            differences.push(Difference { what: name.into(), values });
+        }
+    }
+    differences.extend(features(sources));
+    differences
+}
+
+/// What was in force in a server: values by dimension.
+type Features = BTreeMap<String, String>;
+
+/// Dimensions that were in force otherwise for the same variant.
+fn features(sources: &[Source]) -> Vec<Difference> {
+    let mut known: Vec<(String, Vec<Option<&Features>>)> = Vec::new();
+    for (index, source) in sources.iter().enumerate() {
+        for comparison in &source.result.comparisons {
+            for variant in [&comparison.cell.variant, &comparison.cell.reference] {
+                let at = known.iter().position(|(name, _)| *name == variant.name).unwrap_or_else(|| {
+                    known.push((variant.name.clone(), vec![None; sources.len()]));
+                    known.len() - 1
+                });
+                known[at].1[index] = known[at].1[index].or(variant.features.as_ref());
+            }
+        }
+    }
+    let mut differences = Vec::new();
+    for (variant, features) in known {
+        let present: Vec<_> = features.iter().flatten().collect();
+        let dimensions: BTreeSet<&String> = present.iter().flat_map(|features| features.keys()).collect();
+        for dimension in dimensions {
+            let values: Vec<String> = features
+                .iter()
+                .map(|features| features.and_then(|features| features.get(dimension)))
+                .map(|value| value.cloned().unwrap_or_else(|| "–".into()))
+                .collect();
+            let told: Vec<&String> = values.iter().filter(|value| *value != "–").collect();
+            if told.windows(2).any(|pair| pair[0] != pair[1]) {
+                differences.push(Difference { what: format!("{variant}: {dimension}"), values });
+            }
+        }
+    }
+    differences
+}
