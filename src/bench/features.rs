@@ -24,6 +24,8 @@ const NEEDS: &[(&str, &str, &str, &str)] = &[
     ("bundle", "recv", "buffers", "ring"),
     ("bundle", "send", "buffers", "ring"),
     ("bundle", "both", "buffers", "ring"),
+    ("recv", "poll", "buffers", "ring"),
+    ("send", "zc", "buffers", "ring"),
     ("recv-cap", "", "recv", "multishot"),
     ("recv-cap", "", "buffers", "ring"),
     ("buffers", "owned", "recv", "single"),
@@ -224,6 +226,19 @@ mod tests {
             };
             if !question.variant.is_empty() {
                 assert_eq!(typed(&question.variant).is_err(), later, "{}", cell.id);
+            }
+        }
+    }
+
+    #[test]
+    fn on_a_kernel_that_offers_everything_no_question_types_what_does_not_go_together() {
+        for question in questions().into_iter().filter(|question| question.left_out.is_none()) {
+            for side in [&question.variant, &question.reference] {
+                let text = name(side)["uring".len()..].trim_start_matches(':').to_string();
+                let texts = if text.is_empty() { Vec::new() } else { vec![text] };
+                let typed = crate::features::Typed::parse("--uring", table::URING, &texts).unwrap();
+                let resolved = crate::features::uring(&typed, &crate::features::Answers::default(), 1_000);
+                assert!(resolved.is_ok(), "{}: {:?}", question.words, resolved.err());
             }
         }
     }

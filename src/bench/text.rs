@@ -1,8 +1,7 @@
 //! A result for people: the machine, a table for each cell, the verdicts, what they leave open, the command
 //! that repeats it. Pure.
 
-use super::variant::short;
-use super::words::{interval, metric};
+use super::words::{interval, metric, names};
 use crate::result::bench::{BenchResult, Comparison, Curve, Judgement, Metric};
 use crate::units::{approximate_bytes, print_cpus};
 use comfy_table::presets::NOTHING;
@@ -67,11 +66,13 @@ fn environment(result: &BenchResult) -> String {
 
 fn cell(comparison: &Comparison) -> String {
     let cell = &comparison.cell;
-    let title = cell.question.as_ref().map_or_else(String::new, |question| format!(": {question}"));
-    let mut out = format!("\n{}{title}\n", cell.workload.words);
+    let (variant, reference) = names(cell);
+    let mut out = format!("\n{}: {variant} against {reference}\n", cell.workload.words);
     let mut table = Table::new();
     table.load_style(NOTHING);
-    table.set_header(["", short(&cell.variant), short(&cell.reference), "ratio (95 %)", "floor"]);
+    // The names of features are longer than what stands below them.
+    let header = if cell.question.is_some() { ["with", "without"] } else { [variant, reference] };
+    table.set_header(["", header[0], header[1], "ratio (95 %)", "floor"]);
     for metric in &comparison.metrics {
         table.add_row(row(metric));
     }
@@ -115,8 +116,8 @@ fn cell(comparison: &Comparison) -> String {
         let told: Vec<String> = told.map(|(name, count)| format!("{name} {count}")).collect();
         if told.is_empty() { String::new() } else { format!("  {name}: {}\n", told.join(", ")) }
     };
-    out.push_str(&health(short(&cell.variant), &comparison.variant_health));
-    out.push_str(&health(short(&cell.reference), &comparison.reference_health));
+    out.push_str(&health(variant, &comparison.variant_health));
+    out.push_str(&health(reference, &comparison.reference_health));
     out
 }
 

@@ -3,7 +3,7 @@
 
 use super::variant::short;
 use super::workload;
-use crate::result::bench::{Comparison, Judgement, Metric, Purpose, Ratio};
+use crate::result::bench::{Cell, Comparison, Judgement, Metric, Purpose, Ratio};
 use crate::statistics::paired::{BAND_MAX, Rule};
 
 /// What has to be said beside every number taken on one machine.
@@ -20,7 +20,7 @@ pub const CAVEATS: [&str; 3] = [
 pub fn sentence(comparison: &Comparison, kernel: Option<&str>) -> String {
     let cell = &comparison.cell;
     let place = kernel.map_or("here".into(), |kernel| format!("on Linux {kernel}"));
-    let (variant, reference) = (short(&cell.variant), short(&cell.reference));
+    let (variant, reference) = names(cell);
     let about = format!("{place}, for {}", cell.workload.words);
     if let Some(reason) = &cell.left_out {
         return format!("{about}, {variant} against {reference} was left out: {reason}");
@@ -28,7 +28,12 @@ pub fn sentence(comparison: &Comparison, kernel: Option<&str>) -> String {
     let unit = workload::unit(cell.workload.unit);
     let headline = |name: &str| metric(comparison, name).and_then(|metric| metric.ratio.as_ref());
     let (Some(server), Some(total)) = (headline("server_cpu_ns"), headline("total_cpu_ns")) else {
-        return format!("{about}, nothing can be said of {variant} against {reference}");
+        let nothing = metric(comparison, "server_cpu_ns")
+            .is_some_and(|one| one.variant == Some(0.0) && one.reference == Some(0.0));
+        return match nothing {
+            true => format!("{about}, neither {variant} nor {reference} took CPU that could be measured"),
+            false => format!("{about}, nothing can be said of {variant} against {reference}"),
+        };
     };
     let numbers = format!(
         "{variant} costs {} of {reference}'s CPU per {unit}, and {} with the client's counted",
@@ -42,6 +47,15 @@ pub fn sentence(comparison: &Comparison, kernel: Option<&str>) -> String {
         Judgement::Undecided | Judgement::LeftOut => "which is cheaper cannot be said".into(),
     };
     format!("{about}, {numbers}: {verdict}")
+}
+
+/// What both sides are called: by the question, where it is one of a suite.
+#[must_use]
+pub fn names(cell: &Cell) -> (&str, &str) {
+    match &cell.question {
+        Some(question) => (question, question.split(' ').next().unwrap_or("reference")),
+        None => (short(&cell.variant), short(&cell.reference)),
+    }
 }
 
 /// Why it is undecided, or what weakens it.

@@ -128,3 +128,33 @@ fn health_is_summed_by_side_over_what_counts() {
     let compared = compared(&slices);
     assert_eq!((compared.variant_health["empty_pool"], compared.reference_health["empty_pool"]), (2, 4));
 }
+
+#[test]
+fn a_question_is_answered_in_its_own_words() {
+    let slices: Vec<Slice> = (0..8).flat_map(|number| block(Purpose::Cost, number, 1.2, 1.0)).collect();
+    let cell = Cell { question: Some("baseline + recv=multishot".into()), ..cell() };
+    let material = Material { cell: &cell, slices: &slices, histograms: &[], ended: "plain", kernel: None };
+    let compared = compare(&material, Rule::default(), &mut Resamples::new(7));
+    assert_eq!(compared.verdict, Judgement::Worse);
+    assert!(
+        compared.sentence.contains("baseline + recv=multishot costs 1.20 (1.20–1.20) of baseline's CPU")
+            && compared.sentence.ends_with("baseline is the cheaper one"),
+        "{}",
+        compared.sentence
+    );
+}
+
+#[test]
+fn a_machine_that_was_busy_most_of_the_time_makes_it_suspect() {
+    let mut slices: Vec<Slice> = (0..8).flat_map(|number| block(Purpose::Cost, number, 1.0, 1.0)).collect();
+    slices.iter_mut().take(8).for_each(|slice| slice.disturbed.push("tasks waited".into()));
+    assert!(!words::is_suspect(&compared(&slices)));
+    slices[8].disturbed.push("tasks waited".into());
+    let compared = compared(&slices);
+    assert!(words::is_suspect(&compared));
+    assert!(
+        compared.reasons.iter().any(|reason| reason.starts_with("suspect: 9 slices")),
+        "{:?}",
+        compared.reasons
+    );
+}
