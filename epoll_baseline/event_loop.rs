@@ -34,7 +34,7 @@ const EVENTS_PER_WAIT: usize = 256;
 pub fn run(worker: Worker<'_>) -> Result<Ending, Failure> {
     let failed = super::cannot_be_set_up;
     let kernel = Kernel::of_worker(worker.stop, worker.index).map_err(failed)?;
-    super::busy_poll(&kernel, worker.config.epoll.busy_poll, worker.busy_poll)?;
+    super::tune(&kernel, &worker)?;
     let setting = Setting::of(worker.config, worker.limits(), worker.spill_limit());
     let mut event_loop =
         EventLoop::new(&kernel, worker.listeners, &setting, worker.admission, worker.counters, worker.stop)

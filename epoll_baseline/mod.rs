@@ -28,7 +28,7 @@ pub use event_loop::run;
 pub use shared::Shared;
 
 use crate::counters::{Counter, Counters};
-use crate::worker::{BusyPoll, Failure};
+use crate::worker::{BusyPoll, Failure, Worker};
 use nix::errno::Errno;
 use sockets::Kernel;
 
@@ -80,6 +80,11 @@ fn cannot_be_set_up(error: Errno) -> Failure {
         "epoll cannot be set up: {}. Raise the limits on open files and on memory, or lower --max-connections",
         error.desc()
     ))
+}
+
+/// Sets the instance of a worker, or that of all, up as it was asked for.
+fn tune(kernel: &Kernel<'_>, worker: &Worker<'_>) -> Result<(), Failure> {
+    busy_poll(kernel, worker.config.epoll.busy_poll, worker.busy_poll)
 }
 
 /// Has `kernel` poll the network card while it is waited on, where that was asked for.

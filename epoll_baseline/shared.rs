@@ -70,7 +70,7 @@ impl Shared {
     pub fn run(&self, worker: Worker<'_>) -> Result<Ending, Failure> {
         self.kernel.hear(worker.stop.waker(worker.index)).map_err(super::cannot_be_set_up)?;
         // Said once for each thread, of the one instance: the same again changes nothing.
-        super::busy_poll(&self.kernel, worker.config.epoll.busy_poll, worker.busy_poll)?;
+        super::tune(&self.kernel, &worker)?;
         let (admission, counters, stop) = (worker.admission, worker.counters, worker.stop);
         let mut thread = Thread::new(&self.kernel, &self.state, worker.index, admission, counters, stop);
         (worker.ready)(self.state.laid(worker.index));

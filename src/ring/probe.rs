@@ -13,6 +13,7 @@ use crate::features::{Answers, Capability};
 use crate::host;
 use io_uring::{EnterFlags, IoUring, cqueue, opcode, squeue, types};
 use nix::errno::Errno;
+use socket2::SockRef;
 use std::io::{self, Read, Write};
 use std::net::{Ipv4Addr, TcpListener, TcpStream};
 use std::ops::RangeInclusive;
@@ -256,10 +257,7 @@ impl Trial {
 
     /// A send without a copy: how much was taken, then that the kernel is done with it.
     fn zero_copy(&mut self) -> io::Result<()> {
-        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?;
-        let ours = TcpStream::connect(listener.local_addr()?)?;
-        let (mut theirs, _) = listener.accept()?;
-        theirs.set_read_timeout(Some(PATIENCE))?;
+        let (ours, mut theirs) = connection()?;
         let pages = Pages::new(u64::from(HALF))?;
         let builder = Builder { memory: pages.memory(), ..builder(Vec::new()) };
         let socket = Socket(Name::Descriptor(ours.as_raw_fd()));
@@ -402,6 +400,21 @@ fn submission_thread() -> io::Result<()> {
     let mut trial = Trial { ring, number: 1 };
     trial.push(opcode::Nop::new().build())?;
     trial.next().map(drop)
+}
+
+/// Two ends of a connection of loopback, whose ports are free again when it is closed: there may be few, and
+/// a client that starts wants them.
+fn connection() -> io::Result<(TcpStream, TcpStream)> {
+    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?;
+    let ours = TcpStream::connect(listener.local_addr()?)?;
+    let (theirs, _) = listener.accept()?;
+    for end in [&ours, &theirs] {
+        SockRef::from(end).set_linger(Some(Duration::ZERO))?;
+        end.set_nodelay(true)?;
+        end.set_write_timeout(Some(PATIENCE))?;
+        end.set_read_timeout(Some(PATIENCE))?;
+    }
+    Ok((ours, theirs))
 }
 
 /// Enough for every trial: none gives one back.

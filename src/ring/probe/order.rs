@@ -2,13 +2,12 @@
 //! with a pattern go over a socket of loopback in pieces that begin and end anywhere, and must come out in
 //! order.
 
-use super::{BUFFERS, Builder, HALF, PATIENCE, Trial, builder, unexpected};
+use super::{BUFFERS, Builder, HALF, Trial, builder, connection, unexpected};
 use crate::ring::buffer_ring::{BufferRing, GROUP};
 use crate::ring::provided::Bundle;
 use crate::ring::{Completion, Name, Operation, Pages, Socket, Token, stride};
 use io_uring::cqueue;
 use std::io::{self, Write};
-use std::net::{Ipv4Addr, TcpListener, TcpStream};
 use std::os::fd::AsRawFd;
 
 /// Bytes of each piece. None is more than all buffers hold.
@@ -17,15 +16,6 @@ const PIECES: [usize; 12] = [40, 100, 7, 64, 33, 90, 1, 160, 32, 63, 65, 200];
 /// The byte at this place of all that is sent.
 fn byte(place: usize) -> u8 {
     (place % 251) as u8
-}
-
-/// Two ends of a connection of loopback.
-fn connection() -> io::Result<(TcpStream, TcpStream)> {
-    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?;
-    let ours = TcpStream::connect(listener.local_addr()?)?;
-    ours.set_nodelay(true)?;
-    ours.set_write_timeout(Some(PATIENCE))?;
-    Ok((ours, listener.accept()?.0))
 }
 
 /// The group of buffers anew, provided in this order. Leaked: a closed ring may end its last receive a

@@ -34,6 +34,8 @@ struct State {
     listener_closed: bool,
     /// Whether what has arrived can be counted through the ring.
     counts_arrived: bool,
+    /// Whether a send may go on reading what it took.
+    keeps_sent: bool,
 }
 
 /// A handle; clones are the same kernel.
@@ -105,6 +107,10 @@ impl Ring for Scripted {
 
     fn obeys_limit(&self) -> bool {
         true
+    }
+
+    fn keeps_sent(&self) -> bool {
+        self.0.borrow().keeps_sent
     }
 
     fn overflows(&self) -> u64 {
@@ -389,4 +395,29 @@ fn where_it_cannot_be_counted_reading_ends_at_would_block() {
             assert!(stage.kernel.is_asked(|one| matches!(one, Operation::Shutdown { .. })));
         });
     }
+}
+
+/// The kernel reads what a send without a copy took for as long as the peer does not: the close does not
+/// wait for that, and the buffer does.
+#[test]
+fn a_close_does_not_wait_for_bytes_that_the_kernel_still_reads() {
+    on_stage(0, 0, |stage| {
+        let kernel = stage.kernel.clone();
+        let is_kept = |one: &Operation| matches!(one, Operation::SendKept { .. });
+        kernel.0.borrow_mut().keeps_sent = true;
+        kernel.accept(0);
+        stage.turn();
+        kernel.receive(0, 10, Some(0));
+        stage.turn();
+        kernel.answer(is_kept, 10, true, None);
+        stage.turn();
+        kernel.receive(0, 0, None);
+        stage.turn();
+        kernel.answer(|one| matches!(one, Operation::Close { .. }), 0, false, None);
+        stage.turn();
+        assert_eq!((stage.counters.open.get(), stage.counters.lent.get()), (0, 1));
+        kernel.answer(is_kept, 0, false, None);
+        stage.turn();
+        assert_eq!((stage.counters.lent.get(), stage.counters.stale_events.get()), (0, 0));
+    });
 }
