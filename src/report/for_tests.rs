@@ -146,7 +146,6 @@ fn plan(kernel: &str, began: f64, seed: u64, cells: Vec<Cell>) -> BenchPlan {
         server_cpus: vec![0],
         client_cpus: vec![1],
         same_band: 0.02,
-        pace: "half".into(),
         environment: BenchEnvironment {
             kernel: Some(kernel.into()),
             kernel_build: Some("#1 SMP PREEMPT_DYNAMIC".into()),
@@ -188,7 +187,6 @@ fn comparison(id: String, sketch: &Sketch, dice: &mut Dice) -> Comparison {
         blocks: if ran { 8 } else { 0 },
         repeated: u32::from(ran),
         invalid: u32::from(ran),
-        band: 0.02,
         latency: (ran && sketch.latency).then(|| latency(sketch)),
         variant_health: match ran {
             true => health(&[("enters", messages / 18), ("messages", messages), ("pool_empty", 3)]),

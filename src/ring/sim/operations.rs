@@ -1,6 +1,6 @@
 //! What becomes of each operation: the draws among everything the kernel may legally answer.
 
-use super::super::{Name, Operation, Span, Token};
+use super::super::{Name, Operation, Token};
 use super::buffers::Picked;
 use super::kernel::{InFlight, Kernel};
 use super::network::{Dialed, Ending, payload};
