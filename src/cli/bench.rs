@@ -36,7 +36,7 @@ pub(super) struct Bench {
     /// [default: uring, epoll].
     #[arg(long, value_name = "VARIANT", action = ArgAction::Append, help_heading = "What is compared")]
     variant: Vec<String>,
-    /// KIND[:SIZE[:CONNECTIONS[:DEPTH]]], as pingpong:1Ki:1k:16; kinds are those of `c10k load`; may be
+    /// `KIND[:SIZE[:CONNECTIONS[:DEPTH]]]`, as pingpong:1Ki:1k:16; kinds are those of `c10k load`; may be
     /// repeated [default: the suite's].
     #[arg(long, value_name = "WORKLOAD", action = ArgAction::Append, help_heading = "What is compared")]
     workload: Vec<String>,
