@@ -15,7 +15,7 @@ use std::process::{Child as Process, Command, Stdio};
 use std::time::{Duration, Instant};
 
 /// The hidden verb under which this program starts its children.
-pub const HELD: &str = "held";
+pub const HELD: &str = "child-of-bench";
 
 /// How long a child may take to end in order before it is killed.
 const ENDING: Duration = Duration::from_secs(2);
