@@ -20,6 +20,7 @@ pub mod probe;
 mod provided;
 pub mod readiness;
 pub mod real;
+mod reserve;
 pub mod setup;
 #[cfg(any(test, feature = "sim"))]
 pub mod sim;
@@ -241,10 +242,11 @@ pub trait Ring {
     /// The next completion that has arrived, in order.
     fn next_completion(&mut self) -> Option<Completion>;
 
-    /// Writes an entry for `buffer` at the tail of the buffer ring, unseen by the kernel.
+    /// `buffer` is free: from the next publish on the kernel may have it.
     fn provide(&mut self, buffer: u16);
 
-    /// Shows the kernel everything provided since the last time.
+    /// Shows the kernel what was provided, or as much of it as it is likely to need: at least one whenever
+    /// a receive has found none.
     fn publish(&mut self);
 
     /// Monotonic time since an origin of the ring's own.

@@ -2,14 +2,15 @@
 //! them. Also what turns a completion that filled several buffers into one for each.
 
 use super::buffer_ring::{BufferRing, GROUP};
+use super::reserve::Reserve;
 use super::{Completion, Memory, Token, stride};
 use io_uring::opcode;
 use io_uring::squeue::{Entry, Flags};
 
 /// Who has the buffers that are free.
 pub(super) enum Provided {
-    /// The kernel, which sees them in a ring.
-    Ring(BufferRing),
+    /// The kernel, which sees some of them in a ring.
+    Ring(BufferRing, Reserve),
     /// The kernel, which was told of each by a request.
     Classic(Classic),
     /// Nobody: receives name their own memory.

@@ -5,6 +5,7 @@
 use super::buffer_ring::BufferRing;
 use super::entry::Builder;
 use super::provided::{Bundle, Classic, Provided};
+use super::reserve::Reserve;
 use super::{Completion, Entered, Listening, Memory, Name, Operation, Ring, Socket, Token};
 use crate::features::{Buffers, Recv, Taskrun, Uring, Wait};
 use io_uring::squeue::Entry;
@@ -267,7 +268,7 @@ fn provided(features: &Uring, memory: Memory, submitter: &Submitter<'_>) -> io::
         Buffers::Ring | Buffers::Incremental => {
             let buffers = BufferRing::new(memory, count as u16, size)?;
             buffers.register(submitter, features.buffers == Buffers::Incremental)?;
-            Provided::Ring(buffers)
+            Provided::Ring(buffers, Reserve::new(count as u16))
         }
     })
 }
@@ -299,9 +300,10 @@ impl Ring for RealRing<'_> {
 
     #[inline]
     fn next_completion(&mut self) -> Option<Completion> {
-        if let Provided::Ring(buffers) = &self.provided
+        if let Provided::Ring(buffers, reserve) = &mut self.provided
             && let Some(part) = self.bundle.next(buffers)
         {
+            reserve.note(&part);
             return Some(part);
         }
         let Some(entry) = self.completions.next() else {
@@ -319,7 +321,11 @@ impl Ring for RealRing<'_> {
             keeps_buffer: cqueue::buffer_more(entry.flags()),
         };
         match &mut self.provided {
-            Provided::Ring(buffers) if self.builder.bundle => Some(self.bundle.part(done, buffers)),
+            Provided::Ring(buffers, reserve) => {
+                let done = if self.builder.bundle { self.bundle.part(done, buffers) } else { done };
+                reserve.note(&done);
+                Some(done)
+            }
             Provided::Classic(buffers) if Classic::provides(done.token) => {
                 buffers.provide(done.token.0 as u16);
                 self.next_completion()
@@ -331,7 +337,7 @@ impl Ring for RealRing<'_> {
     #[inline]
     fn provide(&mut self, buffer: u16) {
         match &mut self.provided {
-            Provided::Ring(buffers) => buffers.provide(buffer),
+            Provided::Ring(_, reserve) => reserve.put(buffer),
             Provided::Classic(buffers) => buffers.provide(buffer),
             Provided::Nobody => unreachable!("nobody picks buffers"),
         }
@@ -340,7 +346,12 @@ impl Ring for RealRing<'_> {
     #[inline]
     fn publish(&mut self) {
         match &mut self.provided {
-            Provided::Ring(buffers) => buffers.publish(),
+            Provided::Ring(buffers, reserve) => {
+                while let Some(buffer) = reserve.next() {
+                    buffers.provide(buffer);
+                }
+                buffers.publish();
+            }
             Provided::Classic(_) => self.request_all(),
             Provided::Nobody => {}
         }
