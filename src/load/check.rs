@@ -361,13 +361,13 @@ impl Check<'_> {
 
     /// Settings that exclude each other, or mean nothing to the workload.
     fn together(&mut self, workload: Workload) {
-        use Workload::{Idle, PingPong, Stream};
+        use Workload::{Churn, Idle, PingPong, Stream};
         let typed = self.typed;
         let (name, search) = (workload.name(), typed.find_rate.is_some());
         let depth = typed.depth.as_deref().filter(|depth| *depth != "1");
         let open = typed.rate.is_some() || search;
         // What was typed, whether it cannot be, and why, with what would do.
-        let rules: [(bool, String); 10] = [
+        let rules: [(bool, String); 12] = [
             (
                 search && typed.hlog.is_some(),
                 "--hlog: does not go with --find-rate; --hdr, the percentiles at the highest rate, would do"
@@ -404,6 +404,16 @@ impl Check<'_> {
             (
                 typed.every.is_some() && workload != Idle,
                 format!("--every: is the trickle of idle, not of {name}; --rate would do"),
+            ),
+            (
+                typed.connect_rate.as_deref().is_some_and(|rate| rate != "auto") && workload == Churn,
+                "--connect-rate: churn connects all the time, as often as the server lets it; --rate, so many \
+                 connections a second, would do"
+                    .into(),
+            ),
+            (
+                search && typed.no_latency,
+                "--no-latency: does not go with --find-rate, which goes by latency; one would do".into(),
             ),
             (
                 depth.is_some() && workload != PingPong,

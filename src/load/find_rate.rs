@@ -1,10 +1,10 @@
 //! `--find-rate`: runs at one rate after another, as the search asks, and the best of them.
 
-use super::condition::Condition;
+use super::condition::{Condition, Metric, Value};
 use super::judge;
 use super::outcome::{Observer, Outcome, ServerCost};
 use super::output::figures;
-use super::plan::{Arrivals, Plan};
+use super::plan::{Arrivals, End, Plan};
 use super::search::{Knee, Search};
 use super::summary;
 use super::verdict;
@@ -28,7 +28,7 @@ pub(super) fn find(
     observer: &mut dyn Observer,
     mut run: impl FnMut(&Plan, &mut dyn Observer) -> Outcome,
 ) -> Found {
-    let mut search = Search::from(first);
+    let mut search = Search::from(first.max(least_rate(condition, plan)));
     let mut steps = Vec::new();
     let mut best: Option<(Plan, Outcome)> = None;
     let mut last = None;
@@ -61,7 +61,15 @@ pub(super) fn find(
     let (plan, mut outcome) = best.or(last).expect("a search makes at least one step");
     if !found && outcome.interrupted.is_none() && outcome.failure.is_none() && outcome.wrong_connections == 0
     {
-        outcome.failure = Some(format!("{condition} holds at no rate that was tried"));
+        let least = least_rate(condition, &plan);
+        outcome.failure = Some(if rate_of(&plan) < least {
+            format!(
+                "{condition} holds at no rate that was tried, and below {least:.0} messages a second a step has too \
+                 few samples to tell; a longer step (-d) would do"
+            )
+        } else {
+            format!("{condition} holds at no rate that was tried")
+        });
     }
     let find_rate = FindRate {
         condition: condition.to_string(),
@@ -71,6 +79,20 @@ pub(super) fn find(
     };
     Found { plan, outcome, find_rate }
 }
+
+/// The rate below which a step has too few samples for the percentile that is asked for: it would look as
+/// if the condition did not hold. With a tenth more, since what comes by chance may be less.
+fn least_rate(condition: &Condition, plan: &Plan) -> f64 {
+    let (Metric::Time(_, Value::Percentile(percent)), End::After(time)) = (condition.metric, &plan.end)
+    else {
+        return 0.0;
+    };
+    let samples = SAMPLES_BEYOND / (1.0 - percent / 100.0).max(f64::EPSILON);
+    1.1 * samples / time.as_secs_f64().max(1e-9)
+}
+
+/// Samples there must be beyond a percentile, or it is not told.
+const SAMPLES_BEYOND: f64 = 10.0;
 
 fn at(plan: &Plan, rate: f64) -> Plan {
     let mut plan = plan.clone();
@@ -167,6 +189,18 @@ mod tests {
             }
         });
         assert!(found.find_rate.highest_messages_per_second.unwrap() > 48_000.0);
+    }
+
+    #[test]
+    fn a_search_begins_where_a_step_has_samples_for_its_percentile() {
+        let first = |condition: &str| {
+            let checked = checked(&format!("pingpong -d 4s --find-rate {condition}"));
+            least_rate(checked.find_rate.as_ref().unwrap(), &checked.plan)
+        };
+        // Ten beyond it and a tenth more: 11,000 in 4 s.
+        assert!((first("p99.9<20ms") - 2_750.0).abs() < 1.0, "{}", first("p99.9<20ms"));
+        assert!((first("p50<20ms") - 5.5).abs() < 0.01);
+        assert!(first("max<20ms") == 0.0);
     }
 
     #[test]

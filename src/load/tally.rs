@@ -17,7 +17,8 @@ pub struct Interval {
     /// grace ended. Each is in `response` with the time it had waited when the run gave up.
     pub unsent: u64,
     /// Messages of the window that were sent and not answered when the run gave up, or whose connection was
-    /// lost; of an open loop, each is in `response` with the time it had waited by then. A life of a churn that was lost is none: it is a trouble, and in an open loop is lived again.
+    /// lost; of an open loop, each is in `response` with the time it had waited by then. A life of a churn
+    /// that was lost is none: it is a trouble, and in an open loop is lived again.
     pub unanswered: u64,
     /// Bytes the kernel took.
     pub bytes_sent: u64,
@@ -83,7 +84,7 @@ pub struct Ended {
     pub ramp: Interval,
     /// What went wrong, and was finished, after the window: in the grace and while closing.
     pub after: Interval,
-    /// CPU time of the thread in the window, nanoseconds.
+    /// CPU time of the thread in the window.
     pub cpu: Duration,
     /// System calls of the thread in the window.
     pub system_calls: u64,
@@ -124,6 +125,6 @@ pub struct Spread {
 pub struct Stuck {
     /// How many.
     pub count: u64,
-    /// The first few: number of the connection, its local port where known, bytes owed.
+    /// The first few: number of the connection, bytes owed.
     pub first: Vec<(u32, u64)>,
 }

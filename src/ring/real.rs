@@ -68,6 +68,9 @@ impl<'a> RealRing<'a> {
         let descriptors = listeners.iter().map(AsRawFd::as_raw_fd).collect();
         let builder = Builder::new(features, memory, descriptors, waker.as_raw_fd());
         let mut this = Self::over(ring, features, builder)?;
+        if let Provided::Ring(_, reserve) = &mut this.provided {
+            reserve.follow_the_load();
+        }
         this.listeners = listeners.into_iter().map(Some).collect();
         this.wake_others = wake_others;
         Ok(this)

@@ -24,6 +24,8 @@ const PATIENCE_MAX: u32 = 64;
 /// The free buffers that the kernel does not have.
 #[derive(Debug)]
 pub(super) struct Reserve {
+    /// Whether the number follows the load.
+    follows: bool,
     spare: Vec<u16>,
     count: u32,
     /// How many the kernel is to have, and how many it has, as far as is known.
@@ -38,11 +40,11 @@ pub(super) struct Reserve {
 }
 
 impl Reserve {
-    /// Of `count` buffers, none of them free yet. The kernel is to have all of them, until it is known how
-    /// many it needs.
+    /// Of `count` buffers, none of them free yet. The kernel is to have all of them.
     pub(super) fn new(count: u16) -> Self {
         let count = u32::from(count);
         Self {
+            follows: false,
             spare: Vec::with_capacity(count as usize),
             count,
             wanted: count,
@@ -52,6 +54,12 @@ impl Reserve {
             well: 0,
             patience: 1,
         }
+    }
+
+    /// From now on the kernel has as many as it needs. Not for a client: an answer that finds no buffer
+    /// waits, and that would be told as the server's delay.
+    pub(super) const fn follow_the_load(&mut self) {
+        self.follows = true;
     }
 
     /// `buffer` is free.
@@ -96,7 +104,7 @@ impl Reserve {
     fn period_passed(&mut self) {
         (self.receives, self.misses) = (0, 0);
         self.well += 1;
-        if self.well >= self.patience {
+        if self.follows && self.well >= self.patience {
             self.well = 0;
             self.wanted = (self.wanted / 2).max(LEAST.min(self.count));
         }
@@ -130,6 +138,7 @@ mod tests {
     impl Kernel {
         fn new(count: u16) -> Self {
             let mut this = Self { reserve: Reserve::new(count), ring: [].into(), used: [].into(), misses: 0 };
+            this.reserve.follow_the_load();
             (0..count).for_each(|buffer| this.reserve.put(buffer));
             this.publish();
             this

@@ -42,7 +42,7 @@ impl<R: Dialing> Engine<'_, R> {
             (Ok(_), None) => panic!("the kernel received bytes into no buffer of ours"),
             (Err(Errno::ENOBUFS), _) => self.on_empty_pool(slot),
             (Err(Errno::ECANCELED | Errno::EINTR | Errno::EAGAIN), _) => {}
-            (Err(error), _) => self.lose(slot, Phase::Receive, Cause::of(error)),
+            (Err(error), _) => self.on_broken(slot, Phase::Receive, Cause::of(error)),
         }
         if let Some(received) = received {
             self.buffers.give_back(received, &mut self.ring);
@@ -140,6 +140,14 @@ impl<R: Dialing> Engine<'_, R> {
         let stands = self.connections[slot as usize].state == State::Standing;
         if stands && !self.is_wrong_at_end(slot, Ending::Closed) {
             self.lose(slot, Phase::Receive, Cause::ClosedEarly);
+        }
+    }
+
+    /// The connection has ended by an error: bytes that were wrong before weigh more than that.
+    pub(super) fn on_broken(&mut self, slot: u32, phase: Phase, cause: Cause) {
+        let stands = self.connections[slot as usize].state == State::Standing;
+        if !(stands && self.is_wrong_at_end(slot, Ending::Closed)) {
+            self.lose(slot, phase, cause);
         }
     }
 

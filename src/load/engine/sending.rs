@@ -212,7 +212,7 @@ impl<R: Dialing> Engine<'_, R> {
             }
             Err(Errno::EAGAIN) => self.await_room(slot),
             Err(Errno::EINTR | Errno::ECANCELED) => {}
-            Err(error) => self.lose(slot, Phase::Send, Cause::of(error)),
+            Err(error) => self.on_broken(slot, Phase::Send, Cause::of(error)),
         }
         self.advance(slot);
     }

@@ -20,6 +20,9 @@ use std::time::{Duration, Instant, SystemTime};
 const PULSE: Duration = Duration::from_millis(10);
 /// How long threads may take to close what they have, beyond the grace, before they are cut.
 const LEAVING_MAX: Duration = Duration::from_secs(10);
+/// What is said of threads that took longer.
+const CUT: &str = "connections could not be closed in time and were cut; fewer connections, or more threads (-t), \
+                   would do";
 /// How long nothing may come back while there is more to send, where a number of messages ends the run.
 const SILENCE_MAX: Duration = Duration::from_secs(10);
 
@@ -58,6 +61,8 @@ pub(super) struct Conductor<'a> {
     /// Where a number of messages ends the run: what was left, and since when that has not changed.
     left: (u64, u64),
     left_since: u64,
+    /// When the threads were first seen to await what is on its way.
+    grace_since: Option<u64>,
     interrupted: Option<i32>,
     failure: Option<String>,
 }
@@ -86,6 +91,7 @@ impl<'a> Conductor<'a> {
             at_end: None,
             left: (0, 0),
             left_since: 0,
+            grace_since: None,
             interrupted: None,
             failure: None,
         }
@@ -234,8 +240,10 @@ impl<'a> Conductor<'a> {
     /// SIGINT and SIGTERM end the measurement, a second one ends everything; SIGUSR1 asks for a snapshot.
     fn on_signal(&mut self, signal: i32, stop: &Stop) {
         if signal == Signal::SIGUSR1 as i32 {
+            // What it covers: the intervals that every thread has passed.
             let (begin, end) = self.control.window();
-            let measured = self.control.now().min(end).saturating_sub(begin);
+            let passed = self.next_row.saturating_mul(self.plan.interval.as_nanos() as u64);
+            let measured = passed.min(end.saturating_sub(begin));
             self.observer.snapshot(Duration::from_nanos(measured), &self.total);
         } else if signal == Signal::SIGINT as i32 || signal == Signal::SIGTERM as i32 {
             if self.interrupted.replace(signal).is_some() {
@@ -264,10 +272,11 @@ impl<'a> Conductor<'a> {
                 self.end_early(now, open, stop);
             }
             Phase::Grace => {
-                let since = if end == u64::MAX { self.left_since.max(1) } else { end };
+                let since = *self.grace_since.get_or_insert(now);
                 // What an open loop sends late it awaits for as long again.
                 let most = (2 * self.plan.grace + LEAVING_MAX).as_nanos() as u64;
-                if end != u64::MAX && now.saturating_sub(since) > most {
+                if now - since > most {
+                    self.failure.get_or_insert_with(|| CUT.into());
                     self.advance(Phase::Over, stop);
                 }
             }
