@@ -119,6 +119,20 @@ pub fn print_count(count: u64) -> String {
     count.to_string()
 }
 
+/// A count in full for a person, thousands apart: `10,000`.
+#[must_use]
+pub fn whole(count: u64) -> String {
+    let digits = count.to_string();
+    let mut text = String::with_capacity(digits.len() + digits.len() / 3);
+    for (index, digit) in digits.chars().enumerate() {
+        if index > 0 && (digits.len() - index).is_multiple_of(3) {
+            text.push(',');
+        }
+        text.push(digit);
+    }
+    text
+}
+
 /// Bytes for a person, rounded down to a tenth: `17.4 MiB`.
 #[must_use]
 pub fn approximate_bytes(bytes: u64) -> String {

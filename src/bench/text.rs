@@ -3,7 +3,7 @@
 
 use super::words::{interval, metric, names};
 use crate::result::bench::{BenchResult, Comparison, Curve, Judgement, Metric};
-use crate::units::{approximate_bytes, print_cpus};
+use crate::units::{approximate_bytes, print_cpus, whole};
 use comfy_table::presets::NOTHING;
 use comfy_table::{CellAlignment, Table};
 use std::fmt::Write as _;
@@ -146,10 +146,8 @@ fn number(value: f64) -> String {
         value if value.abs() < 10.0 => format!("{value:.3}"),
         value if value.abs() < 100.0 => format!("{value:.1}"),
         value => {
-            let digits = format!("{:.0}", value.abs());
-            let groups: Vec<&str> =
-                digits.as_bytes().rchunks(3).rev().map(|group| str::from_utf8(group).unwrap_or("")).collect();
-            format!("{}{}", if value < 0.0 { "-" } else { "" }, groups.join(","))
+            let digits = whole(value.abs().round_ties_even() as u64);
+            format!("{}{}", if value < 0.0 { "-" } else { "" }, digits)
         }
     }
 }

@@ -2,7 +2,7 @@
 //! held at once. Pure.
 
 use crate::result::bench::{Unit, Workload};
-use crate::units::{approximate_bytes, parse_bytes, parse_count, print_bytes};
+use crate::units::{approximate_bytes, parse_bytes, parse_count, print_bytes, whole};
 
 /// Bytes under way at once, over all connections, beyond which a workload is left out: more would measure
 /// the machine's memory, and not be let in by the kernel's limit for TCP.
@@ -57,7 +57,7 @@ pub fn workload(kind: &str, size: u32, connections: u32, depth: u32) -> Workload
     let on = if connections == 1 {
         "one connection".into()
     } else {
-        format!("{} connections", whole(connections))
+        format!("{} connections", whole(connections.into()))
     };
     let bytes = match size {
         size if size < 1024 => format!("{size}-byte"),
@@ -65,7 +65,7 @@ pub fn workload(kind: &str, size: u32, connections: u32, depth: u32) -> Workload
     };
     let words = match kind {
         "stream" => format!("{bytes} streams on {on}"),
-        "churn" => format!("{bytes} connect-echo-close, {} at once", whole(connections)),
+        "churn" => format!("{bytes} connect-echo-close, {} at once", whole(connections.into())),
         "idle" => format!("{on} that send nothing"),
         _ if depth > 1 => format!("{bytes} ping-pong, {depth} deep, on {on}"),
         _ => format!("{bytes} ping-pong on {on}"),
@@ -93,7 +93,7 @@ pub fn workload(kind: &str, size: u32, connections: u32, depth: u32) -> Workload
 pub fn beside_idle(workload: Workload, idle: u32) -> Workload {
     Workload {
         name: format!("{}+{idle}", workload.name),
-        words: format!("{} beside {} idle ones", workload.words, whole(idle)),
+        words: format!("{} beside {} idle ones", workload.words, whole(idle.into())),
         idle_connections: idle,
         ..workload
     }
@@ -144,13 +144,6 @@ pub const fn units(unit: Unit) -> &'static str {
         Unit::Connection => "connections",
         Unit::IdleSecond => "seconds of idle connections",
     }
-}
-
-fn whole(count: u32) -> String {
-    let digits = count.to_string();
-    let groups: Vec<&str> =
-        digits.as_bytes().rchunks(3).rev().map(|group| str::from_utf8(group).expect("digits")).collect();
-    groups.join(",")
 }
 
 #[cfg(test)]

@@ -4,6 +4,7 @@
 
 use crate::result::bytes_roughly;
 use crate::result::doctor::{Doctor, Feature, Limit, Outcome, Scale, Sufficiency};
+pub(super) use crate::units::whole;
 use comfy_table::Table;
 use comfy_table::presets::NOTHING;
 
@@ -30,19 +31,6 @@ pub(super) fn page(doctor: &Doctor) -> String {
         doctor.remedies.iter().for_each(|remedy| page.wrapped("  ", remedy));
     }
     page.text
-}
-
-/// A count in full: `10,000`.
-pub(super) fn whole(count: u64) -> String {
-    let digits = count.to_string();
-    let mut text = String::new();
-    for (index, digit) in digits.chars().enumerate() {
-        if index > 0 && (digits.len() - index).is_multiple_of(3) {
-            text.push(',');
-        }
-        text.push(digit);
-    }
-    text
 }
 
 /// Bytes: `6.8 KiB`.

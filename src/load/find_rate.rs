@@ -9,6 +9,7 @@ use super::search::{Knee, Search};
 use super::summary;
 use super::verdict;
 use crate::result::load::{FindRate, Step};
+use crate::statistics::Latencies;
 
 /// What a search came to.
 pub(super) struct Found {
@@ -87,12 +88,9 @@ fn least_rate(condition: &Condition, plan: &Plan) -> f64 {
     else {
         return 0.0;
     };
-    let samples = SAMPLES_BEYOND / (1.0 - percent / 100.0).max(f64::EPSILON);
+    let samples = Latencies::BEYOND as f64 / (1.0 - percent / 100.0).max(f64::EPSILON);
     1.1 * samples / time.as_secs_f64().max(1e-9)
 }
-
-/// Samples there must be beyond a percentile, or it is not told.
-const SAMPLES_BEYOND: f64 = 10.0;
 
 fn at(plan: &Plan, rate: f64) -> Plan {
     let mut plan = plan.clone();

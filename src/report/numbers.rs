@@ -1,6 +1,7 @@
 //! Numbers and dates as a report prints them. Pure.
 
 use crate::result::bench::{Judgement, Ratio};
+pub use crate::units::whole;
 
 /// A number with four digits that say something: `12,346`, `123.5`, `1.234`, `0.0123`; a dash where
 /// there is none.
@@ -16,20 +17,6 @@ pub fn plain(number: Option<f64>) -> String {
         size if size >= 0.0001 => format!("{number:.4}"),
         _ => format!("{number:.1e}"),
     }
-}
-
-/// A count in full: `10,000`.
-#[must_use]
-pub fn whole(count: u64) -> String {
-    let digits = count.to_string();
-    let mut text = String::with_capacity(digits.len() + digits.len() / 3);
-    for (index, digit) in digits.chars().enumerate() {
-        if index > 0 && (digits.len() - index).is_multiple_of(3) {
-            text.push(',');
-        }
-        text.push(digit);
-    }
-    text
 }
 
 fn thousands(number: f64) -> String {

@@ -203,6 +203,12 @@ pub struct Completion {
 }
 
 impl Completion {
+    /// One that brings no buffer.
+    #[must_use]
+    pub const fn bare(token: Token, result: i32, more: bool) -> Self {
+        Self { token, result, more, buffer: None, keeps_buffer: false }
+    }
+
     /// The result, errors told apart.
     ///
     /// # Errors

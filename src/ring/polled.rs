@@ -9,6 +9,7 @@
 //! Left out: sockets that are slots of the ring's table, which no system call knows, and buffers that the
 //! kernel picks.
 
+use super::readiness::errno;
 use super::readiness::pool::Pool;
 use super::real::RealRing;
 use super::{Completion, Entered, Listening, Name, Operation, Ring, Socket, Span, Token};
@@ -102,13 +103,7 @@ impl<'a> PolledRing<'a> {
 
     fn post(&mut self, token: Token, result: Result<u32, Errno>) {
         let result = result.map_or_else(|errno| -(errno as i32), |result| result as i32);
-        self.completions.push_back(Completion {
-            token,
-            result,
-            more: false,
-            buffer: None,
-            keeps_buffer: false,
-        });
+        self.completions.push_back(Completion::bare(token, result, false));
     }
 
     /// What is known of a socket; from the first time on it is watched.
@@ -156,13 +151,7 @@ impl<'a> PolledRing<'a> {
     }
 
     fn tell_of_room(&mut self, token: Token) {
-        self.completions.push_back(Completion {
-            token,
-            result: 1,
-            more: true,
-            buffer: None,
-            keeps_buffer: false,
-        });
+        self.completions.push_back(Completion::bare(token, 1, true));
     }
 
     fn receive(&mut self, socket: Socket, limit: u32, token: Token) {
@@ -333,10 +322,6 @@ fn descriptor(socket: Socket) -> u32 {
 fn borrowed<'a>(socket: Socket) -> BorrowedFd<'a> {
     // SAFETY: the loop closes a socket last, so it is open here.
     unsafe { BorrowedFd::borrow_raw(descriptor(socket) as i32) }
-}
-
-fn errno(error: rustix::io::Errno) -> Errno {
-    Errno::from_raw(error.raw_os_error())
 }
 
 impl Ring for PolledRing<'_> {

@@ -1,5 +1,7 @@
 //! Numbers as people read them: three or four digits and a unit. Pure.
 
+pub(in crate::load) use crate::units::whole;
+
 /// A time in microseconds: `88.1 us`, `1.02 ms`, `30.0 s`; a dash where there is none.
 pub(in crate::load) fn time(microseconds: Option<f64>) -> String {
     match microseconds {
@@ -14,19 +16,6 @@ pub(in crate::load) fn time(microseconds: Option<f64>) -> String {
 /// A time in nanoseconds.
 pub(in crate::load) fn nanoseconds(nanoseconds: Option<f64>) -> String {
     time(nanoseconds.map(|nanoseconds| nanoseconds / 1e3))
-}
-
-/// A count in full: `10,000`.
-pub(in crate::load) fn whole(count: u64) -> String {
-    let digits = count.to_string();
-    let mut text = String::with_capacity(digits.len() + digits.len() / 3);
-    for (index, digit) in digits.chars().enumerate() {
-        if index > 0 && (digits.len() - index).is_multiple_of(3) {
-            text.push(',');
-        }
-        text.push(digit);
-    }
-    text
 }
 
 /// An amount with its thousands: `199.9 k`, `1.999 M`; below ten thousand as it is.

@@ -104,6 +104,13 @@ impl Client {
         spoken.map_err(super::Trouble::untried("the peer cannot send"))
     }
 
+    /// The accepted descriptor brings what this client says; it is closed whether it does or not.
+    fn is_heard_and_closed(&mut self, ring: &mut HandRing, accepted: u32) -> Found<()> {
+        let heard = self.is_heard(ring, accepted, false);
+        close(accepted as i32);
+        heard
+    }
+
     /// The accepted socket, a descriptor or a slot, brings what this client says.
     fn is_heard(&mut self, ring: &mut HandRing, name: u32, slot: bool) -> Found<()> {
         self.speak()?;
@@ -120,9 +127,7 @@ fn once() -> Found<String> {
     ring.submit()?;
     let mut client = Client::new(&host, 0)?;
     let accepted = ring.count()?;
-    let heard = client.is_heard(&mut ring, accepted, false);
-    close(accepted as i32);
-    heard?;
+    client.is_heard_and_closed(&mut ring, accepted)?;
     Ok("a connection that brings its bytes".into())
 }
 
@@ -134,9 +139,7 @@ fn multishot() -> Found<String> {
         let mut client = Client::new(&host, number)?;
         let done = ring.answer()?;
         let accepted = done.count()?;
-        let heard = client.is_heard(&mut ring, accepted, false);
-        close(accepted as i32);
-        heard?;
+        client.is_heard_and_closed(&mut ring, accepted)?;
         ensure(done.more(), || "it ended after one connection".into())?;
     }
     Ok("3 connections to one request".into())
@@ -201,9 +204,7 @@ fn without_waiting() -> Found<String> {
     }
     let mut client = Client::new(&host, 0)?;
     let accepted = ring.perform(Sqe { ioprio: DONTWAIT, ..accept(&host) })?;
-    let heard = client.is_heard(&mut ring, accepted, false);
-    close(accepted as i32);
-    heard?;
+    client.is_heard_and_closed(&mut ring, accepted)?;
     Ok("EAGAIN with nobody there, then a connection".into())
 }
 
@@ -213,9 +214,7 @@ fn poll_first() -> Found<String> {
     ring.submit()?;
     let mut client = Client::new(&host, 0)?;
     let accepted = ring.count()?;
-    let heard = client.is_heard(&mut ring, accepted, false);
-    close(accepted as i32);
-    heard?;
+    client.is_heard_and_closed(&mut ring, accepted)?;
     Ok("it waited, then brought a connection".into())
 }
 

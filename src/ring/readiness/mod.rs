@@ -122,23 +122,11 @@ impl<'a> Readiness<'a> {
 
     fn post(&mut self, token: Token, result: Result<u32, Errno>) {
         let result = result.map_or_else(|errno| -(errno as i32), |result| result as i32);
-        self.completions.push_back(Completion {
-            token,
-            result,
-            more: false,
-            buffer: None,
-            keeps_buffer: false,
-        });
+        self.completions.push_back(Completion::bare(token, result, false));
     }
 
     fn post_more(&mut self, token: Token) {
-        self.completions.push_back(Completion {
-            token,
-            result: 1,
-            more: true,
-            buffer: None,
-            keeps_buffer: false,
-        });
+        self.completions.push_back(Completion::bare(token, 1, true));
     }
 
     fn watched(&mut self, socket: Socket) -> (u32, &mut Watched) {
@@ -418,7 +406,7 @@ impl<'a> Readiness<'a> {
     }
 }
 
-fn errno(error: rustix::io::Errno) -> Errno {
+pub(super) fn errno(error: rustix::io::Errno) -> Errno {
     Errno::from_raw(error.raw_os_error())
 }
 
