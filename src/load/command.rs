@@ -109,6 +109,7 @@ fn environment() -> result::Environment {
         local_ports: host::local_ports(),
         load_average: host::load_average(),
         loopback: false,
+        client: result::Client::default(),
     }
 }
 

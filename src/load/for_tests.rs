@@ -77,6 +77,8 @@ pub(crate) fn outcome(checked: &Checked) -> Outcome {
         wrong: Vec::new(),
         wrong_connections: 0,
         overflows: 0,
+        stale: 0,
+        features: vec![("cqe-skip", "on".into()), ("files", "normal".into())],
         machine: Some(Machine { busy: 0.9, softirq: 0.3, steal: 0.004, pressure: Some(0.1), cpus: 2 }),
         server: Some(ServerCost {
             stats: Some(ServerStats {

@@ -12,6 +12,7 @@
 //! | steal | 1 % | the hypervisor gave the CPU to others |
 //! | pressure | 20 % | server, client or others waited for a CPU that another of them held: then who is measured is the scheduler |
 //! | drift | 5 % between the halves, and what chance may add to it | the run had not settled, or something else began |
+//! | stale | none | an answer for a connection that is over means that somebody lost count |
 //! | too short | fewer than 1,000 messages or 1 s | nothing to say about a tail |
 //!
 //! A stream has no latency of the schedule, and a closed churn none: each is judged by what it has.
@@ -37,6 +38,8 @@ pub struct Facts {
     pub random: bool,
     /// Messages that were due in the window and had not been sent when the grace ended.
     pub unsent: u64,
+    /// Completions for connections that were over.
+    pub stale: u64,
     /// Mean of the service time, nanoseconds.
     pub mean_service: Option<f64>,
     /// Messages that can be under way at once, connections x depth: a closed loop that sends whenever it may.
@@ -118,6 +121,11 @@ pub enum Doubt {
         /// The second half's rate, compared with the first's.
         ratio: f64,
     },
+    /// Completions came for connections that were over.
+    Stale {
+        /// How many.
+        count: u64,
+    },
     /// There is too little to say anything.
     Short {
         /// Messages.
@@ -155,6 +163,7 @@ pub fn judge(facts: &Facts) -> Verdict {
         steal(facts),
         pressure(facts),
         drift(facts),
+        stale(facts),
         short(facts),
     ];
     Verdict { doubts: doubts.into_iter().flatten().collect() }
@@ -245,6 +254,10 @@ fn drift(facts: &Facts) -> Option<Doubt> {
     ((ratio - 1.0).abs() > DRIFT + chance).then_some(Doubt::Drift { ratio })
 }
 
+fn stale(facts: &Facts) -> Option<Doubt> {
+    (facts.stale > 0).then_some(Doubt::Stale { count: facts.stale })
+}
+
 fn short(facts: &Facts) -> Option<Doubt> {
     let (messages, window) = (facts.messages, facts.window);
     (messages < MESSAGES || window < WINDOW).then_some(Doubt::Short { messages, window })
@@ -296,6 +309,10 @@ impl Doubt {
                     (ratio - 1.0) * 100.0
                 )
             }
+            Self::Stale { count } => format!(
+                "{count} completions came for connections that were over, which must not happen: the client \
+                 or the kernel lost count, and what it counted is in doubt"
+            ),
             Self::Short { messages, window } => {
                 format!("{messages} messages in {:.1} s say little", window.as_secs_f64())
             }
@@ -319,6 +336,7 @@ impl Doubt {
                 "give server and client CPUs of their own (--cpus on both), and stop what else runs"
             }
             Self::Drift { .. } => "lengthen the warm-up (-w) or the run (-d)",
+            Self::Stale { .. } => "repeat the run with the other --engine, and report it",
             Self::Short { .. } => "lengthen the run (-d)",
         }
     }
@@ -356,6 +374,7 @@ mod tests {
             intended: Some(200_000.0),
             random: false,
             unsent: 0,
+            stale: 0,
             mean_service: Some(90_000.0),
             places: None,
             lag_p99: Some(20_000),
@@ -529,6 +548,7 @@ mod tests {
             (Doubt::Steal { share: 0.02 }, "2.0 % of the CPU time", "repeat"),
             (Doubt::Pressure { share: 0.5 }, "50.0 % of the time", "--cpus"),
             (Doubt::Drift { ratio: 0.9 }, "-10.0 %", "-w"),
+            (Doubt::Stale { count: 7 }, "7 completions", "--engine"),
             (Doubt::Short { messages: 3, window: second }, "3 messages in 1.0 s", "-d"),
         ] {
             let sentence = doubt.to_string();

@@ -45,6 +45,10 @@ pub struct Outcome {
     pub wrong_connections: u64,
     /// Times completions did not fit in a queue, and times the buffers ran out.
     pub overflows: u64,
+    /// Completions for connections that were over, which must not happen.
+    pub stale: u64,
+    /// What carried the messages: the features in force, by name; empty where no thread came so far.
+    pub features: Vec<(&'static str, String)>,
     /// What the machine did in the window; `None` where /proc cannot be read.
     pub machine: Option<Machine>,
     /// What the server says of itself, over the same window.

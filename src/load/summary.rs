@@ -7,6 +7,7 @@ use super::plan::{Arrivals, End, Engine, Plan, Spacing, Workload};
 use super::sentences::{self, Sentence};
 use super::tally::{Interval, Spread};
 use super::trouble::Troubles;
+use crate::result::Named;
 use crate::result::load as result;
 use crate::statistics::{Latencies, jain};
 use std::time::{Duration, UNIX_EPOCH};
@@ -46,7 +47,7 @@ pub fn result(
         interrupted: outcome.interrupted.is_some(),
         failures: failures(plan, outcome),
         plan: plan_of(plan),
-        environment,
+        environment: result::Environment { client: client(plan, outcome), ..environment },
         ramp: ramp(outcome, asked),
         window: result::Window {
             begin_us: outcome.window.0.min(outcome.window.1) / 1000,
@@ -149,12 +150,21 @@ fn plan_of(plan: &Plan) -> result::Plan {
         grace_us: micros(plan.grace),
         threads: plan.threads,
         cpus: plan.cpus.clone(),
-        engine: if plan.engine == Engine::Uring { "uring" } else { "epoll" }.into(),
+        engine: engine(plan).into(),
         direct: plan.direct,
         sources: plan.sources.len(),
         verify: plan.verify,
         seed: plan.seed,
     }
+}
+
+fn engine(plan: &Plan) -> &'static str {
+    if plan.engine == Engine::Uring { "uring" } else { "epoll" }
+}
+
+fn client(plan: &Plan, outcome: &Outcome) -> result::Client {
+    let features = outcome.features.iter().map(|(name, value)| (name.to_string(), value.clone()));
+    result::Client { engine: engine(plan).into(), features: Named(features.collect()) }
 }
 
 fn ramp(outcome: &Outcome, asked: &[f64]) -> result::Ramp {
@@ -244,6 +254,7 @@ fn cost(outcome: &Outcome) -> result::Cost {
         client_system_calls_per_message: each(calls as f64, messages),
         client_threads_busy: outcome.threads.iter().map(|thread| busy(thread.cpu)).collect(),
         client_overflows: outcome.overflows,
+        client_stale_completions: outcome.stale,
         machine: outcome.machine.map(|machine| machine_of(machine, measured, messages)),
         server: outcome.server.as_ref().map(|server| server_of(server, messages)),
     }

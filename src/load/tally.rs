@@ -99,6 +99,10 @@ pub struct Ended {
     pub wrong_connections: u64,
     /// Times completions did not fit in the queue, and times the buffers ran out.
     pub overflows: u64,
+    /// Completions for connections that were over, which must not happen.
+    pub stale: u64,
+    /// What carried the messages: the features in force, by name.
+    pub features: Vec<(&'static str, String)>,
     /// Why the thread gave up, a sentence, where it did.
     pub failure: Option<String>,
 }

@@ -72,22 +72,18 @@ fn facts(plan: &Plan, outcome: &Outcome) -> judge::Facts {
         (plan.workload, plan.arrivals, plan.end),
         (Workload::PingPong, Arrivals::Closed, End::After(_))
     );
-    let messages = match plan.workload {
-        // It has no messages to count, only bytes.
-        Workload::Stream => total.bytes_received / u64::from(*plan.size.end()),
-        _ => total.messages,
-    };
     judge::Facts {
         window: outcome.measured(),
         threads: outcome.threads.iter().map(|thread| thread.cpu).collect(),
         rate: outcome.rate(),
-        messages,
+        messages: total.messages,
         intended: match plan.arrivals {
             Arrivals::Open { rate, .. } => Some(rate),
             Arrivals::Closed => None,
         },
         random: is_random(plan),
         unsent: total.unsent,
+        stale: outcome.stale,
         mean_service: total.service.mean(),
         places: full.then(|| u64::from(outcome.connected) * u64::from(plan.depth)),
         lag_p99: total.lag.percentile(99.0),
@@ -254,6 +250,24 @@ mod tests {
             verdict(&checked.plan, &outcome).word == VerdictWord::Suspect
         };
         assert_eq!((suspect(0), suspect(1)), (false, true));
+    }
+
+    #[test]
+    fn a_completion_that_must_not_come_makes_a_run_suspect() {
+        let word = |stale| {
+            let checked = checked("pingpong -R 10k -d 4s");
+            let mut outcome = outcome(&checked);
+            outcome.stale = stale;
+            verdict(&checked.plan, &outcome).word
+        };
+        assert_eq!((word(0), word(1)), (VerdictWord::Valid, VerdictWord::Suspect));
+    }
+
+    #[test]
+    fn the_messages_of_a_stream_are_those_that_the_engine_counted() {
+        let checked = checked("stream -s 64..4Ki");
+        let outcome = outcome(&checked);
+        assert_eq!(facts(&checked.plan, &outcome).messages, outcome.total.messages);
     }
 
     #[test]

@@ -3,6 +3,7 @@
 //! not be found out, and a percentile that too few samples back, is `null`. The schema of all of it is
 //! `schema/load.json`.
 
+use super::Named;
 use super::server_stats::ServerStats;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -172,6 +173,19 @@ pub struct Environment {
     pub load_average: Option<[f64; 3]>,
     /// Whether server and client share this machine: then only ratios of runs on it mean something.
     pub loopback: bool,
+    /// What carried the messages.
+    #[serde(default)]
+    pub client: Client,
+}
+
+/// What carried the messages: the client's engine, and what it was set up with, the same on each thread.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct Client {
+    /// `uring` or `epoll`.
+    pub engine: String,
+    /// The features and sizes in force, by the names they have in the server; empty where the run ended
+    /// before the engine was set up.
+    pub features: Named<String>,
 }
 
 /// Making the connections.
@@ -276,6 +290,10 @@ pub struct Cost {
     pub client_threads_busy: Vec<f64>,
     /// Times completions did not fit in a queue, and times receive buffers ran out.
     pub client_overflows: u64,
+    /// Completions for connections that were over, which must not happen: the client, or the kernel, is at
+    /// fault, and the run is suspect.
+    #[serde(default)]
+    pub client_stale_completions: u64,
     /// What the machine did; `null` where /proc cannot be read.
     pub machine: Option<Machine>,
     /// What the server spent; `null` where nobody was asked.

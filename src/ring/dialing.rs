@@ -66,7 +66,6 @@ impl Offered {
 pub struct Dialer {
     io_uring: IoUring,
     features: Uring,
-    in_force: Vec<(&'static str, String)>,
     targets: Box<[SockAddr]>,
     slots: u32,
     origin: Instant,
@@ -92,9 +91,8 @@ impl Dialer {
         let io_uring = setup::make_as_long_as_fits(features)
             .map_err(|error| format!("{} --engine epoll would do", barred(&error)))?;
         let slots = if setup.direct { register_slots(&io_uring, setup.connections)? } else { 0 };
-        let in_force = describe(features);
         let targets = setup.targets.iter().map(|&target| SockAddr::from(target)).collect();
-        Ok(Self { io_uring, features: resolved.features, in_force, targets, slots, origin: setup.origin })
+        Ok(Self { io_uring, features: resolved.features, targets, slots, origin: setup.origin })
     }
 
     /// The ring, over `memory`, which must outlive it and, where operations are in flight at its end, the
@@ -119,8 +117,22 @@ impl Dialer {
 
     /// The features and sizes in force, by the names they have in the server.
     #[must_use]
-    pub fn in_force(&self) -> &[(&'static str, String)] {
-        &self.in_force
+    pub fn in_force(&self) -> Vec<(&'static str, String)> {
+        let features = &self.features;
+        let on = |on: bool| if on { "on" } else { "off" }.to_string();
+        vec![
+            ("recv", format!("{:?}", features.recv).to_lowercase()),
+            ("buffers", format!("{:?}", features.buffers).to_lowercase()),
+            ("cqe-skip", on(features.cqe_skip)),
+            ("files", if features.files == Files::Direct { "direct" } else { "normal" }.into()),
+            ("taskrun", format!("{:?}", features.taskrun).to_lowercase()),
+            ("ring-fd", if features.ring_fd_registered { "registered" } else { "plain" }.into()),
+            ("sqarray", on(features.sqarray)),
+            ("sq", features.sq.to_string()),
+            ("cq", features.cq.to_string()),
+            ("buffer-count", features.buffer_count.to_string()),
+            ("buffer-size", features.buffer_size.to_string()),
+        ]
     }
 }
 
@@ -143,22 +155,6 @@ fn register_slots(ring: &IoUring, connections: u32) -> Result<u32, String> {
             format!("the kernel refuses a table of {slots} direct descriptors: {error}; use descriptors")
         })
         .map(|()| slots)
-}
-
-fn describe(features: &Uring) -> Vec<(&'static str, String)> {
-    let on = |on: bool| if on { "on" } else { "off" }.to_string();
-    vec![
-        ("recv-limit", on(features.receive_limit)),
-        ("cqe-skip", on(features.cqe_skip)),
-        ("files", if features.files == Files::Direct { "direct" } else { "normal" }.into()),
-        ("taskrun", format!("{:?}", features.taskrun).to_lowercase()),
-        ("ring-fd", if features.ring_fd_registered { "registered" } else { "plain" }.into()),
-        ("sqarray", on(features.sqarray)),
-        ("sq", features.sq.to_string()),
-        ("cq", features.cq.to_string()),
-        ("buffer-count", features.buffer_count.to_string()),
-        ("buffer-size", features.buffer_size.to_string()),
-    ]
 }
 
 impl Dialing for RealRing<'_> {

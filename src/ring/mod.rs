@@ -329,6 +329,13 @@ pub trait Dialing: Ring {
     /// address of this machine, `ENOBUFS` and `ENOMEM`.
     fn open(&mut self, target: usize, source: Option<IpAddr>) -> io::Result<Socket>;
 
+    /// Queues the end of the operation with the token `target`, which is one of `socket`: what
+    /// [`Operation::Cancel`] does, for who has to know where to look.
+    fn cancel(&mut self, socket: Socket, target: Token, token: Token) {
+        let _ = socket;
+        self.push(Operation::Cancel { target }, token);
+    }
+
     /// The socket's close has been answered: what named it may be used again.
     fn closed(&mut self, socket: Socket);
 }

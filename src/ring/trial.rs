@@ -459,8 +459,10 @@ impl<'a> Client<'a> {
                 targets.push(Kind::Connect);
             }
             for kind in targets {
-                let target = token(kind, generation, place);
-                self.push(place, Kind::Cancel, Operation::Cancel { target });
+                let (target, token) =
+                    (token(kind, generation, place), token(Kind::Cancel, generation, place));
+                self.places[place].in_flight += 1;
+                self.ring.cancel(socket, target, token);
             }
         }
         if self.places[place].in_flight == 0 {

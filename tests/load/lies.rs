@@ -21,7 +21,7 @@ const TRIES: usize = 10;
 /// A fault, and what the load must say of it; `None` where the scene has no room for it.
 type Fault = fn(&mut Scene) -> Option<Planted>;
 
-const FAULTS: [(&str, Fault); 12] = [
+const FAULTS: [(&str, Fault); 13] = [
     ("one_flipped_bit_is_found", flipped),
     ("lost_bytes_and_buffers_are_found", lost),
     ("doubled_bytes_and_buffers_are_found", doubled),
@@ -31,6 +31,7 @@ const FAULTS: [(&str, Fault); 12] = [
     ("old_bytes_in_place_of_new_ones_are_found_and_traced", elsewhere),
     ("overwritten_bytes_are_found", garbage),
     ("extra_bytes_are_found", extra),
+    ("wrong_bytes_before_a_reset_are_found", wrong_then_reset),
     ("an_answer_before_the_question_is_found", early),
     ("an_early_end_is_found", ended_early),
     ("a_stalled_connection_is_found_and_named", stalled),
@@ -59,6 +60,7 @@ pub fn trials() -> Vec<Trial> {
             })
         };
         trials.push(trial("the_very_last_byte_counts", the_very_last_byte_counts));
+        trials.push(trial("bytes_behind_the_answer_of_a_churn_are_found", extra_behind_a_churn));
         trials.push(trial("bytes_sent_while_nothing_is_asked_are_found", extra_while_idle));
         trials.push(trial("one_stalled_connection_of_a_thousand_is_named", one_of_a_thousand));
     }
@@ -140,11 +142,6 @@ impl Scene {
         self.stream().byte(offset)
     }
 
-    /// Whether the connection goes on after the message that is lied about, and what comes later is seen.
-    fn goes_on(&self) -> bool {
-        self.workload != "churn"
-    }
-
     /// Whether the client can have sent nothing beyond [`Self::end`] before it got everything up to it.
     fn waits(&self) -> bool {
         self.workload == "churn" || (self.workload == "pingpong" && self.depth == 1)
@@ -199,7 +196,7 @@ fn doubled(scene: &mut Scene) -> Option<Planted> {
     let bytes = scene.length(10_000);
     let at = scene.place(bytes, 0)?;
     let end = at + bytes;
-    let differs = scene.goes_on() && scene.byte(at) != scene.byte(end);
+    let differs = scene.byte(at) != scene.byte(end);
     differs.then(|| planted(edit(end, 0, copied(at, bytes)), end, Kind::Duplicated { bytes })).flatten()
 }
 
@@ -230,7 +227,7 @@ fn foreign(scene: &mut Scene) -> Option<Planted> {
 }
 
 fn foreign_between(scene: &mut Scene) -> Option<Planted> {
-    if scene.goes_on() { foreign_at(scene, false) } else { None }
+    foreign_at(scene, false)
 }
 
 fn foreign_at(scene: &mut Scene, in_place: bool) -> Option<Planted> {
@@ -276,8 +273,19 @@ fn extra(scene: &mut Scene) -> Option<Planted> {
     let drawn: Vec<u8> = (0..bytes).map(|_| scene.random.u8(..)).collect();
     // As many bytes as came before it, and equal, are those, sent twice.
     let copy = at.checked_sub(bytes).is_some_and(|from| drawn[0] == scene.byte(from));
-    let told = scene.goes_on() && drawn[0] != scene.byte(at) && !copy;
+    let told = drawn[0] != scene.byte(at) && !copy;
     told.then(|| planted(edit(at, 0, fixed(drawn)), at, Kind::Extra { bytes })).flatten()
+}
+
+/// The connection is reset behind the wrong bytes, whether they have their name by then or not: what was
+/// wrong weighs more than the reset. So few bytes that the socket takes them all before it is reset.
+fn wrong_then_reset(scene: &mut Scene) -> Option<Planted> {
+    if scene.end - scene.begin > 20_000 {
+        return None;
+    }
+    let faults: [Fault; 3] = [flipped, garbage, foreign];
+    let Planted { edit, found } = faults[scene.random.usize(..3)](scene)?;
+    Some(Planted { edit: Edit { then: Then::Reset, ..edit }, found })
 }
 
 fn early(scene: &mut Scene) -> Option<Planted> {
@@ -287,7 +295,7 @@ fn early(scene: &mut Scene) -> Option<Planted> {
         Box::new(move |_, _| Some((at..at + bytes).map(|offset| stream.byte(offset)).collect()));
     // It needs nothing of what it answers.
     let edit = Edit { needs: at, ..edit(at, bytes, gives) };
-    (scene.waits() && scene.goes_on()).then(|| planted(edit, at, Kind::Early)).flatten()
+    scene.waits().then(|| planted(edit, at, Kind::Early)).flatten()
 }
 
 fn ended_early(scene: &mut Scene) -> Option<Planted> {
@@ -400,6 +408,26 @@ fn the_very_last_byte_counts(engine: Engine) {
         let ran = run(load(engine, "pingpong", liar.address, &format!("-c 1 {words}"))).code(5);
         assert_eq!(ran.at("verification/wrong/0/offset"), 191, "{}", ran.ended.said());
         assert_eq!(ran.at("verification/wrong/0/what"), &Kind::Flipped { bits: 1 }.to_string());
+    }
+}
+
+/// Every life of a churn gets its answer, and more in the same breath.
+fn extra_behind_a_churn(engine: Engine) {
+    let drawn = Rng::with_seed(11).u64(..).to_le_bytes();
+    for bytes in [1, 8] {
+        // Its first byte is neither the next of the stream, which would be an early answer, nor the one before.
+        let stream = Stream::new(Key::of(3), 0);
+        let first = (0..).find(|byte| ![stream.byte(64), stream.byte(63)].contains(byte)).expect("a byte");
+        let more: Vec<u8> = std::iter::once(first).chain(drawn).take(bytes).collect();
+        let lie = Some((Victim::Number(0, 3), edit(64, 0, fixed(more))));
+        let liar = Liar::start(Manner { lie, ..Manner::default() });
+        let ran = run(load(engine, "churn", liar.address, "-c 1 -n 5 --seed 3")).code(5);
+        let (wrong, said) = (ran.at("verification/wrong/0"), ran.ended.said());
+        assert_eq!((&wrong["connection"], &wrong["offset"]), (&0.into(), &64.into()), "{said}");
+        assert_eq!(wrong["what"], Kind::Extra { bytes: bytes as u64 }.to_string(), "{said}");
+        assert_eq!(ran.number("verification/wrong_connections"), 1, "{said}");
+        // The life does not count, and those behind it do.
+        assert_eq!((ran.number("rates/messages"), ran.number("rates/connections")), (5, 4), "{said}");
     }
 }
 

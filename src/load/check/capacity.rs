@@ -101,7 +101,8 @@ fn rings(asked: &Asked, threads: u64, limit: u64, decided: &mut Sockets) -> u64 
 
 /// Whether what is kept of the connections fits into the memory there is; why not, a sentence.
 pub(super) fn memory(connections: u32, depth: u32, memory: u64) -> Option<String> {
-    /// Of a connection, and of each message it may have on its way.
+    /// Of a connection, and of each message it may have on its way: what the engine's test of its memory
+    /// allows, 256 bytes at a depth of one.
     const CONNECTION: u64 = 240;
     const MESSAGE: u64 = 16;
     let bytes = u64::from(connections) * (CONNECTION + MESSAGE * u64::from(depth));

@@ -5,11 +5,13 @@ use super::super::payload::Ending;
 use super::super::trouble::{Cause, Phase};
 use super::connection::{Asked, State, Then};
 use super::stages::Stage;
-use super::token::{self, Kind};
+use super::token::Kind;
 use super::{Engine, Loop};
 use crate::ring::{Completion, Dialing, Operation};
 use std::sync::atomic::Ordering;
 
+/// Connections that are told to end in one turn, when all are.
+const CLOSED_AT_ONCE: u32 = 256;
 /// Stuck connections that are named.
 const NAMED: usize = 8;
 
@@ -47,38 +49,51 @@ impl<R: Dialing> Engine<'_, R> {
     /// Ends what is in flight, then closes.
     pub(super) fn end(&mut self, slot: u32, then: Then) {
         let connection = &mut self.connections[slot as usize];
-        let id = connection.id(slot);
         let before = std::mem::replace(&mut connection.state, State::Ending);
         connection.then = then;
+        let in_flight = connection.in_flight;
         match before {
             State::Standing => {
                 self.open -= 1;
                 self.share.control.connected.fetch_sub(1, Ordering::Relaxed);
-                let connection = &mut self.connections[slot as usize];
-                let receiving = connection.receiving == Asked::Armed;
-                let watching = connection.room == Asked::Armed;
-                if receiving {
-                    connection.receiving = Asked::Cancelling;
-                    self.push(Operation::Cancel { target: token::of(Kind::Receive, id) }, Kind::Cancel, slot);
+                if self.stage == Stage::Leaving {
+                    return; // In its turn.
                 }
-                if watching {
-                    self.connections[slot as usize].room = Asked::Cancelling;
-                    self.push(Operation::Cancel { target: token::of(Kind::Room, id) }, Kind::Cancel, slot);
+                self.cancel_all(slot);
+            }
+            State::Connecting => {
+                self.delist(slot);
+                // A connect that has been answered is over.
+                if in_flight > 0 {
+                    self.cancel(Kind::Connect, slot);
                 }
             }
-            // A connect that has been answered is over.
-            State::Connecting if connection.in_flight > 0 => {
-                self.push(Operation::Cancel { target: token::of(Kind::Connect, id) }, Kind::Cancel, slot);
-            }
-            State::Connecting => {}
             other => panic!("a connection that is {other:?} cannot end"),
         }
         self.close_if_quiet(slot);
     }
 
+    fn cancel_all(&mut self, slot: u32) {
+        let connection = &mut self.connections[slot as usize];
+        let receiving = connection.receiving == Asked::Armed;
+        let watching = connection.room == Asked::Armed;
+        if receiving {
+            connection.receiving = Asked::Cancelling;
+            self.cancel(Kind::Receive, slot);
+        }
+        if watching {
+            self.connections[slot as usize].room = Asked::Cancelling;
+            self.cancel(Kind::Room, slot);
+        }
+    }
+
     pub(super) fn close_if_quiet(&mut self, slot: u32) {
         if self.connections[slot as usize].in_flight > 0 {
             return;
+        }
+        if self.is_served(slot) {
+            // Nothing more can come: what came behind the answer, if anything did, gets its name.
+            self.is_wrong_at_end(slot, Ending::Closed);
         }
         let began = self.stamp();
         let connection = &mut self.connections[slot as usize];
@@ -129,7 +144,8 @@ impl<R: Dialing> Engine<'_, R> {
         self.connect(slot);
     }
 
-    /// Begins to close everything: the run is over.
+    /// Begins to close everything: the run is over. What of it is owed is told now, of all at one time; their
+    /// operations are ended a few in each turn.
     pub(super) fn close_all(&mut self) {
         self.dialer.stop();
         for slot in 0..self.connections.len() as u32 {
@@ -148,6 +164,26 @@ impl<R: Dialing> Engine<'_, R> {
                     self.connections[slot as usize].then = Then::Leave;
                 }
                 State::Ending | State::Closing | State::Gone => {}
+            }
+        }
+    }
+
+    /// Whether there are connections that still have to be told to end, everything being closed.
+    pub(super) fn has_to_close(&self) -> bool {
+        self.stage == Stage::Leaving && (self.closing as usize) < self.connections.len()
+    }
+
+    /// Tells the next few of them. All at once would be two answers for each, in one batch.
+    pub(super) fn close_some(&mut self) {
+        if !self.has_to_close() {
+            return;
+        }
+        let slots = self.closing..(self.connections.len() as u32).min(self.closing + CLOSED_AT_ONCE);
+        self.closing = slots.end;
+        for slot in slots {
+            if self.connections[slot as usize].state == State::Ending {
+                self.cancel_all(slot);
+                self.close_if_quiet(slot);
             }
         }
     }

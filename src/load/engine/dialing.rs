@@ -6,11 +6,10 @@ use super::super::sentences::sentence;
 use super::super::trouble::{Cause, Phase};
 use super::connection::{State, Then};
 use super::stages::Stage;
-use super::token::{Id, Kind};
+use super::token::Kind;
 use super::{Engine, Loop};
 use crate::ring::{Completion, Dialing, Operation};
 use nix::errno::Errno;
-use std::collections::VecDeque;
 use std::net::IpAddr;
 use std::sync::atomic::Ordering;
 
@@ -29,6 +28,9 @@ const PAUSE: u64 = 10_000_000;
 /// A churning slot that found nobody tries again at least this often: every `PAUSE << PAUSE_DOUBLED_MAX`.
 const PAUSE_DOUBLED_MAX: u8 = 4;
 
+/// No slot has this number.
+const NOBODY: u32 = u32::MAX;
+
 /// Who connects when.
 #[derive(Debug)]
 pub(super) struct Dialer {
@@ -44,9 +46,11 @@ pub(super) struct Dialer {
     /// Nanoseconds from one first attempt to the next, where a rate is given, and when the next one is.
     gap: Option<u64>,
     next_at: u64,
-    /// How long a connect may take, and who runs out of time when, in order.
+    /// How long a connect may take.
     timeout: u64,
-    deadlines: VecDeque<(u64, Id)>,
+    /// The slots that connect, a list from the first that began to the last; each knows its neighbours.
+    first: u32,
+    last: u32,
     /// Slots that stand or were given up.
     pub(super) settled: u32,
 }
@@ -65,7 +69,8 @@ impl Dialer {
             gap,
             next_at: 0,
             timeout: plan.connect_timeout.as_nanos() as u64,
-            deadlines: VecDeque::with_capacity(slots as usize),
+            first: NOBODY,
+            last: NOBODY,
             settled: first,
         }
     }
@@ -83,12 +88,6 @@ impl Dialer {
     const fn has_room(&self) -> bool {
         self.next_slot < self.slots
             && self.connecting < if self.gap.is_some() { u32::MAX } else { self.allowed }
-    }
-
-    /// When something has to be done here even if nothing happens.
-    pub(super) fn next(&self) -> u64 {
-        let paced = if self.gap.is_some() && self.has_room() { self.next_at } else { u64::MAX };
-        self.deadlines.front().map_or(paced, |&(deadline, _)| deadline.min(paced))
     }
 
     /// Learns from a connect that began at `began` and succeeded.
@@ -114,15 +113,23 @@ impl<R: Dialing> Engine<'_, R> {
         self.dialer.has_room() && (self.dialer.gap.is_none() || self.dialer.next_at <= self.now)
     }
 
+    /// When something has to be done here even if nothing happens.
+    pub(super) fn next_to_dial(&self) -> u64 {
+        let dialer = &self.dialer;
+        let paced = if dialer.gap.is_some() && dialer.has_room() { dialer.next_at } else { u64::MAX };
+        paced.min(self.deadline())
+    }
+
+    /// When the connect that began first runs out of time.
+    fn deadline(&self) -> u64 {
+        let first = self.connections.get(self.dialer.first as usize);
+        first.map_or(u64::MAX, |first| first.began.saturating_add(self.dialer.timeout))
+    }
+
     /// Lets slots have their first turn, and ends connects that take too long.
     pub(super) fn dial(&mut self) {
-        while let Some(&(deadline, id)) = self.dialer.deadlines.front()
-            && (deadline <= self.now || !self.is_connecting(id))
-        {
-            self.dialer.deadlines.pop_front();
-            if self.is_connecting(id) {
-                self.on_connect_timeout(id.slot);
-            }
+        while self.deadline() <= self.now {
+            self.on_connect_timeout(self.dialer.first);
         }
         while self.can_dial() && !self.has_failed() {
             let slot = self.dialer.next_slot;
@@ -135,9 +142,29 @@ impl<R: Dialing> Engine<'_, R> {
         }
     }
 
-    fn is_connecting(&self, id: Id) -> bool {
-        let connection = &self.connections[id.slot as usize];
-        connection.life == id.life && connection.state == State::Connecting
+    /// The slot connects from now on: it is the last in the list.
+    fn enlist(&mut self, slot: u32) {
+        let before = std::mem::replace(&mut self.dialer.last, slot);
+        self.connections[slot as usize].before = before;
+        match self.connections.get_mut(before as usize) {
+            Some(before) => before.behind = slot,
+            None => self.dialer.first = slot,
+        }
+    }
+
+    /// The slot connects no more, whatever came of it.
+    pub(super) fn delist(&mut self, slot: u32) {
+        let connection = &mut self.connections[slot as usize];
+        let before = std::mem::replace(&mut connection.before, NOBODY);
+        let behind = std::mem::replace(&mut connection.behind, NOBODY);
+        match self.connections.get_mut(before as usize) {
+            Some(before) => before.behind = behind,
+            None => self.dialer.first = behind,
+        }
+        match self.connections.get_mut(behind as usize) {
+            Some(behind) => behind.before = before,
+            None => self.dialer.last = before,
+        }
     }
 
     /// Makes a socket for the slot and connects it.
@@ -159,8 +186,7 @@ impl<R: Dialing> Engine<'_, R> {
                 if self.churns && first && matches!(self.order, Loop::Open(_)) {
                     self.record_lag(slot, due, began);
                 }
-                let connection = &self.connections[slot as usize];
-                self.dialer.deadlines.push_back((began + self.dialer.timeout, connection.id(slot)));
+                self.enlist(slot);
                 self.push(Operation::Connect { socket, target: 0 }, Kind::Connect, slot);
             }
             Err(error) => {
@@ -223,6 +249,7 @@ impl<R: Dialing> Engine<'_, R> {
 
     fn on_standing(&mut self, slot: u32) {
         let now = self.now;
+        self.delist(slot);
         let connection = &mut self.connections[slot as usize];
         let began = connection.began;
         connection.state = State::Standing;

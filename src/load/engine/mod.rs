@@ -39,7 +39,7 @@ use std::collections::VecDeque;
 use std::ops::Range;
 use std::time::Duration;
 use times::Times;
-use token::{Id, Kind};
+use token::Kind;
 
 /// One thread's share of a load.
 #[derive(Clone)]
@@ -89,7 +89,7 @@ pub struct Engine<'a, R> {
     touched: Vec<u32>,
     touched_before: Vec<u32>,
     /// Who met an empty pool.
-    starved: VecDeque<Id>,
+    starved: VecDeque<u32>,
     /// Sends not yet known to be over, in the order of their numbers.
     silent: VecDeque<Silent>,
     dialer: Dialer,
@@ -116,6 +116,8 @@ pub struct Engine<'a, R> {
     finished: u64,
     /// Connections that stand.
     open: u32,
+    /// Slots before this one have been told to end, once everything is being closed.
+    closing: u32,
     /// Operations in flight for connections.
     in_flight: u64,
     /// Operations in flight for the thread itself.
@@ -141,6 +143,7 @@ impl<'a, R: Dialing> Engine<'a, R> {
         assert!(slots < token::SLOTS_MAX, "more connections than a thread can number");
         let stream = plan.workload == Workload::Stream;
         let depth = if stream { 0 } else { plan.depth.max(1) };
+        let timed = matches!(plan.arrivals, Arrivals::Open { .. }) || plan.workload == Workload::Churn;
         let counted = matches!(plan.end, End::Messages(_));
         let order = match plan.arrivals {
             _ if stream => Loop::Stream,
@@ -159,7 +162,8 @@ impl<'a, R: Dialing> Engine<'a, R> {
             connections: share.connections.clone().map(Connection::new).collect(),
             stamps: vec![Stamp::default(); slots as usize * depth as usize],
             depth,
-            times: Times::new(slots),
+            // In a closed loop only who has to connect again has a time to wait for.
+            times: Times::new(if timed { slots } else { 0 }),
             touched: Vec::with_capacity(slots as usize),
             touched_before: Vec::with_capacity(slots as usize),
             starved: VecDeque::with_capacity(slots as usize),
@@ -179,6 +183,7 @@ impl<'a, R: Dialing> Engine<'a, R> {
             permits: 0,
             finished: 0,
             open: 0,
+            closing: 0,
             in_flight: 0,
             in_flight_other: 0,
             ended: Ended::default(),
@@ -215,6 +220,7 @@ impl<'a, R: Dialing> Engine<'a, R> {
         self.settle_silent();
         self.on_times();
         self.dial();
+        self.close_some();
         self.advance_touched();
         self.ring.publish();
         self.rearm_starved();
@@ -224,8 +230,7 @@ impl<'a, R: Dialing> Engine<'a, R> {
 
     /// The only place that blocks.
     fn enter(&mut self) -> Result<(), String> {
-        let busy =
-            !self.touched.is_empty() || !self.starved.is_empty() || self.can_dial() || self.stage_is_over();
+        let busy = !self.touched.is_empty() || self.has_to_close() || self.can_dial() || self.stage_is_over();
         let until = self.wake_at().map(Duration::from_nanos);
         match self.ring.enter(u32::from(!busy), until) {
             Entered::Done | Entered::Interrupted | Entered::Busy => Ok(()),
@@ -243,7 +248,7 @@ impl<'a, R: Dialing> Engine<'a, R> {
     fn wake_at(&self) -> Option<u64> {
         let silence = if self.silent.is_empty() { u64::MAX } else { self.now + SILENCE_MAX };
         let time = if self.takes_times() { self.times.next().unwrap_or(u64::MAX) } else { u64::MAX };
-        let wake = silence.min(time).min(self.dialer.next()).min(self.account.next()).min(self.stage_ends());
+        let wake = silence.min(time).min(self.next_to_dial()).min(self.account.next()).min(self.stage_ends());
         (wake != u64::MAX).then_some(wake)
     }
 
@@ -273,8 +278,10 @@ impl<'a, R: Dialing> Engine<'a, R> {
     }
 
     /// A completion for a life that is over: it must not happen, since a life ends only when nothing is
-    /// in flight. What it brought goes back.
+    /// in flight. It is counted, and what it brought goes back.
+    #[cold]
     fn on_stale(&mut self, done: Completion) {
+        self.ended.stale += 1;
         if let Some(buffer) = done.buffer {
             let received = self.buffers.take(buffer, 0);
             self.buffers.give_back(received, &mut self.ring);
@@ -301,6 +308,15 @@ impl<'a, R: Dialing> Engine<'a, R> {
         connection.in_flight += 1;
         self.in_flight += 1;
         self.ring.push(operation, token::of(kind, connection.id(slot)));
+    }
+
+    /// Asks the kernel to end something that it does for a connection.
+    fn cancel(&mut self, kind: Kind, slot: u32) {
+        let connection = &mut self.connections[slot as usize];
+        connection.in_flight += 1;
+        self.in_flight += 1;
+        let (id, socket) = (connection.id(slot), connection.socket.expect("it does something with a socket"));
+        self.ring.cancel(socket, token::of(kind, id), token::of(Kind::Cancel, id));
     }
 
     /// Has the connection looked at when the batch has been taken.

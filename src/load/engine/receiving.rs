@@ -14,20 +14,13 @@ use nix::errno::Errno;
 const WRONG_MAX: usize = 8;
 
 impl<R: Dialing> Engine<'_, R> {
-    /// Receives until further notice. A connection that churns asks for its one answer, so that the
-    /// receive ends by itself where the kernel can do that.
+    /// Receives until further notice, also where one answer is all that is awaited: whoever asked for no
+    /// more than that would never see what comes behind it.
     pub(super) fn arm_receive(&mut self, slot: u32) {
-        let connection = &self.connections[slot as usize];
-        let limit = if self.churns {
-            let expected = self.size(connection.number, 0).saturating_sub(connection.verifier.count());
-            expected.clamp(1, u64::from(u32::MAX)) as u32
-        } else {
-            u32::MAX
-        };
         let connection = &mut self.connections[slot as usize];
         connection.receiving = Asked::Armed;
         let socket = connection.socket.expect("a connection that stands has a socket");
-        self.push(Operation::Receive { socket, limit }, token::Kind::Receive, slot);
+        self.push(Operation::Receive { socket, limit: u32::MAX }, token::Kind::Receive, slot);
     }
 
     pub(super) fn on_received(&mut self, slot: u32, done: Completion) {
@@ -56,9 +49,10 @@ impl<R: Dialing> Engine<'_, R> {
     }
 
     fn on_bytes(&mut self, slot: u32, bytes: u32, received: &Received) {
-        let connection = &mut self.connections[slot as usize];
         self.account.now().bytes_received += u64::from(bytes);
-        if connection.state != State::Standing {
+        let served = self.is_served(slot);
+        let connection = &mut self.connections[slot as usize];
+        if connection.state != State::Standing && !served {
             return; // It was lost, or the run is over: nothing is owed any more.
         }
         if self.share.plan.verify {
@@ -103,7 +97,7 @@ impl<R: Dialing> Engine<'_, R> {
         self.account.messages(counts).messages += 1;
         self.sample(slot, message, counts);
         self.succeeded_at = self.now;
-        if self.churns && !self.is_wrong_at_end(slot, Ending::Closed) {
+        if self.churns {
             self.connections[slot as usize].failed = 0;
             self.end(slot, Then::Next);
         }
@@ -131,8 +125,22 @@ impl<R: Dialing> Engine<'_, R> {
         if self.ended.wrong.len() < WRONG_MAX {
             self.ended.wrong.push(wrong);
         }
+        if self.is_served(slot) {
+            // It is ending already, and its message has been counted; its life does not count.
+            self.account.now().troubles.count(Phase::Receive, Cause::WrongBytes);
+            self.connections[slot as usize].failed = 1;
+            return;
+        }
         // Its stream cannot be trusted any more.
         self.lose(slot, Phase::Receive, Cause::WrongBytes);
+    }
+
+    /// Whether the connection churns and has had its one answer: it is being closed, and whatever still
+    /// comes was not asked for.
+    pub(super) fn is_served(&self, slot: u32) -> bool {
+        let connection = &self.connections[slot as usize];
+        let answered = connection.asked > 0 && connection.outstanding() == 0;
+        self.churns && answered && connection.state == State::Ending && connection.failed == 0
     }
 
     /// The server has closed. Nobody asked it to.
@@ -171,19 +179,18 @@ impl<R: Dialing> Engine<'_, R> {
 
     fn on_empty_pool(&mut self, slot: u32) {
         self.ended.overflows += 1;
-        let connection = &self.connections[slot as usize];
-        if connection.state == State::Standing {
-            self.starved.push_back(connection.id(slot));
+        if self.connections[slot as usize].state == State::Standing {
+            self.starved.push_back(slot);
         }
     }
 
-    /// Arms the receives that found no buffer: whatever came in this batch has been given back.
+    /// Arms the receives that found no buffer: whatever came in this batch has been given back. Nobody is
+    /// left for the next batch, in which a slot could have another life.
     pub(super) fn rearm_starved(&mut self) {
-        while let Some(id) = self.starved.pop_front() {
-            let connection = &self.connections[id.slot as usize];
-            let same = connection.life == id.life && connection.state == State::Standing;
-            if same && connection.receiving == Asked::Idle {
-                self.arm_receive(id.slot);
+        while let Some(slot) = self.starved.pop_front() {
+            let connection = &self.connections[slot as usize];
+            if connection.state == State::Standing && connection.receiving == Asked::Idle {
+                self.arm_receive(slot);
             }
         }
     }

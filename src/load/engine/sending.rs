@@ -12,12 +12,11 @@ use crate::ring::{Completion, Dialing, Operation};
 use nix::errno::Errno;
 
 /// A send whose success the kernel does not report: over without a word once the kernel is known to have
-/// answered everything up to its number.
+/// answered everything up to its number, which is told to 32 bits: so many are never in flight.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Silent {
-    number: u64,
+    number: u32,
     slot: u32,
-    life: u32,
 }
 
 /// The most bytes of one send: what a loopback socket takes at once.
@@ -193,8 +192,8 @@ impl<R: Dialing> Engine<'_, R> {
         connection.sending = true;
         let socket = connection.socket.expect("a connection that stands has a socket");
         if self.ring.skips_sent() {
-            connection.send_number = self.ring.pushed();
-            self.silent.push_back(Silent { number: connection.send_number, slot, life: connection.life });
+            connection.send_number = self.ring.pushed() as u32;
+            self.silent.push_back(Silent { number: connection.send_number, slot });
         }
         self.push(Operation::Send { socket, span }, Kind::Send, slot);
     }
@@ -229,14 +228,14 @@ impl<R: Dialing> Engine<'_, R> {
 
     /// Ends the sends that the kernel has answered by saying nothing.
     pub(super) fn settle_silent(&mut self) {
-        let answered = self.ring.answered();
-        while let Some(&Silent { number, slot, life }) = self.silent.front()
-            && number < answered
+        let answered = self.ring.answered() as u32;
+        while let Some(&Silent { number, slot }) = self.silent.front()
+            && answered.wrapping_sub(number).cast_signed() > 0
         {
             self.silent.pop_front();
             let connection = &mut self.connections[slot as usize];
-            // One that failed was heard of, and its connection may have sent again since.
-            if connection.life == life && connection.sending && connection.send_number == number {
+            // One that failed was heard of, and its slot may have sent again since, under another number.
+            if connection.sending && connection.send_number == number {
                 connection.in_flight -= 1;
                 self.in_flight -= 1;
                 let bytes = std::mem::take(&mut connection.offered);

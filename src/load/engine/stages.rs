@@ -114,7 +114,7 @@ impl<R: Dialing> Engine<'_, R> {
             Stage::Ramping => self.dialer.done() || self.has_failed(),
             Stage::Ready | Stage::Loading => self.has_failed(),
             Stage::Grace => self.outstanding == 0 && !self.is_behind(),
-            Stage::Leaving => self.in_flight == 0 && self.in_flight_other == 0,
+            Stage::Leaving => !self.has_to_close() && self.in_flight == 0 && self.in_flight_other == 0,
         }
     }
 

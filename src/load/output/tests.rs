@@ -64,6 +64,8 @@ fn the_table_says_what_was_measured() {
             "process 4711   0.38 CPUs   2 threads   12 switches (2 taken away)   5.24 MB resident   overflows 3",
         ),
         ("the server was looked at late", ""),
+        ("SHAPE", "how many took how long: response (from the schedule)"),
+        ("ENGINE", "uring: cqe-skip=on files=normal"),
         ("SPREAD", "least 390   mean 400   most 410   Jain 1.000   silent 0"),
         ("ERRORS", "none; 2.56 MB verified, none wrong"),
         ("HEALTH", "VALID   client 40.0 % busy   steal 0.4 %"),

@@ -152,11 +152,12 @@ pub(super) fn result(
     ramp(result, out)?;
     if result.window.measured_us > 0 {
         latencies(result, asked, out)?;
-        shape(times, out)?;
+        shape(result, times, out)?;
         rate(result, out)?;
         cost(result, out)?;
         spread(result, out)?;
     }
+    engine(result, out)?;
     errors(result, out)?;
     search(result, out)?;
     gates(result, out)?;
@@ -211,16 +212,21 @@ fn ramp(result: &LoadResult, out: &mut dyn Write) -> io::Result<()> {
     )
 }
 
-fn latencies(result: &LoadResult, asked: &[f64], out: &mut dyn Write) -> io::Result<()> {
-    let closed = result.plan.kind_of_loop == "closed";
-    let service = match (result.plan.workload.as_str(), closed) {
+const RESPONSE: &str = "response (from the schedule)";
+
+/// What the time from the send to the last byte is called.
+fn service(result: &LoadResult) -> &'static str {
+    match (result.plan.workload.as_str(), result.plan.kind_of_loop == "closed") {
         ("churn", _) => "exchange (from the send)",
         (_, true) => "closed-loop round trip",
         (_, false) => "service (from the send)",
-    };
+    }
+}
+
+fn latencies(result: &LoadResult, asked: &[f64], out: &mut dyn Write) -> io::Result<()> {
     let rows = [
-        ("response (from the schedule)", &result.response_latency_us),
-        (service, &result.service_latency_us),
+        (RESPONSE, &result.response_latency_us),
+        (service(result), &result.service_latency_us),
         ("connect (from the SYN)", &result.connect_latency_us),
         ("close", &result.close_latency_us),
         ("lag of the client itself", &result.schedule_lag_us),
@@ -256,9 +262,13 @@ fn percentile(latency: &Latency, percent: f64) -> Option<f64> {
     }
 }
 
-fn shape(times: &Latencies, out: &mut dyn Write) -> io::Result<()> {
+fn shape(result: &LoadResult, times: &Latencies, out: &mut dyn Write) -> io::Result<()> {
     const WIDTH: u64 = 40;
     let bars = histogram::bars(times);
+    if !bars.is_empty() {
+        let of = if result.response_latency_us.is_some() { RESPONSE } else { service(result) };
+        writeln!(out, " SHAPE     how many took how long: {of}")?;
+    }
     let most = bars.iter().map(|(_, count)| *count).max().unwrap_or(1);
     for (ceiling, count) in bars {
         let bar = match count * WIDTH / most {
@@ -369,6 +379,17 @@ fn cost(result: &LoadResult, out: &mut dyn Write) -> io::Result<()> {
     missing.into_iter().chain(notes).try_for_each(|said| wrapped(INDENT, said, out))
 }
 
+/// What carried the messages.
+fn engine(result: &LoadResult, out: &mut dyn Write) -> io::Result<()> {
+    let client = &result.environment.client;
+    if client.features.0.is_empty() {
+        return Ok(());
+    }
+    let features = client.features.0.iter().map(|(name, value)| format!("{name}={value}"));
+    let features: Vec<String> = features.collect();
+    wrapped(" ENGINE    ", &format!("{}: {}", client.engine, features.join(" ")), out)
+}
+
 fn spread(result: &LoadResult, out: &mut dyn Write) -> io::Result<()> {
     let spread = &result.spread;
     let (Some(mean), Some(jain)) = (spread.mean, spread.jain) else { return Ok(()) };
@@ -395,6 +416,7 @@ fn spread(result: &LoadResult, out: &mut dyn Write) -> io::Result<()> {
 fn errors(result: &LoadResult, out: &mut dyn Write) -> io::Result<()> {
     let verified = match (result.verification.on, result.verification.wrong_connections) {
         (false, _) => "bytes were not verified".into(),
+        (true, 0) if result.verification.bytes == 0 => "nothing came back to be verified".into(),
         (true, 0) => format!("{} verified, none wrong", bytes(result.verification.bytes as f64)),
         (true, wrong) => format!("BYTES WERE WRONG on {} connections", whole(wrong)),
     };
@@ -472,6 +494,13 @@ fn gates(result: &LoadResult, out: &mut dyn Write) -> io::Result<()> {
 fn health(result: &LoadResult, out: &mut dyn Write) -> io::Result<()> {
     let busiest = result.cost.client_threads_busy.iter().copied().fold(0.0, f64::max);
     let mut facts = format!("client {} busy", share(busiest));
+    let counted = [
+        ("overflows", result.cost.client_overflows),
+        ("stale completions", result.cost.client_stale_completions),
+    ];
+    for (name, count) in counted.into_iter().filter(|(_, count)| *count > 0) {
+        facts.push_str(&format!("   {name} {}", whole(count)));
+    }
     if let Some(machine) = &result.cost.machine {
         facts.push_str(&format!("   steal {}", share(machine.steal)));
         if let Some(pressure) = machine.pressure {

@@ -406,6 +406,33 @@ fn of_two_faults_the_first_is_named() {
     }
 }
 
+/// A loss is known by the right bytes that follow it too early. Where something else comes before there are
+/// enough of them, they say nothing: the limit, so that nobody promises more.
+#[test]
+fn a_gap_shows_by_the_bytes_behind_it_and_too_few_of_them_are_garbage() {
+    let stream = Stream::new(Key::of(8), 8);
+    let mut honest = vec![0; 10_000];
+    stream.fill(0, &mut honest);
+    let mut noise = [0; 77];
+    Stream::new(Key::of(9), 9).fill(0, &mut noise);
+    for (lost, behind, shows) in
+        [(5, 8, true), (14, 8, true), (5, 7, false), (14, 7, false), (1_000, 15, true), (1_000, 7, false)]
+    {
+        let right = &honest[100 + lost..100 + lost + behind];
+        let came = [&honest[..100], right, &noise, &honest[100 + behind + noise.len()..]].concat();
+        let mut verifier = Verifier::new();
+        let Verdict::Wrong(wrong) = verifier.received(stream, 10_000, &came) else {
+            panic!("{lost} lost, {behind} behind: not found")
+        };
+        let kind = if shows {
+            Kind::Lost { bytes: lost as u64 }
+        } else {
+            Kind::Garbage { bytes: (behind + noise.len()) as u64 }
+        };
+        assert_eq!((wrong.offset, wrong.kind), (100, kind), "{lost} lost, {behind} behind");
+    }
+}
+
 #[test]
 fn an_early_end_is_found_and_counted() {
     for seed in seeds::several(INSTANCES) {

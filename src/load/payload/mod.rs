@@ -9,7 +9,9 @@
 //! What it cannot tell: an exchange of equal bytes is no fault; fewer than [`NAMEABLE`] bytes that belong
 //! elsewhere are found, and called garbage or flipped bits, and so is a whole byte that was replaced; bytes
 //! lost at the very end of what was asked for are bytes that have not come yet, until the connection ends. Of
-//! two faults within a mebibyte the first is named, by what it looks like up to the second.
+//! two faults within a mebibyte the first is named, by what it looks like up to the second: where that follows
+//! so soon that fewer than eight bytes behind a gap are right (fewer than [`NAMEABLE`] where more than 40
+//! were lost), nothing shows that it was a gap. It is called garbage then, or by the second one's name.
 
 mod diagnosis;
 mod evidence;

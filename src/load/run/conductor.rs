@@ -348,6 +348,8 @@ impl<'a> Conductor<'a> {
             wrong: Vec::new(),
             wrong_connections: 0,
             overflows: 0,
+            stale: 0,
+            features: Vec::new(),
             machine: None,
             server: self.lookout.map(|lookout| lookout.finish().into()),
             interrupted: self.interrupted,
@@ -405,4 +407,9 @@ fn add(outcome: &mut Outcome, ended: Ended) {
     outcome.wrong.extend(ended.wrong);
     outcome.wrong_connections += ended.wrong_connections;
     outcome.overflows += ended.overflows;
+    outcome.stale += ended.stale;
+    // The same on every thread, but for one that could not be set up.
+    if outcome.features.is_empty() {
+        outcome.features = ended.features;
+    }
 }

@@ -66,14 +66,17 @@ fn load(share: Share<'_>, spares: Spares, kernel: &Kernel, waker: BorrowedFd<'_>
         buffer_size: size,
         origin: share.control.origin,
     };
+    let features;
     let (ending, ended) = match kernel {
         Kernel::Uring(offered) => {
             let mut dialer = dialing::Dialer::new(offered, &setup)?;
+            features = dialer.in_force();
             let ring = dialer.ring(arena.memory(), waker)?;
             engine::Engine::new(ring, &arena, share, spares).run()
         }
         Kernel::Epoll => {
             let ring = Readiness::new(&setup, arena.memory(), waker)?;
+            features = ring.in_force();
             engine::Engine::new(ring, &arena, share, spares).run()
         }
     };
@@ -82,7 +85,7 @@ fn load(share: Share<'_>, spares: Spares, kernel: &Kernel, waker: BorrowedFd<'_>
         // the end of the process, which is near.
         std::mem::forget(arena);
     }
-    Ok(ended)
+    Ok(Ended { features, ..ended })
 }
 
 /// Bytes that messages are written to: those of one turn, and near enough to stay in the cache.

@@ -17,17 +17,19 @@ use nix::sys::epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags, EpollTime
 use pool::Pool;
 use rustix::net::{RecvFlags, SendFlags, Shutdown};
 use socket2::{SockAddr, Type};
-use std::collections::{HashMap, VecDeque};
+use std::collections::VecDeque;
 use std::io;
 use std::net::IpAddr;
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
+use std::os::fd::{AsRawFd, BorrowedFd};
 use std::time::{Duration, Instant};
 
 /// Receives from one socket in one turn, so that one that always has more does not keep out the others.
 const RECEIVES_MAX: u32 = 8;
 /// Events of one wait at most.
 const EVENTS: usize = 512;
-/// What epoll says of the waker; a socket says its descriptor.
+/// Operations that are kept until they are done together.
+const QUEUE: usize = 512;
+/// What epoll says of the waker; a socket says its index.
 const WAKER: u64 = u64::MAX;
 
 /// One thread's epoll instance and its sockets.
@@ -38,15 +40,14 @@ pub struct Readiness<'a> {
     targets: Box<[SockAddr]>,
     origin: Instant,
     pool: Pool,
-    /// By descriptor.
+    /// By the index that a socket is named by: descriptors would be those of all threads.
     sockets: Vec<Option<Watched>>,
+    free: Vec<u32>,
     /// Pushed, and not taken yet.
-    queue: Vec<(Operation, Token)>,
+    queue: Vec<(Pushed, Token)>,
     completions: VecDeque<Completion>,
-    /// Descriptors with an armed receive that may have bytes, first come first served.
+    /// Sockets with an armed receive that may have bytes, first come first served.
     ready: VecDeque<u32>,
-    /// The sockets of operations that wait, for those who cancel them.
-    waiting: HashMap<Token, u32>,
     events: Vec<EpollEvent>,
     wakeups: Option<Token>,
     /// A wake-up came that nobody has been told of.
@@ -59,12 +60,25 @@ pub struct Readiness<'a> {
     calls: u64,
 }
 
-/// A socket, what waits on it, and what epoll last said of it.
+/// Something that was asked for.
+#[derive(Clone, Copy)]
+enum Pushed {
+    Operation(Operation),
+    /// The end of an operation of this socket.
+    Cancel(Socket, Token),
+}
+
+/// A socket, what waits on it, and what epoll last said of it. Kept small: there is one for each connection.
 struct Watched {
     socket: socket2::Socket,
-    connecting: Option<Token>,
-    receiving: Option<Receiving>,
-    awaiting_room: Option<Token>,
+    /// Bytes that may still be received before the receive ends.
+    left: u32,
+    /// The token of the connect or, after it, of the receive that waits.
+    token: Token,
+    waits: Waits,
+    /// True while somebody is told of room, and whom.
+    awaiting_room: bool,
+    room: Token,
     /// There may be bytes, an end or an error to receive.
     readable: bool,
     /// There is an end or an error behind the bytes: a short receive does not mean that nothing is left.
@@ -75,10 +89,51 @@ struct Watched {
     queued: bool,
 }
 
-#[derive(Clone, Copy)]
-struct Receiving {
-    token: Token,
-    left: u32,
+/// What a socket's token stands for. A connection is not received from before it stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Waits {
+    Nothing,
+    Connect,
+    Receive,
+}
+
+impl Watched {
+    fn new(socket: socket2::Socket) -> Self {
+        Self {
+            socket,
+            left: 0,
+            token: Token(0),
+            waits: Waits::Nothing,
+            awaiting_room: false,
+            room: Token(0),
+            readable: false,
+            over: false,
+            writable: false,
+            queued: false,
+        }
+    }
+
+    fn wait(&mut self, what: Waits, token: Token) {
+        assert!(self.waits == Waits::Nothing, "a socket is to wait for two things");
+        (self.waits, self.token) = (what, token);
+    }
+
+    /// Nobody waits for this any more; who did.
+    fn take(&mut self, what: Waits) -> Option<Token> {
+        (self.waits == what).then(|| {
+            self.waits = Waits::Nothing;
+            self.token
+        })
+    }
+
+    /// Whether the operation waited, and does no more.
+    fn forget(&mut self, target: Token) -> bool {
+        if self.waits != Waits::Nothing && self.token == target {
+            self.waits = Waits::Nothing;
+            return true;
+        }
+        self.room == target && std::mem::take(&mut self.awaiting_room)
+    }
 }
 
 impl<'a> Readiness<'a> {
@@ -104,11 +159,11 @@ impl<'a> Readiness<'a> {
             targets: setup.targets.iter().map(|&target| SockAddr::from(target)).collect(),
             origin: setup.origin,
             pool: Pool::new(memory, setup.buffer_count, setup.buffer_size),
-            sockets: Vec::new(),
-            queue: Vec::new(),
+            sockets: Vec::with_capacity(setup.connections as usize),
+            free: Vec::with_capacity(setup.connections as usize),
+            queue: Vec::with_capacity(QUEUE),
             completions: VecDeque::new(),
             ready: VecDeque::new(),
-            waiting: HashMap::new(),
             events: vec![EpollEvent::empty(); EVENTS],
             wakeups: None,
             woken: false,
@@ -118,6 +173,19 @@ impl<'a> Readiness<'a> {
             answered: 0,
             calls: 0,
         })
+    }
+
+    /// What it works with, by the names it has in the server. A readable socket is read to its end, but for
+    /// others that wait.
+    #[must_use]
+    pub fn in_force(&self) -> Vec<(&'static str, String)> {
+        let (count, size) = self.pool.sizes();
+        vec![
+            ("trigger", "edge".into()),
+            ("read", "drain".into()),
+            ("buffer-count", count.to_string()),
+            ("buffer-size", size.to_string()),
+        ]
     }
 
     fn post(&mut self, token: Token, result: Result<u32, Errno>) {
@@ -130,17 +198,29 @@ impl<'a> Readiness<'a> {
     }
 
     fn watched(&mut self, socket: Socket) -> (u32, &mut Watched) {
-        let Name::Descriptor(descriptor) = socket.0 else { unreachable!("it gave out no slot") };
-        let watched = self.sockets.get_mut(descriptor as usize).and_then(Option::as_mut);
-        (descriptor as u32, watched.expect("the caller closes a socket last"))
+        let Name::Slot(index) = socket.0 else { unreachable!("it gave out no descriptor") };
+        let watched = self.sockets.get_mut(index as usize).and_then(Option::as_mut);
+        (index, watched.expect("the caller closes a socket last"))
+    }
+
+    #[inline]
+    fn enqueue(&mut self, pushed: Pushed, token: Token) {
+        if self.queue.len() == QUEUE {
+            self.submit();
+        }
+        self.queue.push((pushed, token));
+        self.pushed += 1;
     }
 
     /// Does everything that was pushed, as far as it can be done now.
     fn submit(&mut self) {
         let mut queue = std::mem::take(&mut self.queue);
-        for (operation, token) in queue.drain(..) {
+        for (pushed, token) in queue.drain(..) {
             self.taken += 1;
-            self.start(operation, token);
+            match pushed {
+                Pushed::Operation(operation) => self.start(operation, token),
+                Pushed::Cancel(socket, target) => self.cancel_of(socket, target, token),
+            }
         }
         // Its room is used again.
         self.queue = queue;
@@ -153,7 +233,7 @@ impl<'a> Readiness<'a> {
             Operation::Connect { socket, target } => self.connect(socket, target, token),
             Operation::Close { socket } => self.close(socket, token),
             Operation::AwaitRoom { socket } => self.await_room(socket, token),
-            Operation::Cancel { target } => self.cancel(target, token),
+            Operation::Cancel { target } => self.cancel_wakeups(target, token),
             Operation::Shutdown { socket } => {
                 self.calls += 1;
                 let done = rustix::net::shutdown(&self.watched(socket).1.socket, Shutdown::Write);
@@ -172,35 +252,35 @@ impl<'a> Readiness<'a> {
     fn connect(&mut self, socket: Socket, target: usize, token: Token) {
         self.calls += 1;
         let address = self.targets[target].clone();
-        let (descriptor, watched) = self.watched(socket);
+        let (index, watched) = self.watched(socket);
         let connected = match watched.socket.connect(&address) {
             Err(error) if error.raw_os_error() == Some(libc::EINPROGRESS) => Ok(false),
             Err(error) => Err(errno_of(&error)),
             Ok(()) => Ok(true),
         };
         // Watched from here on: before, it would be reported as closed.
-        let outcome = connected.and_then(|connected| self.watch(descriptor).map(|()| connected));
+        let outcome = connected.and_then(|connected| self.watch(index).map(|()| connected));
         match outcome {
             Ok(true) => self.post(token, Ok(0)),
             Ok(false) => {
-                self.watched(socket).1.connecting = Some(token);
-                self.waiting.insert(token, descriptor);
+                self.watched(socket).1.wait(Waits::Connect, token);
             }
             Err(errno) => self.post(token, Err(errno)),
         }
     }
 
-    fn watch(&mut self, descriptor: u32) -> Result<(), Errno> {
+    fn watch(&mut self, index: u32) -> Result<(), Errno> {
         self.calls += 1;
         let on = EpollFlags::EPOLLIN | EpollFlags::EPOLLOUT | EpollFlags::EPOLLRDHUP | EpollFlags::EPOLLET;
-        let watched = self.sockets[descriptor as usize].as_ref().expect("the caller looked it up");
-        self.epoll.add(&watched.socket, EpollEvent::new(on, u64::from(descriptor)))
+        let watched = self.sockets[index as usize].as_ref().expect("the caller looked it up");
+        self.epoll.add(&watched.socket, EpollEvent::new(on, u64::from(index)))
     }
 
     fn send(&mut self, socket: Socket, span: Span, token: Token) {
         self.calls += 1;
-        let Name::Descriptor(descriptor) = socket.0 else { unreachable!("it gave out no slot") };
-        let watched = self.sockets[descriptor as usize].as_mut().expect("the caller closes a socket last");
+        // Not by `watched`: the pool is borrowed beside it.
+        let Name::Slot(index) = socket.0 else { unreachable!("it gave out no descriptor") };
+        let watched = self.sockets[index as usize].as_mut().expect("the caller closes a socket last");
         let flags = SendFlags::DONTWAIT | SendFlags::NOSIGNAL;
         let sent = rustix::net::send(&watched.socket, self.pool.lent(span), flags).map_err(errno);
         match sent {
@@ -212,53 +292,53 @@ impl<'a> Readiness<'a> {
     }
 
     fn await_room(&mut self, socket: Socket, token: Token) {
-        let (descriptor, watched) = self.watched(socket);
-        watched.awaiting_room = Some(token);
-        let news = watched.writable;
-        self.waiting.insert(token, descriptor);
-        if news {
+        let watched = self.watched(socket).1;
+        (watched.awaiting_room, watched.room) = (true, token);
+        if watched.writable {
             self.post_more(token);
         }
     }
 
     fn receive(&mut self, socket: Socket, limit: u32, token: Token) {
-        let (descriptor, watched) = self.watched(socket);
-        assert!(watched.receiving.is_none(), "two receives of one socket");
-        watched.receiving = Some(Receiving { token, left: limit });
-        self.waiting.insert(token, descriptor);
-        self.serve_later(descriptor);
+        let (index, watched) = self.watched(socket);
+        watched.wait(Waits::Receive, token);
+        watched.left = limit;
+        self.serve_later(index);
     }
 
-    fn serve_later(&mut self, descriptor: u32) {
-        let watched = self.sockets[descriptor as usize].as_mut().expect("the caller looked it up");
-        if watched.readable && watched.receiving.is_some() && !watched.queued {
+    fn serve_later(&mut self, index: u32) {
+        let watched = self.sockets[index as usize].as_mut().expect("the caller looked it up");
+        if watched.readable && watched.waits == Waits::Receive && !watched.queued {
             watched.queued = true;
-            self.ready.push_back(descriptor);
+            self.ready.push_back(index);
         }
     }
 
-    fn cancel(&mut self, target: Token, token: Token) {
-        if self.wakeups == Some(target) {
-            self.wakeups = None;
-        } else if let Some(descriptor) = self.waiting.remove(&target) {
-            let watched = self.sockets[descriptor as usize].as_mut().expect("who waits is not closed");
-            watched.connecting.take_if(|waiting| *waiting == target);
-            watched.receiving.take_if(|waiting| waiting.token == target);
-            watched.awaiting_room.take_if(|waiting| *waiting == target);
-        } else {
-            return self.post(token, Err(Errno::ENOENT));
+    fn cancel_of(&mut self, socket: Socket, target: Token, token: Token) {
+        let found = self.watched(socket).1.forget(target);
+        self.cancelled(found, target, token);
+    }
+
+    /// The one operation that is no socket's.
+    fn cancel_wakeups(&mut self, target: Token, token: Token) {
+        let found = self.wakeups.take_if(|waiting| *waiting == target).is_some();
+        self.cancelled(found, target, token);
+    }
+
+    fn cancelled(&mut self, found: bool, target: Token, token: Token) {
+        if found {
+            self.post(target, Err(Errno::ECANCELED));
         }
-        self.post(target, Err(Errno::ECANCELED));
-        self.post(token, Ok(0));
+        self.post(token, if found { Ok(0) } else { Err(Errno::ENOENT) });
     }
 
     fn close(&mut self, socket: Socket, token: Token) {
         self.calls += 1;
-        let (descriptor, watched) = self.watched(socket);
-        let waits = watched.connecting.is_some() || watched.receiving.is_some();
-        assert!(!waits && watched.awaiting_room.is_none(), "a socket was closed that somebody waits for");
+        let (index, watched) = self.watched(socket);
+        let waits = watched.waits != Waits::Nothing || watched.awaiting_room;
+        assert!(!waits, "a socket was closed that somebody waits for");
         // Dropped, and with it its place in epoll. It may still stand in `ready`, and then say nothing.
-        self.sockets[descriptor as usize] = None;
+        self.sockets[index as usize] = None;
         self.post(token, Ok(0));
     }
 
@@ -270,24 +350,23 @@ impl<'a> Readiness<'a> {
             }
             return;
         }
-        let descriptor = event.data() as u32;
+        let index = event.data() as u32;
         let (flags, ended) =
             (event.events(), EpollFlags::EPOLLRDHUP | EpollFlags::EPOLLHUP | EpollFlags::EPOLLERR);
         if flags.intersects(EpollFlags::EPOLLOUT | EpollFlags::EPOLLHUP | EpollFlags::EPOLLERR) {
-            self.on_connectable(descriptor);
-            self.on_writable(descriptor);
+            self.on_connectable(index);
+            self.on_writable(index);
         }
-        let watched = self.sockets[descriptor as usize].as_mut().expect("what is closed is not watched");
+        let watched = self.sockets[index as usize].as_mut().expect("what is closed is not watched");
         watched.readable |= flags.intersects(EpollFlags::EPOLLIN | ended);
         watched.over |= flags.intersects(ended);
-        self.serve_later(descriptor);
+        self.serve_later(index);
     }
 
     /// The connection stands, or does not come about.
-    fn on_connectable(&mut self, descriptor: u32) {
-        let watched = self.sockets[descriptor as usize].as_mut().expect("what is closed is not watched");
-        let Some(token) = watched.connecting.take() else { return };
-        self.waiting.remove(&token);
+    fn on_connectable(&mut self, index: u32) {
+        let watched = self.sockets[index as usize].as_mut().expect("what is closed is not watched");
+        let Some(token) = watched.take(Waits::Connect) else { return };
         self.calls += 1;
         let outcome = match watched.socket.take_error() {
             Ok(None) => Ok(0),
@@ -296,11 +375,10 @@ impl<'a> Readiness<'a> {
         self.post(token, outcome);
     }
 
-    fn on_writable(&mut self, descriptor: u32) {
-        let watched = self.sockets[descriptor as usize].as_mut().expect("what is closed is not watched");
-        if !std::mem::replace(&mut watched.writable, true)
-            && let Some(token) = watched.awaiting_room
-        {
+    fn on_writable(&mut self, index: u32) {
+        let watched = self.sockets[index as usize].as_mut().expect("what is closed is not watched");
+        if !std::mem::replace(&mut watched.writable, true) && watched.awaiting_room {
+            let token = watched.room;
             self.post_more(token);
         }
     }
@@ -308,46 +386,47 @@ impl<'a> Readiness<'a> {
     /// Receives from everybody who may have bytes, from each so much and no more.
     fn serve(&mut self) {
         for _ in 0..self.ready.len() {
-            let Some(descriptor) = self.ready.pop_front() else { return };
-            let more = (0..RECEIVES_MAX).all(|_| self.on_readable(descriptor));
-            if let Some(watched) = self.sockets[descriptor as usize].as_mut() {
+            let Some(index) = self.ready.pop_front() else { return };
+            let more = (0..RECEIVES_MAX).all(|_| self.on_readable(index));
+            if let Some(watched) = self.sockets[index as usize].as_mut() {
                 watched.queued = false;
             }
             if more {
-                self.serve_later(descriptor);
+                self.serve_later(index);
             }
         }
     }
 
     /// One receive. False when there is nothing more to do for this socket now.
-    fn on_readable(&mut self, descriptor: u32) -> bool {
-        let Some(watched) = self.sockets[descriptor as usize].as_mut() else { return false };
-        let Some(receiving) = watched.receiving.as_mut().filter(|_| watched.readable) else { return false };
-        let token = receiving.token;
+    fn on_readable(&mut self, index: u32) -> bool {
+        let Some(watched) = self.sockets[index as usize].as_mut() else { return false };
+        if watched.waits != Waits::Receive || !watched.readable {
+            return false;
+        }
+        let token = watched.token;
         let Some((buffer, room)) = self.pool.head() else {
-            return self.end_receive(descriptor, Err(Errno::ENOBUFS));
+            return self.end_receive(index, Err(Errno::ENOBUFS));
         };
-        let wanted = room.len().min(receiving.left as usize);
+        let wanted = room.len().min(watched.left as usize);
         self.calls += 1;
         let received = rustix::net::recv(&watched.socket, &mut room[..wanted], RecvFlags::DONTWAIT);
         let bytes = match received.map_err(errno) {
-            Ok((0, _)) => return self.end_receive(descriptor, Ok(0)),
+            Ok((0, _)) => return self.end_receive(index, Ok(0)),
             Ok((bytes, _)) => bytes,
             Err(Errno::EAGAIN) => {
                 watched.readable = false;
                 return false;
             }
             Err(Errno::EINTR) => return true,
-            Err(errno) => return self.end_receive(descriptor, Err(errno)),
+            Err(errno) => return self.end_receive(index, Err(errno)),
         };
         self.pool.take();
-        receiving.left -= bytes as u32;
+        watched.left -= bytes as u32;
         // A short receive has emptied the socket; what comes later is news.
         watched.readable = bytes == wanted || watched.over;
-        let more = receiving.left > 0;
+        let more = watched.left > 0;
         if !more {
-            watched.receiving = None;
-            self.waiting.remove(&token);
+            watched.waits = Waits::Nothing;
         }
         self.completions.push_back(Completion {
             token,
@@ -359,11 +438,10 @@ impl<'a> Readiness<'a> {
         more
     }
 
-    fn end_receive(&mut self, descriptor: u32, result: Result<u32, Errno>) -> bool {
-        let watched = self.sockets[descriptor as usize].as_mut().expect("the caller looked it up");
-        let receiving = watched.receiving.take().expect("the caller looked it up");
-        self.waiting.remove(&receiving.token);
-        self.post(receiving.token, result);
+    fn end_receive(&mut self, index: u32, result: Result<u32, Errno>) -> bool {
+        let watched = self.sockets[index as usize].as_mut().expect("the caller looked it up");
+        let token = watched.take(Waits::Receive).expect("the caller looked it up");
+        self.post(token, result);
         false
     }
 
@@ -417,8 +495,7 @@ fn errno_of(error: &io::Error) -> Errno {
 impl Ring for Readiness<'_> {
     #[inline]
     fn push(&mut self, operation: Operation, token: Token) {
-        self.queue.push((operation, token));
-        self.pushed += 1;
+        self.enqueue(Pushed::Operation(operation), token);
     }
 
     fn enter(&mut self, wait_for: u32, until: Option<Duration>) -> Entered {
@@ -497,25 +574,22 @@ impl Dialing for Readiness<'_> {
     fn open(&mut self, target: usize, source: Option<IpAddr>) -> io::Result<Socket> {
         self.calls += system_calls(source);
         let socket = unconnected(&self.targets[target], source, Type::STREAM.nonblocking())?;
-        let descriptor = socket.as_fd().as_raw_fd();
-        let index = descriptor as usize;
-        if index >= self.sockets.len() {
-            self.sockets.resize_with(index + 1, || None);
-        }
-        self.sockets[index] = Some(Watched {
-            socket,
-            connecting: None,
-            receiving: None,
-            awaiting_room: None,
-            readable: false,
-            over: false,
-            writable: false,
-            queued: false,
+        let index = self.free.pop().unwrap_or_else(|| {
+            self.sockets.push(None);
+            self.sockets.len() as u32 - 1
         });
-        Ok(Socket(Name::Descriptor(descriptor)))
+        self.sockets[index as usize] = Some(Watched::new(socket));
+        Ok(Socket(Name::Slot(index)))
     }
 
-    fn closed(&mut self, _: Socket) {}
+    fn cancel(&mut self, socket: Socket, target: Token, token: Token) {
+        self.enqueue(Pushed::Cancel(socket, target), token);
+    }
+
+    fn closed(&mut self, socket: Socket) {
+        let Name::Slot(index) = socket.0 else { unreachable!("it gave out no descriptor") };
+        self.free.push(index);
+    }
 }
 
 #[cfg(test)]

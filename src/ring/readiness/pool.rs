@@ -22,6 +22,11 @@ impl Pool {
         Self { memory, count, size, free: list(), written: list() }
     }
 
+    /// How many buffers there are, and how many bytes each has.
+    pub(in crate::ring) const fn sizes(&self) -> (u16, u32) {
+        (self.count, self.size)
+    }
+
     pub(in crate::ring) fn provide(&mut self, buffer: u16) {
         assert!(buffer < self.count, "there is no buffer {buffer}");
         self.written.push(buffer);

@@ -6,6 +6,7 @@ use super::*;
 use nix::sys::eventfd::EventFd;
 use std::io::Write;
 use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
+use std::os::fd::AsFd;
 
 const BUFFERS: u16 = 64;
 const SIZE: u32 = 1024;
@@ -101,8 +102,8 @@ fn what_is_not_there_cannot_be_cancelled() {
     with(|readiness, listener| {
         let (socket, _peer) = connected(readiness, listener);
         readiness.push(Operation::Receive { socket, limit: 1 }, Token(1));
-        readiness.push(Operation::Cancel { target: Token(1) }, Token(2));
-        readiness.push(Operation::Cancel { target: Token(1) }, Token(3));
+        readiness.cancel(socket, Token(1), Token(2));
+        readiness.cancel(socket, Token(1), Token(3));
         assert_eq!(readiness.enter(3, None), Entered::Done);
         let results: Vec<_> =
             completions(readiness).iter().map(|done| (done.token.0, done.outcome().err())).collect();

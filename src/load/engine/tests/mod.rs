@@ -6,6 +6,7 @@
 //! `C10K_SEED=n` runs that seed alone; `C10K_TRACE=1` prints every question and answer.
 
 mod allocation;
+mod memory;
 mod scenario;
 
 use super::super::control::{Control, Phase, Report};
@@ -255,6 +256,7 @@ fn look_at_the_end(seed: u64, ran: &Ran) {
     let Standing { outstanding, lent, open, .. } = ran.standing;
     assert_eq!((outstanding, lent, open), (0, 0, 0), "{replay}");
     assert_eq!(ran.facts.accepted, ran.facts.closed, "{replay}");
+    assert_eq!(ran.ended.stale, 0, "{replay}");
     // The kernel's account and ours.
     assert_eq!(ran.sum(|interval| interval.bytes_received), ran.facts.received, "{replay}");
     assert_eq!(ran.sum(|interval| interval.bytes_sent), ran.facts.sent, "{replay}");
