@@ -1,7 +1,7 @@
 //! The directory of a bench: `plan.json`, `slices.ndjson`, a line for each slice, on disk before the next one
 //! begins, and `result.json`. What it holds is enough to go on.
 
-use crate::result::bench::{BenchPlan, BenchResult, RawSlice};
+use crate::result::bench::{BenchPlan, BenchResult, Cell, RawSlice};
 use serde::Serialize;
 use std::fs::{self, File, OpenOptions};
 use std::io::{BufRead as _, BufReader, Write as _};
@@ -16,6 +16,15 @@ const RESULT: &str = "result.json";
 pub struct Store {
     directory: PathBuf,
     slices: File,
+}
+
+/// What earlier sittings did.
+#[derive(Debug, Default)]
+pub struct Done {
+    /// Every slice, in the order they were measured.
+    pub slices: Vec<RawSlice>,
+    /// The cells as they were at the end of the last sitting that came to one.
+    pub cells: Vec<Cell>,
 }
 
 impl Store {
@@ -58,7 +67,7 @@ impl Store {
     ///
     /// # Errors
     /// A sentence.
-    pub fn resume(directory: &Path) -> Result<(Self, Vec<RawSlice>), String> {
+    pub fn resume(directory: &Path) -> Result<(Self, Done), String> {
         let path = directory.join(SLICES);
         let unreadable =
             |error: std::io::Error| format!("--resume: {} cannot be used ({error})", path.display());
@@ -86,7 +95,11 @@ impl Store {
         }
         let slices = OpenOptions::new().append(true).open(&path).map_err(unreadable)?;
         slices.set_len(sound).map_err(unreadable)?;
-        Ok((Self { directory: directory.into(), slices }, read))
+        // A sitting that was killed came to no result; what is missing then is found out anew.
+        let result = fs::read(directory.join(RESULT)).ok();
+        let result = result.and_then(|text| serde_json::from_slice::<BenchResult>(&text).ok());
+        let cells = result.map_or_else(Vec::new, |result| result.plan.cells);
+        Ok((Self { directory: directory.into(), slices }, Done { slices: read, cells }))
     }
 
     /// Where it is.

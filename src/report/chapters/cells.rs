@@ -63,7 +63,11 @@ fn row(matter: &Matter<'_>, source: usize, comparison: &Comparison, heading: Opt
             let result = &matter.sources[source];
             (result.label.clone(), numbers::date(result.result.plan.began_unix_seconds))
         }
-        (false, Some(question)) => (question.clone(), pair),
+        // What both sides have is said below; their names are longer than the picture is wide.
+        (false, Some(question)) => match question.split_once(" (") {
+            Some((question, both)) => (question.into(), both.trim_end_matches(')').into()),
+            None => (question.clone(), String::new()),
+        },
         (false, None) => (pair, String::new()),
     };
     let server = compare::metric(comparison, SERVER);
