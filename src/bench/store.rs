@@ -139,3 +139,62 @@ fn write(path: &Path, value: &impl Serialize) -> std::io::Result<()> {
     file.sync_data()?;
     fs::rename(draft, path)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::bench::check::{self, Facts};
+    use crate::bench::compare::tests::{cell, slice};
+    use crate::bench::typed::Typed;
+    use crate::result::bench::{BenchEnvironment, Purpose, Side};
+
+    fn plan() -> BenchPlan {
+        let environment = BenchEnvironment { cpus: vec![0, 1], ..BenchEnvironment::default() };
+        let facts = Facts { environment, seed: 7, now: 1.0 };
+        check::check(&Typed::default(), &facts).unwrap().plan
+    }
+
+    fn raw(position: u8) -> RawSlice {
+        let slice = slice(Purpose::Cost, 0, position, Side::A, 1.0);
+        let features = Some([("recv".to_string(), "single".to_string())].into());
+        RawSlice { slice, features, client: "c10k load".into(), load: None, histogram: None }
+    }
+
+    /// A directory that is gone at the end.
+    struct Gone(PathBuf);
+
+    impl Drop for Gone {
+        fn drop(&mut self) {
+            let _ = fs::remove_dir_all(&self.0);
+        }
+    }
+
+    #[test]
+    fn what_was_kept_is_there_again_whole_and_in_its_order_and_a_line_cut_short_is_not() {
+        let place = Gone(std::env::temp_dir().join(format!("c10k-store-test-{}", std::process::id())));
+        let mut store = Store::create(&place.0, &plan()).unwrap();
+        (0..3).for_each(|position| store.keep(&raw(position)).unwrap());
+        let kept = fs::read_to_string(place.0.join(SLICES)).unwrap();
+        fs::write(place.0.join(SLICES), format!("{kept}{{\"slice\":{{\"cell\":\"ping")).unwrap();
+        let (mut store, done) = Store::resume(&place.0).unwrap();
+        assert_eq!(done.slices, [raw(0), raw(1), raw(2)]);
+        assert!(done.cells.is_empty(), "no sitting came to a result");
+        store.keep(&raw(3)).unwrap();
+        let cells = vec![Cell { left_out: Some("it did not start".into()), ..cell() }];
+        let result = BenchResult {
+            version: 1,
+            plan: BenchPlan { cells: cells.clone(), ..plan() },
+            took_us: 1,
+            interrupted: true,
+            verdict: vec![],
+            comparisons: vec![],
+            gates: vec![],
+            caveats: vec![],
+            exit_code: 130,
+        };
+        store.finish(&result).unwrap();
+        let (_, done) = Store::resume(&place.0).unwrap();
+        assert_eq!((done.slices.len(), done.cells), (4, cells));
+        assert!(Store::create(&place.0, &plan()).unwrap_err().contains("--resume"));
+    }
+}
