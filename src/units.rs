@@ -1,6 +1,6 @@
 //! Quantities as people write them: times (`50us`, `10ms`, `5s`, `1m`, `2h`), counts (`10k`, `1m`) and bytes
 //! (`4Ki`, `1Mi`). Whole numbers only; what does not fit is refused, never rounded or wrapped. Lists of CPUs
-//! (`0,2-3`). And lists of what would do, in a sentence.
+//! (`0,2-3`). And lists of what would do, in a sentence, and sentences over several lines.
 //!
 //! Absent on purpose: bounds. Which values make sense is known where the setting is.
 
@@ -97,6 +97,28 @@ pub fn alternatives<S: AsRef<str>>(names: &[S]) -> String {
     }
 }
 
+/// A text over as many lines of this width as it takes: the first begins with `head`, the others below the
+/// text. A word that is longer stands alone.
+#[must_use]
+pub fn wrapped(head: &str, text: &str, width: usize) -> Vec<String> {
+    let indent = " ".repeat(head.chars().count());
+    let (mut lines, mut line, mut empty) = (Vec::new(), head.to_string(), true);
+    for word in text.split_whitespace() {
+        let length = line.chars().count() + word.chars().count() + usize::from(!empty);
+        if length > width && !empty {
+            lines.push(std::mem::replace(&mut line, indent.clone()));
+            empty = true;
+        }
+        if !empty {
+            line.push(' ');
+        }
+        line.push_str(word);
+        empty = false;
+    }
+    lines.push(line);
+    lines
+}
+
 /// A time in the largest unit that is exact: `90s`, `1m`, `1500us`. Below a microsecond is cut off.
 #[must_use]
 pub fn print_time(time: Duration) -> String {
@@ -161,6 +183,13 @@ fn print(amount: u128, units: &[(&str, u64)]) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_long_sentence_goes_on_below_where_it_began() {
+        assert_eq!(wrapped("- ", "one two three", 9), ["- one two", "  three"]);
+        assert_eq!(wrapped("", "unbreakable a", 5), ["unbreakable", "a"]);
+        assert_eq!(wrapped("- ", "", 9), ["- "]);
+    }
 
     #[test]
     fn quantities_are_read_as_they_are_written_in_the_manual() {

@@ -1,11 +1,12 @@
 //! From [`Typed`] to a plan: every setting read, bounded, held against the others and the host, and the
 //! command that repeats it. All problems are reported, each naming flag, value and what would do. Pure.
 
-use super::gate::Condition;
+use super::gate;
 use super::suite::{self, Suite};
 use super::typed::Typed;
 use super::{features, variant, workload};
 use crate::result::bench::{BENCH_VERSION, BenchEnvironment, BenchPlan, Cell, Variant, Workload};
+use crate::result::gate::Condition;
 use crate::units::{self, parse_count, parse_cpus, parse_time, print_cpus, print_time};
 use std::path::PathBuf;
 use std::time::Duration;
@@ -273,7 +274,7 @@ impl Check<'_> {
     fn wishes(&mut self, typed: &Typed, cells: &[Cell]) -> Wishes {
         let mut fail_if = Vec::new();
         for text in &typed.fail_if {
-            match Condition::parse(text, cells) {
+            match gate::parse(text, cells) {
                 Ok(condition) => fail_if.push(condition),
                 Err(sentence) => self.problems.push(format!("--fail-if: {sentence}")),
             }

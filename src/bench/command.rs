@@ -4,13 +4,13 @@ use super::check::{self, Facts, Wishes};
 use super::compare::{Material, compare};
 use super::conduct::{Bench, Conducted, new_directory};
 use super::environment::environment;
+use super::gate;
 use super::progress::Progress;
-use super::store::Store;
+use super::store::{Done, Store};
 use super::typed::Typed;
 use super::{text, words};
-use crate::result::bench::{
-    BENCH_VERSION, BenchGate, BenchPlan, BenchResult, Comparison, Judgement, RawSlice,
-};
+use crate::result::bench::{BENCH_VERSION, BenchGate, BenchPlan, BenchResult, Comparison, Judgement};
+use crate::result::gate::is_one_unmeasured;
 use crate::statistics::paired::{Resamples, Rule};
 use std::io::{self, Write as _};
 use std::path::PathBuf;
@@ -69,7 +69,7 @@ struct Prepared {
     plan: BenchPlan,
     wishes: Wishes,
     store: Store,
-    done: Vec<RawSlice>,
+    done: Done,
 }
 
 fn fresh(typed: &Typed, facts: &Facts) -> Result<Prepared, Vec<String>> {
@@ -79,7 +79,7 @@ fn fresh(typed: &Typed, facts: &Facts) -> Result<Prepared, Vec<String>> {
     }
     let directory = checked.wishes.directory.clone().unwrap_or_else(|| new_directory(facts));
     let store = Store::create(&directory, &checked.plan).map_err(|sentence| vec![sentence])?;
-    Ok(Prepared { plan: checked.plan, wishes: checked.wishes, store, done: Vec::new() })
+    Ok(Prepared { plan: checked.plan, wishes: checked.wishes, store, done: Done::default() })
 }
 
 fn resumed(typed: &Typed, directory: PathBuf, facts: &Facts) -> Result<Prepared, Vec<String>> {
@@ -124,11 +124,12 @@ fn result(plan: &BenchPlan, wishes: &Wishes, conducted: &Conducted) -> BenchResu
                 ended: state.ended.unwrap_or("failed"),
                 kernel: plan.environment.kernel.as_deref(),
             };
-            compare(&material, rule, &mut resamples)
+            let mut compared = compare(&material, rule, &mut resamples);
+            compared.reasons.extend(state.broke_off.clone());
+            compared
         })
         .collect();
-    let gates: Vec<BenchGate> =
-        wishes.fail_if.iter().flat_map(|condition| condition.hold(&comparisons)).collect();
+    let gates = gate::hold(&wishes.fail_if, &comparisons);
     let exit_code = exit_code(wishes, conducted, &comparisons, &gates);
     let cells = conducted.states.iter().map(|state| state.cell.clone()).collect();
     BenchResult {
@@ -136,7 +137,7 @@ fn result(plan: &BenchPlan, wishes: &Wishes, conducted: &Conducted) -> BenchResu
         plan: BenchPlan { cells, ..plan.clone() },
         took_us: conducted.took.as_micros() as u64,
         interrupted: conducted.signal.is_some(),
-        verdict: text::verdicts(&comparisons),
+        verdict: text::verdicts(&comparisons, plan.environment.kernel.as_deref()),
         comparisons,
         gates,
         caveats: words::CAVEATS.map(String::from).into(),
@@ -157,11 +158,73 @@ fn exit_code(wishes: &Wishes, conducted: &Conducted, comparisons: &[Comparison],
         FAILED
     } else if run.is_empty() {
         if conducted.unavailable { UNAVAILABLE } else { FAILED }
-    } else if !measured || (wishes.strict && weak) || gates.iter().any(|gate| gate.measured.is_none()) {
+    } else if !measured || (wishes.strict && weak) || is_one_unmeasured(gates) {
         NOT_VALID
     } else if gates.iter().any(|gate| gate.breached) {
         BREACHED
     } else {
         0
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::bench::compare::tests::{block, cell};
+    use crate::result::bench::{Cell, Purpose};
+
+    fn compared(cost: f64, blocks: u32, left_out: Option<&str>) -> Comparison {
+        let cell = Cell { left_out: left_out.map(String::from), ..cell() };
+        let slices: Vec<_> = (0..blocks).flat_map(|number| block(Purpose::Cost, number, cost, 1.0)).collect();
+        let material =
+            Material { cell: &cell, slices: &slices, histograms: &[], ended: "plain", kernel: None };
+        compare(&material, Rule::default(), &mut Resamples::new(7))
+    }
+
+    fn code(comparisons: &[Comparison], gate: &str, change: impl Fn(&mut Wishes, &mut Conducted)) -> u8 {
+        let cells: Vec<Cell> = comparisons.iter().map(|one| one.cell.clone()).collect();
+        let mut wishes = Wishes { fail_if: vec![gate::parse(gate, &cells).unwrap()], ..Wishes::default() };
+        let mut conducted = Conducted::default();
+        change(&mut wishes, &mut conducted);
+        let gates = gate::hold(&wishes.fail_if, comparisons);
+        exit_code(&wishes, &conducted, comparisons, &gates)
+    }
+
+    #[test]
+    fn the_exit_code_is_the_first_of_5_the_signals_1_6_4_3_that_holds() {
+        const KEPT: &str = "uring/epoll>2";
+        const BREACHED_BY_BOTH: &str = "uring/epoll>0.1";
+        let plain = |_: &mut Wishes, _: &mut Conducted| {};
+        let (sound, few, out) =
+            (compared(0.5, 8, None), compared(0.5, 3, None), compared(1.0, 0, Some("gone")));
+        assert_eq!(code(&[sound.clone()], KEPT, plain), 0);
+        assert_eq!(code(&[sound.clone()], BREACHED_BY_BOTH, plain), 3);
+        // Three blocks are no 95 %: they breach nothing, and fail only where that is asked for.
+        assert_eq!(code(&[few.clone()], BREACHED_BY_BOTH, plain), 0);
+        assert_eq!(code(&[few], KEPT, |wishes, _| wishes.strict = true), 4);
+        assert_eq!(code(&[sound.clone(), out.clone()], BREACHED_BY_BOTH, plain), 3);
+        assert_eq!(code(&[sound.clone(), compared(1.0, 0, None)], BREACHED_BY_BOTH, plain), 4);
+        assert_eq!(code(&[out.clone()], KEPT, plain), 1);
+        assert_eq!(code(&[out], KEPT, |_, conducted| conducted.unavailable = true), 6);
+        let failed = |_: &mut Wishes, conducted: &mut Conducted| conducted.failure = Some("x".into());
+        assert_eq!(code(&[sound.clone()], BREACHED_BY_BOTH, failed), 1);
+        let signalled = |_: &mut Wishes, conducted: &mut Conducted| {
+            conducted.failure = Some("x".into());
+            conducted.signal = Some(nix::sys::signal::Signal::SIGINT);
+        };
+        assert_eq!(code(&[sound.clone()], KEPT, signalled), 130);
+        let wrong = |_: &mut Wishes, conducted: &mut Conducted| {
+            conducted.signal = Some(nix::sys::signal::Signal::SIGINT);
+            conducted.wrong_bytes = true;
+        };
+        assert_eq!(code(&[sound], KEPT, wrong), 5);
+    }
+
+    #[test]
+    fn a_gate_on_what_was_only_left_out_is_not_kept() {
+        let mut out = compared(1.0, 0, Some("gone"));
+        out.cell.variant.name = "uring:recv=single".into();
+        let both = [compared(0.5, 8, None), out];
+        assert_eq!(code(&both, "uring:recv=single/epoll>2", |_, _| {}), 4);
     }
 }

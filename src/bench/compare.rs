@@ -190,12 +190,15 @@ pub fn compare(material: &Material<'_>, rule: Rule, resamples: &mut Resamples) -
     let (cell, slices) = (material.cell, material.slices);
     let blocks = blocks(slices, Purpose::Cost);
     let metrics = metrics(cell, slices, &blocks, resamples);
+    let headlines = headlines(&blocks);
     let intervals: Vec<Interval> =
-        headlines(&blocks).iter().filter_map(|values| paired::interval(values, resamples)).collect();
+        headlines.iter().filter_map(|values| paired::interval(values, resamples)).collect();
+    // A block in which a headline was nought has no ratio: it is none of those a verdict rests on.
+    let judged = headlines.iter().map(Vec::len).min().unwrap_or(0);
     // The wider floor of the two: both headlines are held to one band.
     let floors = HEADLINES.iter().filter_map(|one| paired::interval(&floor(&blocks, one.read), resamples));
     let floor = floors.max_by(|one, other| rule.band(Some(one)).total_cmp(&rule.band(Some(other))));
-    let verdict = match rule.judge(&intervals, floor.as_ref(), blocks.len()) {
+    let verdict = match rule.judge(&intervals, floor.as_ref(), judged) {
         _ if cell.left_out.is_some() => Judgement::LeftOut,
         Finding::Less => Judgement::Better,
         Finding::More => Judgement::Worse,
@@ -235,9 +238,26 @@ fn metrics(cell: &Cell, slices: &[Slice], blocks: &[Block<'_>], resamples: &mut 
             "p50_us" | "p99_us" if !latency.is_empty() => &latency,
             _ => blocks,
         };
-        metrics.extend(metric(cell, one, blocks, resamples));
+        metrics.extend(metric(cell, one, blocks, resamples).map(|metric| told(metric, slices)));
     }
     metrics
+}
+
+/// A metric that says in its words where it does not show what it seems to.
+fn told(mut metric: Metric, slices: &[Slice]) -> Metric {
+    let measured = |purpose: Purpose| slices.iter().any(|one| one.purpose == purpose);
+    let closed = if measured(Purpose::Capacity) { Purpose::Capacity } else { Purpose::Cost };
+    let is_open = |one: &Numbers| one.offered_per_second.is_some();
+    match metric.name.as_str() {
+        "units_per_second" if words::client_was_the_limit(slices, closed) => {
+            metric.words.push_str(", the client's limit");
+        }
+        "p50_us" | "p99_us" if !slices.iter().filter_map(|one| one.numbers.as_ref()).any(is_open) => {
+            metric.words.push_str(", closed loop");
+        }
+        _ => {}
+    }
+    metric
 }
 
 fn metric(cell: &Cell, one: &Described, blocks: &[Block<'_>], resamples: &mut Resamples) -> Option<Metric> {

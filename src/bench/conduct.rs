@@ -10,7 +10,7 @@ use super::order::{self, SLICES};
 use super::pace::{self, Ended, Next, Pace};
 use super::progress::Progress;
 use super::server::Server;
-use super::store::Store;
+use super::store::{Done, Store};
 use super::suite::Suite;
 use super::variant;
 use crate::result::bench::{BenchPlan, Cell, Purpose, RawSlice, Side, Slice, Variant};
@@ -53,6 +53,10 @@ pub struct State {
     /// Why it ended; `None` while it goes on.
     pub ended: Option<&'static str>,
     pace: Pace,
+    /// Why an earlier sitting could not run it.
+    could_not: Option<String>,
+    /// Why it could not go on, though some of it was measured.
+    pub broke_off: Option<String>,
     /// How long its last block took.
     took: Option<Duration>,
 }
@@ -121,12 +125,12 @@ impl<'a> Bench<'a> {
         budget: Duration,
         store: &'a mut Store,
         progress: &'a Progress,
-        done: Vec<RawSlice>,
+        Done { slices: done, cells: before }: Done,
     ) -> Result<Self, String> {
         let signals = Signals::take().map_err(|error| format!("the signals cannot be taken: {error}"))?;
         let log = Log::new(store.directory().join("children.log"));
         let end = |raw: &RawSlice| raw.slice.began_us + raw.slice.measured_us;
-        let before = Duration::from_micros(done.iter().map(end).max().unwrap_or(0));
+        let took = Duration::from_micros(done.iter().map(end).max().unwrap_or(0));
         let suite = Suite::ALL.iter().find(|(name, _)| *name == plan.suite);
         let keeps_servers = suite.is_none_or(|(_, suite)| suite.keeps_servers());
         let rule = Rule { band: plan.same_band, ..Rule::default() };
@@ -136,11 +140,14 @@ impl<'a> Bench<'a> {
             histograms: Vec::new(),
             ended: cell.left_out.is_some().then_some("left_out"),
             pace: Pace::of(&plan.pace, cell),
+            could_not: before.iter().find(|one| one.id == cell.id).and_then(|one| one.left_out.clone()),
+            broke_off: None,
             took: None,
         };
         let mut states: Vec<State> = plan.cells.iter().map(state).collect();
         for raw in done {
             if let Some(state) = states.iter_mut().find(|state| state.cell.id == raw.slice.cell) {
+                state.learn(raw.slice.side, raw.features);
                 state.slices.push(raw.slice);
                 state.histograms.push(raw.histogram);
             }
@@ -156,7 +163,7 @@ impl<'a> Bench<'a> {
             rule,
             keeps_servers,
             began,
-            before,
+            before: took,
             servers: Vec::new(),
             states,
         })
@@ -184,8 +191,7 @@ impl<'a> Bench<'a> {
                 match self.turn(cell) {
                     Ok(()) => {}
                     Err(Stopped::LeftOut(sentence, unavailable)) => {
-                        self.states[cell].cell.left_out = Some(sentence);
-                        self.states[cell].ended = Some("left_out");
+                        self.states[cell].end_for(sentence);
                         conducted.unavailable |= unavailable;
                     }
                     Err(stopped) => {
@@ -238,7 +244,10 @@ impl<'a> Bench<'a> {
         };
         let expected = state.took.unwrap_or_else(|| self.expected(cell, purpose));
         if expected > self.left() {
-            self.states[cell].ended = Some("budget_spent");
+            let state = &mut self.states[cell];
+            state.ended = Some("budget_spent");
+            // What could not be run before, and has no time to be tried again, could not be run.
+            state.could_not.take().into_iter().for_each(|sentence| state.end_for(sentence));
             return Ok(());
         }
         let begun = Instant::now();
@@ -343,7 +352,9 @@ impl<'a> Bench<'a> {
             let kept = self.servers.swap_remove(dead);
             slice.invalid.push(format!("the server {} ended", kept.name));
         }
-        let raw = RawSlice { slice, client: ran.command, load: ran.result, histogram: ran.histogram };
+        let features = side_of(&self.states[cell].cell, slice.side).features.clone();
+        let Ran { command: client, result: load, histogram, .. } = ran;
+        let raw = RawSlice { slice, features, client, load, histogram };
         self.store.keep(&raw).map_err(Stopped::Failed)?;
         let RawSlice { slice, histogram, .. } = raw;
         let side = slice.side;
@@ -422,6 +433,14 @@ impl<'a> Bench<'a> {
 }
 
 impl State {
+    /// It cannot be run, or not any more: what was measured before still counts.
+    fn end_for(&mut self, sentence: String) {
+        match self.slices.is_empty() {
+            true => (self.cell.left_out, self.ended) = (Some(sentence), Some("left_out")),
+            false => (self.broke_off, self.ended) = (Some(sentence), Some("failed")),
+        }
+    }
+
     /// What really runs on a side.
     fn learn(&mut self, side: Side, features: Option<BTreeMap<String, String>>) {
         match side {

@@ -108,14 +108,14 @@ fn question(
     base: &Choice,
 ) -> Question {
     let mut reference = base.clone();
-    let mut with = String::new();
+    let mut with: Vec<String> = Vec::new();
     let needed = NEEDS.iter().filter(|(name, when, ..)| {
         *name == dimension.name && (*when == text || (when.is_empty() && value.form.name() != "off"))
     });
     for &(_, _, name, needs) in needed {
         if in_force(&reference, table::find(table::URING, name).unwrap_or(dimension)) != needs {
             set(&mut reference, name, needs);
-            with.push_str(&format!(" ({name}={needs} on both sides)"));
+            with.push(format!("{name}={needs}"));
         }
     }
     let mut variant = reference.clone();
@@ -126,6 +126,10 @@ fn question(
         _ if not_built => Some("this release has not built it".to_string()),
         Some((_, reason)) => Some((*reason).to_string()),
         None => None,
+    };
+    let with = match with.as_slice() {
+        [] => String::new(),
+        both => format!(" ({} on both sides)", both.join(", ")),
     };
     let words = format!("{prefix}{}={text}{with}", dimension.name);
     Question { words, variant, reference, left_out }

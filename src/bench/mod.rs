@@ -23,6 +23,7 @@ pub mod environment;
 pub mod features;
 pub mod gate;
 pub mod histogram;
+pub mod matrix;
 pub mod measure;
 pub mod order;
 pub mod pace;

@@ -154,6 +154,11 @@ mod tests {
         }
         let cost = Next::Block { purpose: Purpose::Cost, block: 0, rate: Some(45_000.0) };
         assert_eq!(next(Pace::Half, &cell(), &slices, RULE), cost);
+        // The slower one, whichever it is.
+        for slice in slices.iter_mut().filter(|slice| slice.side == Side::B) {
+            slice.numbers.as_mut().unwrap().units_per_second = 60_000.0;
+        }
+        assert_eq!(rate(Pace::Half, &slices), Some(30_000.0));
     }
 
     #[test]

@@ -1,7 +1,7 @@
 //! The directory of a bench: `plan.json`, `slices.ndjson`, a line for each slice, on disk before the next one
 //! begins, and `result.json`. What it holds is enough to go on.
 
-use crate::result::bench::{BenchPlan, BenchResult, RawSlice};
+use crate::result::bench::{BenchPlan, BenchResult, Cell, RawSlice};
 use serde::Serialize;
 use std::fs::{self, File, OpenOptions};
 use std::io::{BufRead as _, BufReader, Write as _};
@@ -16,6 +16,15 @@ const RESULT: &str = "result.json";
 pub struct Store {
     directory: PathBuf,
     slices: File,
+}
+
+/// What earlier sittings did.
+#[derive(Debug, Default)]
+pub struct Done {
+    /// Every slice, in the order they were measured.
+    pub slices: Vec<RawSlice>,
+    /// The cells as they were at the end of the last sitting that came to one.
+    pub cells: Vec<Cell>,
 }
 
 impl Store {
@@ -58,7 +67,7 @@ impl Store {
     ///
     /// # Errors
     /// A sentence.
-    pub fn resume(directory: &Path) -> Result<(Self, Vec<RawSlice>), String> {
+    pub fn resume(directory: &Path) -> Result<(Self, Done), String> {
         let path = directory.join(SLICES);
         let unreadable =
             |error: std::io::Error| format!("--resume: {} cannot be used ({error})", path.display());
@@ -86,7 +95,11 @@ impl Store {
         }
         let slices = OpenOptions::new().append(true).open(&path).map_err(unreadable)?;
         slices.set_len(sound).map_err(unreadable)?;
-        Ok((Self { directory: directory.into(), slices }, read))
+        // A sitting that was killed came to no result; what is missing then is found out anew.
+        let result = fs::read(directory.join(RESULT)).ok();
+        let result = result.and_then(|text| serde_json::from_slice::<BenchResult>(&text).ok());
+        let cells = result.map_or_else(Vec::new, |result| result.plan.cells);
+        Ok((Self { directory: directory.into(), slices }, Done { slices: read, cells }))
     }
 
     /// Where it is.
@@ -125,4 +138,63 @@ fn write(path: &Path, value: &impl Serialize) -> std::io::Result<()> {
     file.write_all(text.as_bytes())?;
     file.sync_data()?;
     fs::rename(draft, path)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::bench::check::{self, Facts};
+    use crate::bench::compare::tests::{cell, slice};
+    use crate::bench::typed::Typed;
+    use crate::result::bench::{BenchEnvironment, Purpose, Side};
+
+    fn plan() -> BenchPlan {
+        let environment = BenchEnvironment { cpus: vec![0, 1], ..BenchEnvironment::default() };
+        let facts = Facts { environment, seed: 7, now: 1.0 };
+        check::check(&Typed::default(), &facts).unwrap().plan
+    }
+
+    fn raw(position: u8) -> RawSlice {
+        let slice = slice(Purpose::Cost, 0, position, Side::A, 1.0);
+        let features = Some([("recv".to_string(), "single".to_string())].into());
+        RawSlice { slice, features, client: "c10k load".into(), load: None, histogram: None }
+    }
+
+    /// A directory that is gone at the end.
+    struct Gone(PathBuf);
+
+    impl Drop for Gone {
+        fn drop(&mut self) {
+            let _ = fs::remove_dir_all(&self.0);
+        }
+    }
+
+    #[test]
+    fn what_was_kept_is_there_again_whole_and_in_its_order_and_a_line_cut_short_is_not() {
+        let place = Gone(std::env::temp_dir().join(format!("c10k-store-test-{}", std::process::id())));
+        let mut store = Store::create(&place.0, &plan()).unwrap();
+        (0..3).for_each(|position| store.keep(&raw(position)).unwrap());
+        let kept = fs::read_to_string(place.0.join(SLICES)).unwrap();
+        fs::write(place.0.join(SLICES), format!("{kept}{{\"slice\":{{\"cell\":\"ping")).unwrap();
+        let (mut store, done) = Store::resume(&place.0).unwrap();
+        assert_eq!(done.slices, [raw(0), raw(1), raw(2)]);
+        assert!(done.cells.is_empty(), "no sitting came to a result");
+        store.keep(&raw(3)).unwrap();
+        let cells = vec![Cell { left_out: Some("it did not start".into()), ..cell() }];
+        let result = BenchResult {
+            version: 1,
+            plan: BenchPlan { cells: cells.clone(), ..plan() },
+            took_us: 1,
+            interrupted: true,
+            verdict: vec![],
+            comparisons: vec![],
+            gates: vec![],
+            caveats: vec![],
+            exit_code: 130,
+        };
+        store.finish(&result).unwrap();
+        let (_, done) = Store::resume(&place.0).unwrap();
+        assert_eq!((done.slices.len(), done.cells), (4, cells));
+        assert!(Store::create(&place.0, &plan()).unwrap_err().contains("--resume"));
+    }
 }

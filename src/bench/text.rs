@@ -1,9 +1,10 @@
 //! A result for people: the machine, a table for each cell, the verdicts, what they leave open, the command
 //! that repeats it. Pure.
 
-use super::words::{interval, metric, names};
+use super::matrix::{self, WIDTH};
+use super::words::{interval, names};
 use crate::result::bench::{BenchResult, Comparison, Curve, Judgement, Metric};
-use crate::units::{approximate_bytes, print_cpus, whole};
+use crate::units::{approximate_bytes, print_cpus, whole, wrapped};
 use comfy_table::presets::NOTHING;
 use comfy_table::{CellAlignment, Table};
 use std::fmt::Write as _;
@@ -14,16 +15,22 @@ pub fn text(result: &BenchResult, directory: &str) -> String {
     let mut out = environment(result);
     let (left_out, run): (Vec<_>, Vec<_>) =
         result.comparisons.iter().partition(|one| one.verdict == Judgement::LeftOut);
-    run.iter().for_each(|comparison| out.push_str(&cell(comparison)));
+    let many = run.len() > matrix::FULL_MAX;
+    match many {
+        true => lines(&mut out, &matrix::matrix(&run, result.plan.same_band)),
+        false => run.iter().for_each(|comparison| out.push_str(&cell(comparison))),
+    }
     if !left_out.is_empty() {
         out.push_str("\nleft out\n");
-        for one in left_out {
-            let _ = writeln!(out, "  {}: {}", one.cell.id, one.cell.left_out.as_deref().unwrap_or("n/a"));
-        }
+        lines(&mut out, &matrix::left_out(&left_out));
     }
     for gate in &result.gates {
-        let measured = gate.measured.as_deref().unwrap_or("not measured");
-        let holds = if gate.breached { "BREACHED" } else { "kept" };
+        let measured = gate.measured.as_deref().unwrap_or("so that it guards nothing");
+        let holds = match (gate.breached, gate.measured.is_some()) {
+            (true, _) => "BREACHED",
+            (false, true) => "kept",
+            (false, false) => "NOT MEASURED",
+        };
         let _ = writeln!(
             out,
             "\ngate {}: {holds}, {measured} in {}",
@@ -32,15 +39,24 @@ pub fn text(result: &BenchResult, directory: &str) -> String {
         );
     }
     out.push_str("\nverdict\n");
-    result.verdict.iter().for_each(|sentence| {
-        let _ = writeln!(out, "  {sentence}.");
-    });
+    let sentence = |sentence: &String| wrapped("  ", &format!("{sentence}."), WIDTH);
+    lines(&mut out, &result.verdict.iter().flat_map(sentence).collect::<Vec<_>>());
     if let Some(caveat) = result.caveats.first() {
-        let _ = writeln!(out, "\nnot shown: {caveat}");
+        out.push('\n');
+        lines(&mut out, &wrapped("not shown: ", caveat, WIDTH));
     }
     let _ = writeln!(out, "repeat:    {}", result.plan.command);
     let _ = writeln!(out, "kept in:   {directory}");
+    if many {
+        let _ = writeln!(out, "details:   c10k report {directory}");
+    }
     out
+}
+
+fn lines(out: &mut String, lines: &[String]) {
+    lines.iter().for_each(|line| {
+        let _ = writeln!(out, "{line}");
+    });
 }
 
 fn environment(result: &BenchResult) -> String {
@@ -101,16 +117,15 @@ fn cell(comparison: &Comparison) -> String {
     });
     let _ = writeln!(
         out,
-        "  {} blocks of 4 slices; {} slices repeated, {} counted nowhere; ended: {}; band {:.1} %",
+        "  sound blocks of 4 slices: {}; {} slices repeated, {} counted nowhere; ended: {}; band {:.1} %",
         comparison.blocks,
         comparison.repeated,
         comparison.invalid,
         comparison.ended.replace('_', " "),
         comparison.band * 100.0
     );
-    comparison.reasons.iter().for_each(|reason| {
-        let _ = writeln!(out, "  {reason}");
-    });
+    let reasons = comparison.reasons.iter().flat_map(|reason| wrapped("  ", reason, WIDTH));
+    lines(&mut out, &reasons.collect::<Vec<_>>());
     let health = |name: &str, counts: &std::collections::BTreeMap<String, u64>| {
         let told = counts.iter().filter(|(name, _)| HEALTH.contains(&name.as_str()));
         let told: Vec<String> = told.map(|(name, count)| format!("{name} {count}")).collect();
@@ -141,7 +156,7 @@ fn row(metric: &Metric) -> [String; 5] {
 }
 
 /// Three digits that say something, thousands apart.
-fn number(value: f64) -> String {
+pub(super) fn number(value: f64) -> String {
     match value {
         value if value.abs() < 10.0 => format!("{value:.3}"),
         value if value.abs() < 100.0 => format!("{value:.1}"),
@@ -152,22 +167,18 @@ fn number(value: f64) -> String {
     }
 }
 
-/// One line for each workload: what somebody should do.
+/// What somebody should do: a sentence for each of a few comparisons, and on many what they say together.
 #[must_use]
-pub fn verdicts(comparisons: &[Comparison]) -> Vec<String> {
-    let asked = comparisons.iter().filter(|one| one.verdict != Judgement::LeftOut);
-    let mut lines: Vec<String> = asked
-        .map(|one| {
-            let reason = one.reasons.first().filter(|_| one.verdict == Judgement::Undecided);
-            reason.map_or_else(|| one.sentence.clone(), |reason| format!("{}; {reason}", one.sentence))
-        })
-        .collect();
-    if lines.is_empty() {
-        lines.extend(comparisons.iter().map(|one| one.sentence.clone()));
+pub fn verdicts(comparisons: &[Comparison], kernel: Option<&str>) -> Vec<String> {
+    let asked = || comparisons.iter().filter(|one| one.verdict != Judgement::LeftOut);
+    match asked().count() {
+        0 => comparisons.iter().map(|one| one.sentence.clone()).collect(),
+        1..=matrix::FULL_MAX => asked().map(verdict).collect(),
+        _ => matrix::summary(comparisons, kernel),
     }
-    if comparisons.iter().any(|one| metric(one, "server_cpu_ns").is_none_or(|metric| metric.ratio.is_none()))
-    {
-        lines.dedup();
-    }
-    lines
+}
+
+fn verdict(one: &Comparison) -> String {
+    let reason = one.reasons.first().filter(|_| one.verdict == Judgement::Undecided);
+    reason.map_or_else(|| one.sentence.clone(), |reason| format!("{}; {reason}", one.sentence))
 }

@@ -3,7 +3,7 @@
 
 use super::variant::short;
 use super::workload;
-use crate::result::bench::{Cell, Comparison, Judgement, Metric, Purpose, Ratio};
+use crate::result::bench::{Cell, Comparison, Judgement, Metric, Purpose, Ratio, Slice};
 use crate::statistics::paired::{BAND_MAX, Rule};
 
 /// What has to be said beside every number taken on one machine.
@@ -65,10 +65,19 @@ pub fn reasons(comparison: &Comparison, rule: Rule) -> Vec<String> {
     if comparison.cell.left_out.is_some() {
         return reasons;
     }
-    let blocks = comparison.blocks as usize;
+    let pairs = |name: &str| {
+        let ratio = metric(comparison, name).and_then(|metric| metric.ratio.as_ref());
+        ratio.map_or(0, |ratio| ratio.pairs.len())
+    };
+    // Those a verdict rests on: each headline has a ratio.
+    let blocks = pairs("server_cpu_ns").min(pairs("total_cpu_ns"));
+    let nought = (comparison.blocks as usize).saturating_sub(blocks);
+    if nought > 0 {
+        reasons.push(format!("sound blocks in which a side took no CPU that could be measured: {nought}"));
+    }
     if blocks < rule.blocks_min {
         reasons.push(format!(
-            "{blocks} sound blocks, and fewer than {} make no 95 % interval; a longer --budget would do",
+            "sound blocks: {blocks}, and fewer than {} make no 95 % interval; a longer --budget would do",
             rule.blocks_min
         ));
     }
@@ -81,7 +90,7 @@ pub fn reasons(comparison: &Comparison, rule: Rule) -> Vec<String> {
     if comparison.verdict == Judgement::Undecided && blocks >= rule.blocks_min {
         reasons.extend(undecided(comparison));
     }
-    let invalid = |slice: &&crate::result::bench::Slice| !slice.invalid.is_empty();
+    let invalid = |slice: &&Slice| !slice.invalid.is_empty();
     if let Some(first) = comparison.slices.iter().find(invalid) {
         reasons.push(format!(
             "{} of {} slices counted nowhere; the first because {}",
@@ -125,20 +134,42 @@ fn undecided(comparison: &Comparison) -> Option<String> {
     })
 }
 
+/// How busy a client is that is the limit.
+const CLIENT_BUSY: f64 = 0.95;
+
 /// A closed loop whose client was busy all the time.
 fn client_limit(comparison: &Comparison) -> Option<String> {
-    const BUSY: f64 = 0.95;
-    let closed = comparison.slices.iter().filter(|one| one.purpose == Purpose::Cost);
-    let numbers =
-        closed.filter_map(|one| one.numbers.as_ref()).filter(|one| one.offered_per_second.is_none());
-    let busiest = numbers.map(|one| one.client_busy).fold(0.0, f64::max);
-    (busiest >= BUSY).then(|| {
+    is_client_limited(comparison).then(|| {
         format!(
             "in this closed loop the client was the limit ({:.0} % busy): the rate is the client's, the cost is \
              the server's at that rate",
-            busiest * 100.0
+            busiest_in_closed_loops(&comparison.slices, Purpose::Cost) * 100.0
         )
     })
+}
+
+/// Whether cost was measured in a closed loop whose client was busy all the time.
+#[must_use]
+pub fn is_client_limited(comparison: &Comparison) -> bool {
+    client_was_the_limit(&comparison.slices, Purpose::Cost)
+}
+
+/// Whether a closed loop for this purpose had a client that was busy all the time.
+#[must_use]
+pub fn client_was_the_limit(slices: &[Slice], purpose: Purpose) -> bool {
+    busiest_in_closed_loops(slices, purpose) >= CLIENT_BUSY
+}
+
+fn busiest_in_closed_loops(slices: &[Slice], purpose: Purpose) -> f64 {
+    let numbers = slices.iter().filter(|one| one.purpose == purpose).filter_map(|one| one.numbers.as_ref());
+    let closed = numbers.filter(|one| one.offered_per_second.is_none());
+    closed.map(|one| one.client_busy).fold(0.0, f64::max)
+}
+
+/// Whether a slice that counts was disturbed whenever it was tried.
+#[must_use]
+pub fn is_disturbed(comparison: &Comparison) -> bool {
+    super::compare::settled(&comparison.slices).any(|one| one.invalid.is_empty() && !one.disturbed.is_empty())
 }
 
 /// Whether so many of the slices that count stayed disturbed that its numbers are those of a busy machine.

@@ -11,11 +11,12 @@ Examples:
 
 pub(super) const AFTER: &str = "\
 A condition of --fail-if is held against the ratio of server CPU, and met only where its whole interval
-meets it: VARIANT/REFERENCE>NUMBER in each result, change>NUMBER for the ratio in a later result over
+meets it, and is 95 % sure: VARIANT/REFERENCE>NUMBER in each result, change>NUMBER for the ratio in a later result over
 that in the first, cell by cell.
 
 Exit codes: 0 done; 1 a result is damaged, or the report cannot be written; 2 wrong usage, or no result
-of a bench that this program reads; 3 a --fail-if was met.";
+of a bench that this program reads; 3 a --fail-if was met; 4 one was held against nothing that was
+measured. Of 3 and 4 it is 4.";
 
 #[derive(Debug, Default, Args)]
 pub(super) struct Report {

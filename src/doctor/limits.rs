@@ -14,6 +14,8 @@ use crate::result::doctor::{IdleConnection, Limit, Scale, Sufficiency};
 pub(super) const SCALES: [u64; 3] = [10_000, 100_000, 1_000_000];
 /// Descriptors the server keeps for itself.
 const OWN_DESCRIPTORS: u64 = 64;
+/// The most workers a server can have.
+const WORKERS_MAX: u64 = 1024;
 /// The longest backlog the server asks for.
 const BACKLOG: u64 = 65_535;
 
@@ -108,11 +110,14 @@ fn descriptors(limits: &Limits) -> Limit {
                 Some(max) if max < needed => format!("sysctl -w fs.nr_open={needed}; "),
                 _ => String::new(),
             };
-            let direct = match connections.checked_div(table) {
-                Some(_) => {
-                    format!(", or --uring files=direct --workers {}", connections.div_ceil(table))
-                }
-                None => String::new(),
+            // As many workers as can be typed, each with a table; what is open at once is typed too, since
+            // 65,536 is the most where it is not.
+            let workers = if table > 0 { connections.div_ceil(table) } else { u64::MAX };
+            let direct = match workers <= WORKERS_MAX {
+                true => format!(
+                    ", or c10k --uring files=direct --workers {workers} --max-connections {connections}"
+                ),
+                false => String::new(),
             };
             let command =
                 format!("{first}ulimit -n {needed} (as root, or LimitNOFILE={needed} of its unit){direct}");
@@ -157,7 +162,10 @@ fn locked_memory(limits: &Limits, needs: &Needs) -> Limit {
     };
     let mut limit = row("locked memory", "bytes", about, limits.locked_memory, needed, |_, needed| {
         let kibibytes = needed.div_ceil(1024);
-        (Sufficiency::Slower, format!("ulimit -l {kibibytes} (as root, or LimitMEMLOCK= of its unit)"))
+        (
+            Sufficiency::Slower,
+            format!("ulimit -l {kibibytes} (as root, or LimitMEMLOCK={kibibytes}K of its unit)"),
+        )
     });
     if limits.locked_memory.is_none() {
         limit.scales.iter_mut().for_each(|scale| scale.verdict = Sufficiency::Enough);
@@ -310,7 +318,12 @@ mod tests {
         let descriptors = remedy("descriptors of the process", 1, &limits);
         assert!(descriptors.starts_with("ulimit -n 100064 "), "{descriptors}");
         // 19,936 slots in each table: five workers would hold 99,680.
-        assert!(descriptors.ends_with("or --uring files=direct --workers 6"), "{descriptors}");
+        assert!(descriptors.ends_with("or c10k --uring files=direct --workers 6 --max-connections 100000"));
+        // Nobody can start more than 1,024 workers.
+        limits.descriptors = Some((300, 400));
+        let few = remedy("descriptors of the process", 2, &limits);
+        assert!(few.ends_with("LimitNOFILE=1000064 of its unit)"), "{few}");
+        assert!(remedy("descriptors of the process", 0, &limits).contains("--workers 30 "));
         limits.descriptors_max = Some(500_000);
         let both = remedy("descriptors of the process", 2, &limits);
         assert!(both.starts_with("sysctl -w fs.nr_open=1000064; ulimit -n 1000064"), "{both}");

@@ -2,9 +2,11 @@
 
 use super::chapters;
 use super::compare;
-use super::gate::{self, Gate};
+use super::gate;
 use super::read::{self, Source};
 use super::{markdown, page, text};
+use crate::result::bench::BenchGate;
+use crate::result::gate::{Condition, is_one_unmeasured};
 use crate::result::report::{REPORT_VERSION, Report, ReportSource};
 use crate::units;
 use std::fs;
@@ -30,6 +32,7 @@ const DONE: u8 = 0;
 const FAILED: u8 = 1;
 const USAGE: u8 = 2;
 const BREACHED: u8 = 3;
+const NOT_VALID: u8 = 4;
 
 /// A form of the report.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -56,10 +59,8 @@ pub fn report(typed: &Typed) -> u8 {
                 complain(&sentence);
                 return FAILED;
             }
-            for gate in report.gates.iter().filter(|gate| gate.breached && !typed.quiet) {
-                let cell = gate.cell.as_deref().unwrap_or_default();
-                let measured = gate.measured.as_deref().unwrap_or_default();
-                complain(&format!("--fail-if: {} holds in {cell}: {measured}", gate.condition));
+            if !typed.quiet {
+                report.gates.iter().filter_map(said).for_each(|sentence| complain(&sentence));
             }
             report.exit_code
         }
@@ -67,6 +68,21 @@ pub fn report(typed: &Typed) -> u8 {
             problems.iter().for_each(|problem| complain(problem));
             code
         }
+    }
+}
+
+/// What is to be said of a gate that did not pass.
+fn said(gate: &BenchGate) -> Option<String> {
+    let cell = gate.cell.as_ref().map_or(String::new(), |cell| format!(" in {cell}"));
+    match &gate.measured {
+        Some(measured) if gate.breached => {
+            Some(format!("--fail-if: {} holds{cell}: {measured}", gate.condition))
+        }
+        Some(_) => None,
+        None => Some(format!(
+            "--fail-if: {} guards nothing{cell}: no ratio was measured; a result with sound blocks would do",
+            gate.condition
+        )),
     }
 }
 
@@ -97,7 +113,7 @@ fn made(typed: &Typed) -> Result<(String, Report), (Vec<String>, u8)> {
 }
 
 /// What can be checked before a file is read: the form, the gates, and every problem so far.
-fn checked(typed: &Typed) -> (Format, Vec<Gate>, Vec<String>) {
+fn checked(typed: &Typed) -> (Format, Vec<Condition>, Vec<String>) {
     let mut problems = Vec::new();
     if typed.results.is_empty() {
         let what = "RESULT: none is named; a folder that c10k bench -o wrote, or its result.json, would do";
@@ -130,7 +146,7 @@ fn checked(typed: &Typed) -> (Format, Vec<Gate>, Vec<String>) {
     }
     let (mut gates, mut wrong) = (Vec::new(), Vec::new());
     for text in &typed.fail_if {
-        match Gate::parse(text) {
+        match gate::parse(text) {
             Ok(gate) => gates.push(gate),
             Err(why) => wrong.push(format!("--fail-if: {why}")),
         }
@@ -146,7 +162,7 @@ fn by_name(output: Option<&str>) -> Format {
 }
 
 /// What is found between the results.
-fn compared(sources: &[Source], gates: &[Gate]) -> Result<Report, Vec<String>> {
+fn compared(sources: &[Source], gates: &[Condition]) -> Result<Report, Vec<String>> {
     let changes = compare::changes(sources);
     let held = gate::hold(gates, sources, &changes);
     let gates =
@@ -156,7 +172,11 @@ fn compared(sources: &[Source], gates: &[Gate]) -> Result<Report, Vec<String>> {
         label: source.label.clone(),
         result: source.result.clone(),
     };
-    let exit_code = if gates.iter().any(|gate| gate.breached) { BREACHED } else { DONE };
+    let exit_code = match () {
+        () if is_one_unmeasured(&gates) => NOT_VALID,
+        () if gates.iter().any(|gate| gate.breached) => BREACHED,
+        () => DONE,
+    };
     Ok(Report {
         version: REPORT_VERSION,
         program: concat!("c10k ", env!("CARGO_PKG_VERSION")).into(),

@@ -5,6 +5,7 @@ use super::read::Source;
 use crate::result::bench::{Comparison, Judgement, Metric, Ratio};
 use crate::result::report::{CellChange, Difference};
 use crate::statistics;
+use crate::statistics::paired::{CONFIDENCE, Finding, Interval, Method, Rule};
 use std::collections::{BTreeMap, BTreeSet};
 
 /// The first headline: what the server spends.
@@ -30,7 +31,21 @@ impl<'a> Group<'a> {
     #[must_use]
     pub fn title(&self) -> String {
         let cell = &self.first().cell;
+        // Names of a suite's own variants are longer than what they are there for.
+        if let Some(question) = &cell.question {
+            return format!("{}: {question}", cell.workload.words);
+        }
         format!("{}: {} against {}", cell.workload.words, cell.variant.name, cell.reference.name)
+    }
+
+    /// What its two sides are called where their numbers stand side by side.
+    #[must_use]
+    pub fn sides(&self) -> [&'a str; 2] {
+        let cell = &self.first().cell;
+        match cell.question {
+            Some(_) => ["with", "without"],
+            None => [short(&cell.variant.name), short(&cell.reference.name)],
+        }
     }
 
     /// What names its pictures within a page.
@@ -40,13 +55,21 @@ impl<'a> Group<'a> {
     }
 }
 
+/// A server with a command is called by its word.
+fn short(variant: &str) -> &str {
+    variant.split_once('=').map_or(variant, |(word, _)| if word.contains(':') { variant } else { word })
+}
+
 /// The cells of all results, in the order they first stand in.
 #[must_use]
 pub fn groups(sources: &[Source]) -> Vec<Group<'_>> {
     let mut groups: Vec<Group<'_>> = Vec::new();
     for (index, source) in sources.iter().enumerate() {
         for comparison in &source.result.comparisons {
-            let same = |group: &&mut Group<'_>| is_same(group.first(), comparison);
+            // A thing compared with itself twice stands twice in one result.
+            let same = |group: &&mut Group<'_>| {
+                is_same(group.first(), comparison) && group.members.iter().all(|(other, _)| *other != index)
+            };
             match groups.iter_mut().find(same) {
                 Some(group) => group.members.push((index, comparison)),
                 None => groups.push(Group { members: vec![(index, comparison)] }),
@@ -83,9 +106,6 @@ pub fn changes(sources: &[Source]) -> Vec<CellChange> {
     for group in groups(sources) {
         let (from, first) = group.members[0];
         for &(to, later) in &group.members[1..] {
-            if to == from {
-                continue;
-            }
             let server = change(first, later, SERVER);
             let total = change(first, later, TOTAL);
             changes.push(CellChange {
@@ -117,21 +137,29 @@ fn change(first: &Comparison, later: &Comparison, name: &str) -> Option<Ratio> {
     })
 }
 
-/// By the rule of the bench: both headlines on the same side of 1 with their medians beyond the band, or
-/// both inside it.
+/// By the rule of the bench.
 fn judge(server: Option<&Ratio>, total: Option<&Ratio>, band: f64) -> Judgement {
     let (Some(server), Some(total)) = (server, total) else { return Judgement::Undecided };
-    let both = |holds: &dyn Fn(&Ratio) -> bool| holds(server) && holds(total);
-    if !both(&|ratio| ratio.confidence >= 0.95) {
-        Judgement::Undecided
-    } else if both(&|ratio| ratio.high < 1.0 && ratio.median < 1.0 - band) {
-        Judgement::Better
-    } else if both(&|ratio| ratio.low > 1.0 && ratio.median > 1.0 + band) {
-        Judgement::Worse
-    } else if both(&|ratio| ratio.low >= 1.0 - band && ratio.high <= 1.0 + band) {
-        Judgement::Same
-    } else {
-        Judgement::Undecided
+    if [server, total].iter().any(|ratio| ratio.confidence < CONFIDENCE) {
+        return Judgement::Undecided;
+    }
+    // How many blocks there were has its say in the confidence.
+    let rule = Rule { band, blocks_min: 0, ..Rule::default() };
+    match rule.judge(&[server, total].map(logarithms), None, 0) {
+        Finding::Less => Judgement::Better,
+        Finding::More => Judgement::Worse,
+        Finding::Same => Judgement::Same,
+        Finding::Undecided => Judgement::Undecided,
+    }
+}
+
+fn logarithms(ratio: &Ratio) -> Interval {
+    Interval {
+        median: ratio.median.ln(),
+        low: ratio.low.ln(),
+        high: ratio.high.ln(),
+        confidence: ratio.confidence,
+        method: Method::OrderStatistics,
     }
 }
 

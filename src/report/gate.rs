@@ -1,97 +1,27 @@
-//! Conditions that must not hold: `uring/epoll>1.00`. They are held against the ratio of server CPU, and
-//! breached only where its whole interval meets them: a gate that cries at noise is switched off soon.
-//! `change>1.02` is about two results: the later ratio of a cell over that in the first. Pure.
+//! Conditions of a report that must not hold: those of a bench, held against every result, and
+//! `change>1.02`, which is about two: the later ratio of a cell over that in the first. What they are, and
+//! when they are breached, stands with the results. Pure.
 
-use super::compare::{self, SERVER};
-use super::numbers;
 use super::read::Source;
-use crate::result::bench::{BenchGate, Cell, Ratio};
+use crate::result::bench::BenchGate;
+use crate::result::gate::Condition;
 use crate::result::report::CellChange;
 
-/// A condition.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Gate {
-    /// As it was typed.
-    text: String,
-    /// What stands before the sign.
-    subject: String,
-    relation: Relation,
-    bound: f64,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Relation {
-    Below,
-    AtMost,
-    Above,
-    AtLeast,
-}
-
-/// Longer signs first: `<=` begins with `<`.
-const RELATIONS: [(&str, Relation); 4] =
-    [("<=", Relation::AtMost), (">=", Relation::AtLeast), ("<", Relation::Below), (">", Relation::Above)];
 /// What the ratio of ratios is called.
 const CHANGE: &str = "change";
 
-impl Gate {
-    /// Reads a condition. Blanks around the sign do not matter.
-    ///
-    /// # Errors
-    /// A sentence that begins with the text, says what is wrong with it and what would do.
-    pub fn parse(text: &str) -> Result<Self, String> {
-        // The last sign: the command of somebody's server may have others in it.
-        let Some(at) = text.rfind(['<', '>']) else {
-            return Err(format!("{text:?} compares nothing; write it like 'uring/epoll>1.00'"));
-        };
-        let (symbol, relation) = RELATIONS
-            .iter()
-            .find(|(symbol, _)| text[at..].starts_with(symbol))
-            .expect("one of them is there");
-        let subject = text[..at].trim();
-        let number = text[at + symbol.len()..].trim();
-        if subject != CHANGE && !subject.contains('/') {
-            return Err(format!(
-                "{text:?} names no two sides; VARIANT/REFERENCE as in 'uring/epoll>1.00', or 'change>1.02', would do"
-            ));
-        }
-        let plain = number.bytes().all(|byte| byte.is_ascii_digit() || byte == b'.');
-        let bound = number.parse::<f64>().ok().filter(|bound| plain && bound.is_finite() && *bound > 0.0);
-        let Some(bound) = bound else {
-            return Err(format!("{text:?}: {number:?} is no ratio; a number like 1.00 or 0.95 would do"));
-        };
-        Ok(Self { text: text.trim().into(), subject: subject.into(), relation: *relation, bound })
+/// Reads a condition.
+///
+/// # Errors
+/// A sentence that begins with the text, says what is wrong with it and what would do.
+pub fn parse(text: &str) -> Result<Condition, String> {
+    let condition = Condition::parse(text, "uring/epoll>1.00")?;
+    match condition.subject == CHANGE || condition.subject.contains('/') {
+        true => Ok(condition),
+        false => Err(format!(
+            "{text:?} names no two sides; VARIANT/REFERENCE as in 'uring/epoll>1.00', or 'change>1.02', would do"
+        )),
     }
-
-    fn names(&self, cell: &Cell) -> bool {
-        let variants = names(&cell.variant.name);
-        let references = names(&cell.reference.name);
-        let pair = |variant: &str| {
-            references.iter().any(|reference| self.subject == format!("{variant}/{reference}"))
-        };
-        variants.iter().any(|variant| pair(variant))
-    }
-
-    /// What it says of a measured ratio, which belongs to `what`.
-    fn held(&self, what: String, ratio: Option<&Ratio>) -> BenchGate {
-        let meets = |number: f64| match self.relation {
-            Relation::Below => number < self.bound,
-            Relation::AtMost => number <= self.bound,
-            Relation::Above => number > self.bound,
-            Relation::AtLeast => number >= self.bound,
-        };
-        BenchGate {
-            condition: self.text.clone(),
-            cell: Some(what),
-            measured: ratio.map(|ratio| numbers::ratio(Some(ratio))),
-            breached: ratio.is_some_and(|ratio| meets(ratio.low) && meets(ratio.high)),
-        }
-    }
-}
-
-/// What a server may be called by: its whole name, and the word before its command.
-fn names(variant: &str) -> Vec<&str> {
-    let word = variant.split_once('=').map(|(word, _)| word).filter(|word| !word.contains(':'));
-    std::iter::once(variant).chain(word).collect()
 }
 
 /// Holds every gate against every cell it names.
@@ -99,42 +29,52 @@ fn names(variant: &str) -> Vec<&str> {
 /// # Errors
 /// A sentence for each gate that names none: a gate that cannot be breached guards nothing.
 pub fn hold(
-    gates: &[Gate],
+    gates: &[Condition],
     sources: &[Source],
     changes: &[CellChange],
 ) -> Result<Vec<BenchGate>, Vec<String>> {
     let (mut held, mut problems) = (Vec::new(), Vec::new());
     for gate in gates {
-        let before = held.len();
-        if gate.subject == CHANGE {
-            held.extend(changes.iter().map(|change| {
-                let what = format!(
-                    "{}, {} against {}, {} over {}",
-                    change.workload,
-                    change.variant,
-                    change.reference,
-                    sources[change.to].label,
-                    sources[change.from].label
-                );
-                gate.held(what, change.server_cpu.as_ref())
-            }));
-        }
-        for source in sources {
-            for comparison in source.result.comparisons.iter().filter(|other| gate.names(&other.cell)) {
-                let cell = &comparison.cell.id;
-                let what =
-                    if sources.len() > 1 { format!("{cell} in {}", source.label) } else { cell.clone() };
-                held.push(gate.held(what, compare::ratio(comparison, SERVER)));
-            }
-        }
-        if held.len() == before {
+        let found = match gate.subject.as_str() {
+            CHANGE => between(gate, sources, changes),
+            _ => within(gate, sources),
+        };
+        if found.is_empty() {
             problems.push(no_cell(gate, sources));
         }
+        held.extend(found);
     }
     if problems.is_empty() { Ok(held) } else { Err(problems) }
 }
 
-fn no_cell(gate: &Gate, sources: &[Source]) -> String {
+fn between(gate: &Condition, sources: &[Source], changes: &[CellChange]) -> Vec<BenchGate> {
+    let against = |change: &CellChange| {
+        let what = format!(
+            "{}, {} against {}, {} over {}",
+            change.workload,
+            change.variant,
+            change.reference,
+            sources[change.to].label,
+            sources[change.from].label
+        );
+        gate.against(Some(what), change.server_cpu.as_ref())
+    };
+    changes.iter().map(against).collect()
+}
+
+fn within(gate: &Condition, sources: &[Source]) -> Vec<BenchGate> {
+    let about = |source: &&Source| source.result.comparisons.iter().any(|one| gate.names(&one.cell));
+    let held = |source: &Source| {
+        let comparisons = source.result.comparisons.iter();
+        gate.hold(comparisons.map(|one| match sources.len() {
+            1 => (one.cell.id.clone(), one),
+            _ => (format!("{} in {}", one.cell.id, source.label), one),
+        }))
+    };
+    sources.iter().filter(about).flat_map(held).collect()
+}
+
+fn no_cell(gate: &Condition, sources: &[Source]) -> String {
     let text = &gate.text;
     if gate.subject == CHANGE {
         return format!("{text:?}: no cell stands in two results; two results of the same bench would do");

@@ -29,12 +29,15 @@ fn thousands(number: f64) -> String {
 }
 
 /// A ratio with its interval: `0.87 (0.84–0.90)`; three decimals where two would hide the interval, and
-/// how sure it is where that is less than 95 %: `1.11 (1.09–1.18, 75 %)`.
+/// how sure it is where that is less than 95 %: `1.11 (1.09–1.18, 75 %)`. A single pair has no interval.
 #[must_use]
 pub fn ratio(ratio: Option<&Ratio>) -> String {
     let Some(ratio) = ratio else { return "–".into() };
     let decimals = decimals(ratio);
-    let Ratio { median, low, high, confidence, .. } = ratio;
+    let Ratio { median, low, high, confidence, pairs, .. } = ratio;
+    if pairs.len() == 1 {
+        return format!("{median:.decimals$} (one pair)");
+    }
     let sure = match *confidence < 0.95 {
         true => format!(", {:.0} %", confidence * 100.0),
         false => String::new(),
@@ -157,7 +160,8 @@ mod tests {
         assert_eq!(ratio(Some(&narrow(0.869, 0.873))), "0.871 (0.869–0.873)");
         let unsure = Ratio { confidence: 0.75, ..narrow(0.84, 0.9) };
         assert_eq!(ratio(Some(&unsure)), "0.87 (0.84–0.90, 75 %)");
-        assert_eq!(ratio(None), "–");
+        let single = Ratio { pairs: vec![0.87], confidence: 0.0, ..narrow(0.87, 0.87) };
+        assert_eq!((ratio(None), ratio(Some(&single))), ("–".into(), "0.871 (one pair)".into()));
         assert_eq!(backing(&narrow(0.8, 0.9)), "96.9 %, 6 blocks");
     }
 

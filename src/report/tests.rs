@@ -3,15 +3,16 @@
 
 use super::document::{Document, Part};
 use super::for_tests::{both, newer, older, source};
-use super::gate::{self, Gate};
+use super::gate;
 use super::read::{self, Source};
 use super::{chapters, compare, markdown, numbers, page, text};
 use crate::result::bench::{BenchResult, Judgement};
+use crate::result::gate::Condition;
 use crate::result::report::{REPORT_VERSION, Report, ReportSource};
 use std::path::Path;
 
 fn report(sources: &[Source], conditions: &[&str]) -> Report {
-    let gates: Vec<Gate> = conditions.iter().map(|text| Gate::parse(text).expect("right")).collect();
+    let gates: Vec<Condition> = conditions.iter().map(|text| gate::parse(text).expect("right")).collect();
     let changes = compare::changes(sources);
     let gates = gate::hold(&gates, sources, &changes).expect("cells are there");
     let source = |source: &Source| ReportSource {
@@ -281,9 +282,28 @@ fn a_gate_is_breached_only_by_a_whole_interval() {
     assert_eq!(held("uring/epoll < 1.00"), ["c0", "c2", "c3"]);
     assert_eq!(held("uring:recv=single/epoll<1"), ["c5"]);
     assert_eq!(held("uring/epoll>=1.5"), Vec::<String>::new());
-    let left_out = report(&sources, &["uring/epoll>1.00"]).gates;
-    let gate = left_out.iter().find(|gate| gate.cell.as_deref() == Some("c6")).unwrap();
-    assert_eq!((gate.measured.as_ref(), gate.breached), (None, false));
+    // What was left out is held to nothing where others were measured.
+    let gates = report(&sources, &["uring/epoll>1.00"]).gates;
+    assert!(!gates.iter().any(|gate| gate.cell.as_deref() == Some("c6") || gate.measured.is_none()));
+}
+
+#[test]
+fn a_gate_on_few_blocks_is_not_breached_however_far_they_are() {
+    let mut result = newer();
+    for metric in &mut result.comparisons[4].metrics {
+        metric.ratio.as_mut().into_iter().for_each(|ratio| ratio.confidence = 0.9375);
+    }
+    let gates = report(&[source(result)], &["uring/epoll>1.00"]).gates;
+    let churn = gates.iter().find(|gate| gate.cell.as_deref() == Some("c4")).unwrap();
+    assert!(!churn.breached && churn.measured.as_ref().unwrap().contains("94 % sure"), "{churn:?}");
+}
+
+#[test]
+fn a_gate_on_what_was_only_left_out_is_not_measured() {
+    let mut result = newer();
+    result.comparisons.retain(|one| one.verdict == Judgement::LeftOut);
+    let gates = report(&[source(result)], &["uring/epoll>1.00"]).gates;
+    assert_eq!((gates.len(), &gates[0].measured, gates[0].breached), (1, &None, false));
 }
 
 #[test]
@@ -298,16 +318,16 @@ fn a_gate_on_the_change_is_held_between_results() {
 #[test]
 fn a_wrong_gate_gets_a_sentence_with_what_would_do() {
     for (text, words) in [
-        ("uring/epoll", "write it like 'uring/epoll>1.00'"),
+        ("uring/epoll", "'uring/epoll>1.00' would do"),
         ("uring>1", "VARIANT/REFERENCE"),
-        ("uring/epoll>", "a number like 1.00"),
-        ("uring/epoll>fast", "a number like 1.00"),
-        ("uring/epoll>-1", "a number like 1.00"),
-        ("uring/epoll>1e3", "a number like 1.00"),
-        ("uring/epoll>inf", "a number like 1.00"),
-        ("uring/epoll>0", "a number like 1.00"),
+        ("uring/epoll>", "no ratio like 1.00"),
+        ("uring/epoll>fast", "no ratio like 1.00"),
+        ("uring/epoll>-1", "no ratio like 1.00"),
+        ("uring/epoll>1e3", "no ratio like 1.00"),
+        ("uring/epoll>inf", "no ratio like 1.00"),
+        ("uring/epoll>0", "no ratio like 1.00"),
     ] {
-        let why = Gate::parse(text).expect_err(text);
+        let why = gate::parse(text).expect_err(text);
         assert!(why.starts_with(&format!("{text:?}")) && why.contains(words), "{why}");
     }
     let sources = [source(newer())];
@@ -315,7 +335,7 @@ fn a_wrong_gate_gets_a_sentence_with_what_would_do() {
         ("tokio/epoll>1", "uring/epoll or uring:recv=single/epoll would do"),
         ("change>1", "two results of the same bench would do"),
     ] {
-        let gate = Gate::parse(text).unwrap();
+        let gate = gate::parse(text).unwrap();
         let problems = gate::hold(&[gate], &sources, &[]).unwrap_err();
         assert!(problems.len() == 1 && problems[0].contains(words), "{problems:?}");
     }
@@ -416,4 +436,20 @@ fn a_report_as_json_obeys_its_schema_and_reads_back() {
     let problems: Vec<String> = validator.iter_errors(&value).map(|error| error.to_string()).collect();
     assert!(problems.is_empty(), "{problems:#?}");
     assert!(!validator.is_valid(&serde_json::json!({"version": 1})), "it knows what has to be there");
+}
+
+#[test]
+fn a_thing_compared_with_itself_twice_stands_twice_in_each_result() {
+    let twice = |mut result: BenchResult| {
+        result.comparisons.truncate(1);
+        result.comparisons.push(result.comparisons[0].clone());
+        result
+    };
+    let sources = [source(twice(older())), source(twice(newer()))];
+    let members: Vec<Vec<usize>> = compare::groups(&sources)
+        .iter()
+        .map(|group| group.members.iter().map(|(index, _)| *index).collect())
+        .collect();
+    assert_eq!(members, [[0, 1], [0, 1]]);
+    assert_eq!(compare::changes(&sources).len(), 2);
 }

@@ -1,6 +1,7 @@
 //! The form for a terminal: 100 columns, pictures in letters, everything but the single slices.
 
 use super::document::{Column, Command, Document, Figure, Part, Table, Verdict};
+use crate::units::wrapped;
 use comfy_table::presets::NOTHING;
 use comfy_table::{CellAlignment, ColumnConstraint, ContentArrangement, Width};
 
@@ -114,22 +115,6 @@ fn command(out: &mut Vec<String>, item: &Command) {
     out.push(format!("    {}", item.line));
 }
 
-/// Lines of words, the first after `head`, the others below it.
 fn wrap(out: &mut Vec<String>, head: &str, text: &str) {
-    let indent = " ".repeat(head.chars().count());
-    let mut line = head.to_string();
-    let mut empty = true;
-    for word in text.split_whitespace() {
-        let length = line.chars().count() + word.chars().count() + usize::from(!empty);
-        if length > WIDTH && !empty {
-            out.push(std::mem::replace(&mut line, indent.clone()));
-            empty = true;
-        }
-        if !empty {
-            line.push(' ');
-        }
-        line.push_str(word);
-        empty = false;
-    }
-    out.push(line);
+    out.extend(wrapped(head, text, WIDTH));
 }

@@ -248,6 +248,9 @@ pub struct Numbers {
 pub struct RawSlice {
     /// What became of it.
     pub slice: Slice,
+    /// What the server's ready line said of the features in force; `null` of a server that is no c10k.
+    #[serde(default)]
+    pub features: Option<BTreeMap<String, String>>,
     /// The client's command.
     pub client: String,
     /// The client's own result; `null` where it gave none.

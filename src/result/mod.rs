@@ -3,6 +3,7 @@
 
 pub mod bench;
 pub mod doctor;
+pub mod gate;
 pub mod load;
 pub mod report;
 pub mod server_stats;

@@ -186,6 +186,27 @@ fn interrupted() {
         let result = directory.read("result.json");
         assert_eq!((&result["interrupted"], &result["exit_code"]), (&Value::Bool(true), &Value::from(code)));
         assert_eq!(result["comparisons"][0]["ended"], "interrupted");
+        says_the_same_when_resumed(&directory, &result);
+    }
+}
+
+/// With no time left nothing is measured, and what was is neither lost nor counted twice.
+#[track_caller]
+fn says_the_same_when_resumed(directory: &Directory, before: &Value) {
+    let kept = fs::read_to_string(directory.0.join("slices.ndjson")).expect("slices");
+    let ended = Launch::new(["bench", "--resume", directory.path(), "--budget", "2s", "-q"]).end();
+    ended_in_order(&ended);
+    let after = directory.read("result.json");
+    let text = fs::read_to_string(directory.0.join("slices.ndjson")).expect("slices");
+    assert!(text.starts_with(&kept), "what was kept has changed");
+    let (one, other) = (&before["comparisons"][0], &after["comparisons"][0]);
+    assert_eq!(other["slices"].as_array().map(Vec::len), Some(text.lines().count()));
+    for side in ["variant", "reference"] {
+        assert_eq!(one["cell"][side], other["cell"][side], "what really ran");
+        assert!(other["cell"][side]["features"].is_object(), "{}", other["cell"]);
+    }
+    if text == kept {
+        assert_eq!((&one["metrics"], &one["blocks"]), (&other["metrics"], &other["blocks"]));
     }
 }
 

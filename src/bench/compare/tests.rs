@@ -103,7 +103,7 @@ fn fewer_than_six_blocks_decide_nothing_however_far_apart() {
     let slices: Vec<Slice> = (0..5).flat_map(|number| block(Purpose::Cost, number, 0.5, 1.0)).collect();
     let compared = compared(&slices);
     assert_eq!(compared.verdict, Judgement::Undecided);
-    assert!(compared.reasons[0].contains("5 sound blocks"), "{:?}", compared.reasons);
+    assert!(compared.reasons[0].starts_with("sound blocks: 5, "), "{:?}", compared.reasons);
     assert!(compared.sentence.contains("94 % sure"), "{}", compared.sentence);
 }
 
@@ -157,4 +157,107 @@ fn a_machine_that_was_busy_most_of_the_time_makes_it_suspect() {
         "{:?}",
         compared.reasons
     );
+}
+
+#[test]
+fn the_headline_is_the_median_of_blocks_and_no_mean() {
+    let slices: Vec<Slice> = [0.9, 0.9, 0.9, 0.9, 0.9, 0.9, 3.0]
+        .into_iter()
+        .enumerate()
+        .flat_map(|(number, cost)| block(Purpose::Cost, number as u32, cost, 1.0))
+        .collect();
+    let compared = compared(&slices);
+    let metric = &compared.metrics[0];
+    assert!((metric.ratio.as_ref().unwrap().median - 0.9).abs() < 1e-9, "{metric:?}");
+    assert_eq!((metric.variant, metric.reference), (Some(900.0), Some(1_000.0)));
+}
+
+#[test]
+fn percentiles_of_neighbours_are_divided_and_never_averaged() {
+    let mut slices: Vec<Slice> = block(Purpose::Cost, 0, 1.0, 1.0).into();
+    for (slice, p99) in slices.iter_mut().zip([1.0, 1.0, 1.0, 100.0]) {
+        slice.numbers.as_mut().unwrap().p99_us = Some(p99);
+    }
+    let compared = compared(&slices);
+    let p99 = words::metric(&compared, "p99_us").unwrap();
+    // The mean of 1 and 100 would be 50.5 times that of the others.
+    assert!((p99.ratio.as_ref().unwrap().median - 10.0).abs() < 1e-9, "{p99:?}");
+    assert_eq!(p99.words, "p99 of a slice, us, closed loop");
+}
+
+/// Eight blocks of equal cost, in which every second slice of a side has its number changed.
+fn noisy(change: impl Fn(&mut Numbers)) -> Comparison {
+    let mut slices: Vec<Slice> = (0..8).flat_map(|number| block(Purpose::Cost, number, 0.95, 1.0)).collect();
+    // Of equal slices always the one that is put on top.
+    for slice in slices.iter_mut().filter(|slice| slice.position == if slice.block % 2 == 0 { 0 } else { 3 })
+    {
+        change(slice.numbers.as_mut().unwrap());
+    }
+    compared(&slices)
+}
+
+#[test]
+fn both_headlines_are_held_to_the_wider_floor_of_the_two() {
+    let quiet = noisy(|_| {});
+    assert_eq!((quiet.verdict, quiet.band), (Judgement::Better, 0.02));
+    for compared in
+        [noisy(|numbers| numbers.server_cpu_ns *= 1.12), noisy(|numbers| numbers.total_cpu_ns *= 1.12)]
+    {
+        assert!((compared.band - 1.12f64.ln()).abs() < 1e-9, "{}", compared.band);
+        assert_ne!(compared.verdict, Judgement::Better);
+    }
+}
+
+#[test]
+fn a_headline_that_was_nought_decides_nothing() {
+    let mut slices: Vec<Slice> = (0..8).flat_map(|number| block(Purpose::Cost, number, 0.5, 1.0)).collect();
+    for slice in slices.iter_mut().filter(|slice| slice.block > 1) {
+        slice.numbers.as_mut().unwrap().server_cpu_ns = 0.0;
+    }
+    let few = compared(&slices);
+    assert_eq!((few.verdict, few.blocks), (Judgement::Undecided, 8));
+    assert!(few.reasons[0].ends_with("took no CPU that could be measured: 6"), "{:?}", few.reasons);
+    assert!(few.reasons[1].starts_with("sound blocks: 2, and fewer than 6"), "{:?}", few.reasons);
+    slices.iter_mut().for_each(|slice| slice.numbers.as_mut().unwrap().server_cpu_ns = 0.0);
+    let none = compared(&slices);
+    assert_eq!(none.verdict, Judgement::Undecided, "the client's CPU alone is no verdict");
+    assert!(none.sentence.contains("neither uring nor epoll took CPU"), "{}", none.sentence);
+}
+
+#[test]
+fn a_rate_that_was_the_clients_is_called_so() {
+    let mut slices: Vec<Slice> = block(Purpose::Capacity, 0, 1.0, 1.0).into();
+    slices.extend(block(Purpose::Cost, 0, 1.0, 1.0));
+    let words =
+        |slices: &[Slice]| words::metric(&compared(slices), "units_per_second").unwrap().words.clone();
+    assert_eq!(words(&slices), "messages per second, closed loop");
+    slices[2].numbers.as_mut().unwrap().client_busy = 0.97;
+    assert_eq!(words(&slices), "messages per second, closed loop, the client's limit");
+}
+
+#[test]
+fn a_latency_curve_has_the_slices_that_count_and_no_others() {
+    let histogram = |us: u64| {
+        use base64::Engine as _;
+        use hdrhistogram::serialization::{Serializer as _, V2DeflateSerializer};
+        let mut latencies = hdrhistogram::Histogram::<u64>::new(3).unwrap();
+        latencies.record_n(us * 1_000, 100).unwrap();
+        let mut bytes = Vec::new();
+        V2DeflateSerializer::new().serialize(&latencies, &mut bytes).unwrap();
+        Some(base64::engine::general_purpose::STANDARD.encode(bytes))
+    };
+    let mut slices: Vec<Slice> = (0..2).flat_map(|number| block(Purpose::Cost, number, 1.0, 1.0)).collect();
+    slices.iter_mut().for_each(|one| one.numbers.as_mut().unwrap().offered_per_second = Some(1e4));
+    slices[0].invalid.push("the client failed".into());
+    slices[1].numbers.as_mut().unwrap().offered_per_second = Some(2e4);
+    let histograms: Vec<Option<String>> =
+        (0..8).map(|index| histogram(if index < 2 { 900 } else { 50 })).collect();
+    let cell = cell();
+    let material =
+        Material { cell: &cell, slices: &slices, histograms: &histograms, ended: "plain", kernel: None };
+    let latency = compare(&material, Rule::default(), &mut Resamples::new(7)).latency.unwrap();
+    assert_eq!((latency.variant.samples, latency.reference.samples), (300, 300));
+    for curve in [&latency.variant, &latency.reference] {
+        assert!(curve.points.iter().all(|point| (point.us - 50.0).abs() < 1.0), "{curve:?}");
+    }
 }

@@ -63,7 +63,11 @@ fn row(matter: &Matter<'_>, source: usize, comparison: &Comparison, heading: Opt
             let result = &matter.sources[source];
             (result.label.clone(), numbers::date(result.result.plan.began_unix_seconds))
         }
-        (false, Some(question)) => (question.clone(), pair),
+        // What both sides have is said below; their names are longer than the picture is wide.
+        (false, Some(question)) => match question.split_once(" (") {
+            Some((question, both)) => (question.into(), both.trim_end_matches(')').into()),
+            None => (question.clone(), String::new()),
+        },
         (false, None) => (pair, String::new()),
     };
     let server = compare::metric(comparison, SERVER);
@@ -98,13 +102,13 @@ fn matrix(matter: &Matter<'_>, rows: &[Row]) -> Figure {
 fn table(matter: &Matter<'_>) -> Table {
     let columns = [
         "cell",
-        "#variant, ns",
-        "#reference, ns",
+        "verdict",
         "#server CPU",
         "#server + client CPU",
+        "#variant, ns",
+        "#reference, ns",
         "#floor",
         "#blocks",
-        "verdict",
     ];
     let mut table = Table::new("Server CPU for a unit, and the ratios with their intervals", &columns);
     for group in &matter.groups {
@@ -113,13 +117,13 @@ fn table(matter: &Matter<'_>) -> Table {
             let floor = server.and_then(|metric| metric.floor.as_ref());
             table.row(vec![
                 matter.of(&name(group), source),
-                numbers::plain(server.and_then(|metric| metric.variant)),
-                numbers::plain(server.and_then(|metric| metric.reference)),
+                numbers::word(comparison.verdict).into(),
                 numbers::ratio(compare::ratio(comparison, SERVER)),
                 numbers::ratio(compare::ratio(comparison, TOTAL)),
+                numbers::plain(server.and_then(|metric| metric.variant)),
+                numbers::plain(server.and_then(|metric| metric.reference)),
                 numbers::ratio(floor),
                 comparison.blocks.to_string(),
-                numbers::word(comparison.verdict).into(),
             ]);
         }
     }

@@ -24,10 +24,10 @@ pub(super) fn parts(matter: &Matter<'_>) -> Vec<Part> {
 /// A row for each quantity; for each result the two sides, the ratio, the floor.
 fn table(matter: &Matter<'_>, group: &Group<'_>) -> Table {
     let mut table = Table::new(group.title(), &["quantity"]);
-    let cell = &group.first().cell;
+    let [variant, reference] = group.sides();
     let mut names: Vec<(&str, String)> = Vec::new();
     for &(source, comparison) in &group.members {
-        for column in [cell.variant.name.as_str(), cell.reference.name.as_str(), "ratio", "floor"] {
+        for column in [variant, reference, "ratio", "floor"] {
             table.column(&format!("#{}", matter.of(column, source)));
         }
         for metric in &comparison.metrics {

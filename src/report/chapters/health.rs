@@ -18,12 +18,12 @@ pub(super) fn parts(matter: &Matter<'_>) -> Vec<Part> {
 }
 
 fn table(matter: &Matter<'_>, group: &Group<'_>) -> Option<Table> {
-    let cell = &group.first().cell;
+    let [variant, reference] = group.sides();
     let mut table = Table::new(group.title(), &["counter"]);
     let mut accounts: Vec<&BTreeMap<String, u64>> = Vec::new();
     for &(source, comparison) in &group.members {
-        table.column(&format!("#{}", matter.of(&cell.variant.name, source)));
-        table.column(&format!("#{}", matter.of(&cell.reference.name, source)));
+        table.column(&format!("#{}", matter.of(variant, source)));
+        table.column(&format!("#{}", matter.of(reference, source)));
         accounts.extend([&comparison.variant_health, &comparison.reference_health]);
     }
     let names: BTreeSet<&String> = accounts.iter().flat_map(|account| account.keys()).collect();

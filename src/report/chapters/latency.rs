@@ -35,9 +35,9 @@ fn figure(matter: &Matter<'_>, index: usize, group: &Group<'_>) -> Option<Figure
     for &(source, latency) in &measured {
         let rate = numbers::plain(Some(latency.offered_per_second));
         rates.push(matter.of(&format!("{rate} messages a second offered"), source));
-        let cell = &group.first().cell;
-        curves.push((matter.of(&cell.variant.name, source), &latency.variant));
-        curves.push((matter.of(&cell.reference.name, source), &latency.reference));
+        let [variant, reference] = group.sides();
+        curves.push((matter.of(variant, source), &latency.variant));
+        curves.push((matter.of(reference, source), &latency.reference));
     }
     if curves.is_empty() {
         return None;

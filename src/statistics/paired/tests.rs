@@ -24,6 +24,7 @@ fn order_statistics_have_the_confidence_of_the_textbook() {
 #[test]
 fn the_median_and_its_ends_are_values_of_the_middle() {
     assert_eq!((median(&[]), median(&[3.0]), median(&[4.0, 1.0])), (None, Some(3.0), Some(2.5)));
+    assert_eq!((median(&[9.0, 1.0, 2.0]), median(&[1.0, 2.0, 4.0, 99.0])), (Some(2.0), Some(3.0)));
     let values: Vec<f64> = (1..=9).rev().map(f64::from).collect();
     let found = interval(&values, &mut Resamples::new(7)).unwrap();
     assert_eq!((found.low, found.median, found.high), (2.0, 5.0, 8.0));
