@@ -21,12 +21,14 @@ const VALUES: [&str; 9] = [
 ];
 
 /// What is tried alone, and in pairs only at full size.
-const MORE_VALUES: [&str; 14] = [
+const MORE_VALUES: [&str; 16] = [
     "recv=poll",
     "buffers=owned",
     "buffers=classic",
     "buffers=incremental",
     "bundle=recv",
+    "bundle=send",
+    "bundle=both",
     "send=zc",
     "cqe-skip=off",
     "taskrun=sqpoll",
@@ -39,7 +41,7 @@ const MORE_VALUES: [&str; 14] = [
 ];
 
 /// Pairs that are refused by name.
-const EXCLUDED: [(&str, &str); 15] = [
+const EXCLUDED: [(&str, &str); 23] = [
     ("recv=poll", "files=direct"),
     ("recv=poll", "poll-first=on"),
     ("recv=poll", "buffers=owned"),
@@ -49,6 +51,14 @@ const EXCLUDED: [(&str, &str); 15] = [
     ("bundle=recv", "buffers=incremental"),
     ("bundle=recv", "buffers=owned"),
     ("bundle=recv", "buffers=classic"),
+    ("recv=poll", "bundle=send"),
+    ("bundle=send", "buffers=owned"),
+    ("bundle=send", "send=zc"),
+    ("recv=poll", "bundle=both"),
+    ("bundle=both", "buffers=incremental"),
+    ("bundle=both", "buffers=owned"),
+    ("bundle=both", "buffers=classic"),
+    ("bundle=both", "send=zc"),
     ("send=zc", "recv=poll"),
     ("send=zc", "buffers=owned"),
     ("send=zc", "buffers=incremental"),

@@ -124,9 +124,9 @@ fn what_the_kernel_reads_stays_when_the_rest_is_given_back() {
         let lease = buffers.lease(buffer, 10);
         assert!(buffers.append(&mut queue, lease, &mut pool));
     }
-    buffers.clear(&mut queue, true, &mut pool);
+    buffers.clear(&mut queue, 5, &mut pool);
     assert_eq!((buffers.lent(), pool.0.make_contiguous()), (1, &mut [1, 2][..]));
-    buffers.clear(&mut queue, false, &mut pool);
+    buffers.clear(&mut queue, 0, &mut pool);
     assert_eq!(buffers.lent(), 0);
 }
 
