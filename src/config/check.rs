@@ -408,3 +408,44 @@ impl Check<'_> {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// What is said of `--uring FEATURES --max-connections CONNECTIONS` where so much memory may be locked.
+    fn resolved(features: &str, connections: Option<&str>, locked: Option<u64>) -> Result<u32, String> {
+        let typed = Typed {
+            uring: vec![features.into()],
+            max_connections: connections.map(String::from),
+            ..Typed::default()
+        };
+        let facts = Facts { locked_memory: locked, ..Facts::for_tests() };
+        let checked = resolve(&typed, &facts);
+        checked.map(|checked| checked.config.uring.groups).map_err(|problems| problems[0].text.clone())
+    }
+
+    #[test]
+    fn a_group_for_each_connection_is_held_against_what_there_is() {
+        assert_eq!(resolved("bundle=recv", Some("70000"), None), Ok(0));
+        // Untyped there are as many connections as there are groups.
+        assert_eq!(resolved("bundle=send", None, None), Ok(65_535));
+        assert_eq!(resolved("bundle=both", Some("300"), Some(8 << 20)), Ok(300));
+        let told = resolved("bundle=both", Some("65536"), None).unwrap_err();
+        assert!(told.starts_with("--max-connections: with bundle=both each connection needs"), "{told}");
+        assert!(told.ends_with("65535 or less would do"), "{told}");
+    }
+
+    #[test]
+    fn groups_that_may_not_be_locked_are_refused_with_a_number_that_may() {
+        let told = resolved("bundle=send", Some("10000"), Some(8 << 20)).unwrap_err();
+        assert!(
+            told.starts_with("--uring: bundle: a buffer group for each of 10000 connections locks"),
+            "{told}"
+        );
+        let (_, rest) = told.split_once("--max-connections ").expect("a remedy");
+        let fits: u32 = rest.split(',').next().and_then(|count| count.parse().ok()).expect("a number");
+        assert_eq!(resolved("bundle=send", Some(&fits.to_string()), Some(8 << 20)), Ok(fits));
+        assert!((1_900..2_048).contains(&fits), "{told}");
+    }
+}

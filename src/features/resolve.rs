@@ -450,5 +450,7 @@ mod tests {
         features.buffer_count = 512;
         // 64 pages of entries, 64 of completions with 4 of indices and one begun, 2 of buffers.
         assert_eq!(features.locked_bytes(4096), (64 + 69 + 2) * 4096);
+        features.groups = 300;
+        assert_eq!(features.locked_bytes(4096), (64 + 69 + 2 + 300) * 4096);
     }
 }

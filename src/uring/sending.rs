@@ -31,16 +31,10 @@ impl<R: Listening, K: Ownership> EventLoop<'_, R, K> {
             return;
         }
         let Some(span) = self.buffers.front(&connection.queue) else { return };
-        let several = self.ring.lends();
-        connection.lends = several > 1 && connection.queue.has_several();
-        connection.offered = span.length;
-        if connection.lends {
-            connection.offered = 0;
-            for span in self.buffers.spans(&connection.queue).take(several) {
-                connection.offered += span.length;
-                self.ring.lend(id.slot, span);
-            }
-        }
+        let lends = self.ring.lends() > 1 && connection.queue.has_several();
+        let offered = if lends { self.lend(id) } else { span.length };
+        let connection = self.connections.get_mut(id).expect("just looked up");
+        (connection.lends, connection.offered) = (lends, offered);
         connection.sending = true;
         connection.in_flight += 1;
         self.in_flight += 1;
@@ -59,6 +53,17 @@ impl<R: Listening, K: Ownership> EventLoop<'_, R, K> {
             return self.ring.push(Operation::SendKept { socket, span }, token::of(Kind::SendKept, id));
         }
         self.ring.push(Operation::Send { socket, span }, token::of(Kind::Send, id));
+    }
+
+    /// Lends what is queued to the ring, as many leases as one send may take; how many bytes that is.
+    fn lend(&mut self, id: ConnId) -> u32 {
+        let connection = self.connections.get(id).expect("the caller looked it up");
+        let mut offered = 0;
+        for span in self.buffers.spans(&connection.queue).take(self.ring.lends()) {
+            offered += span.length;
+            self.ring.lend(id.slot, span);
+        }
+        offered
     }
 
     /// Either how much the kernel took of a send that it may go on reading, or that it reads no more.
