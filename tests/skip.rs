@@ -14,6 +14,8 @@ use std::sync::OnceLock;
 pub enum Need {
     /// io_uring.
     Uring,
+    /// A ring that sends and receives several buffers at once, and the locked memory for it.
+    Bundles,
     /// An IPv6 loopback address.
     Ipv6,
     /// User 0, with the rights to drop capabilities and to make namespaces.
@@ -33,6 +35,7 @@ impl Need {
     pub fn missing(self) -> Option<String> {
         match self {
             Need::Uring => uring(),
+            Need::Bundles => bundles(),
             Need::Ipv6 => TcpListener::bind((Ipv6Addr::LOCALHOST, 0))
                 .err()
                 .map(|error| format!("no IPv6 loopback address ({error})")),
@@ -63,6 +66,19 @@ fn uring() -> Option<String> {
             Err(ended) if ended.code == Some(6) => Some(one_line(&ended.stderr)),
             // Any other end is for the tests to report.
             Err(_) => None,
+        }
+    };
+    ANSWER.get_or_init(ask).clone()
+}
+
+fn bundles() -> Option<String> {
+    static ANSWER: OnceLock<Option<String>> = OnceLock::new();
+    let ask = || {
+        let words = ["--uring", "bundle=both", "--listen", "127.0.0.1:0", "--format", "json"];
+        match Launch::new(words).start() {
+            // Not offered, or not enough memory may be locked.
+            Err(ended) if matches!(ended.code, Some(2 | 6)) => Some(one_line(&ended.stderr)),
+            _ => None,
         }
     };
     ANSWER.get_or_init(ask).clone()

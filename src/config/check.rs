@@ -145,6 +145,9 @@ impl Check<'_> {
         uring: &features::Typed,
     ) -> u32 {
         const DEFAULT_MAX: u64 = 65_536;
+        const GROUPS: u64 = features::GROUPS_MAX as u64;
+        let is_grouped = |value: &str| value == "send" || value == "both";
+        let groups = uring.get("bundle").filter(|typed| is_grouped(typed.value.form.name()));
         const WORTH_SAYING: u64 = 10_000;
         let reserve = Self::reserve(workers, addresses);
         let limit = self.facts.descriptors.unwrap_or(u64::MAX);
@@ -166,13 +169,18 @@ impl Check<'_> {
                  server itself needs {reserve}; {} would do, or {remedy}",
                 if room == 0 { "nothing".into() } else { format!("{room} or less") }
             )),
+            Some(asked) if groups.is_some() && asked > GROUPS => self.wrong(format!(
+                "--max-connections: with bundle={} each connection needs a buffer group of its own, and a ring has \
+                 {GROUPS} for them; {GROUPS} or less would do",
+                groups.map_or("send", |typed| typed.value.form.name())
+            )),
             Some(asked) => return asked as u32,
             None if own == 0 => self.wrong(format!(
                 "--max-connections: the hard limit of {limit} descriptors leaves none for connections, the server \
                  itself needs {reserve}; {remedy}"
             )),
             None => {
-                let connections = own.min(DEFAULT_MAX);
+                let connections = own.min(if groups.is_some() { GROUPS } else { DEFAULT_MAX });
                 if connections < WORTH_SAYING {
                     self.notes.push(format!(
                         "at most {connections} connections: the hard limit is {limit} descriptors; {remedy}"
@@ -299,7 +307,10 @@ impl Check<'_> {
             } else if !cq_typed && features.cq > features.sq {
                 features.cq /= 2;
             } else {
-                return Err(Self::locked_too_small(features, need(features), limit, workers));
+                return Err(match features.groups {
+                    0 => Self::locked_too_small(features, need(features), limit, workers),
+                    _ => self.groups_too_many(features, limit, workers),
+                });
             }
         }
         let (sq, cq) = (features.sq, features.cq);
@@ -312,6 +323,25 @@ impl Check<'_> {
             "sq={sq},cq={cq} instead of sq={},cq={}: this user may lock {limit} (ulimit -l) over all rings",
             planned.0, planned.1
         )))
+    }
+
+    /// Each group is a locked page, in every worker: any one of them may have to serve all connections.
+    fn groups_too_many(&self, features: &Uring, limit: u64, workers: usize) -> String {
+        let page = self.facts.page;
+        let rings = Uring { groups: 0, ..features.clone() }.locked_bytes(page) * workers as u64;
+        let room = limit.saturating_sub(rings) / (page * workers as u64);
+        let fewer = match room {
+            0 => "fewer --workers".into(),
+            room => format!("--max-connections {room}, fewer --workers"),
+        };
+        format!(
+            "--uring: bundle: a buffer group for each of {} connections locks a page in each of {workers} workers, \
+             {} with the rings, and this user may lock {}; {fewer}, a higher ulimit -l, CAP_IPC_LOCK or \
+             bundle=off would do",
+            features.groups,
+            units::approximate_bytes(features.locked_bytes(page) * workers as u64),
+            units::approximate_bytes(limit)
+        )
     }
 
     fn locked_too_small(features: &Uring, need: u64, limit: u64, workers: usize) -> String {
@@ -376,5 +406,46 @@ impl Check<'_> {
                 config.backlog
             ));
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// What is said of `--uring FEATURES --max-connections CONNECTIONS` where so much memory may be locked.
+    fn resolved(features: &str, connections: Option<&str>, locked: Option<u64>) -> Result<u32, String> {
+        let typed = Typed {
+            uring: vec![features.into()],
+            max_connections: connections.map(String::from),
+            ..Typed::default()
+        };
+        let facts = Facts { locked_memory: locked, ..Facts::for_tests() };
+        let checked = resolve(&typed, &facts);
+        checked.map(|checked| checked.config.uring.groups).map_err(|problems| problems[0].text.clone())
+    }
+
+    #[test]
+    fn a_group_for_each_connection_is_held_against_what_there_is() {
+        assert_eq!(resolved("bundle=recv", Some("70000"), None), Ok(0));
+        // Untyped there are as many connections as there are groups.
+        assert_eq!(resolved("bundle=send", None, None), Ok(65_535));
+        assert_eq!(resolved("bundle=both", Some("300"), Some(8 << 20)), Ok(300));
+        let told = resolved("bundle=both", Some("65536"), None).unwrap_err();
+        assert!(told.starts_with("--max-connections: with bundle=both each connection needs"), "{told}");
+        assert!(told.ends_with("65535 or less would do"), "{told}");
+    }
+
+    #[test]
+    fn groups_that_may_not_be_locked_are_refused_with_a_number_that_may() {
+        let told = resolved("bundle=send", Some("10000"), Some(8 << 20)).unwrap_err();
+        assert!(
+            told.starts_with("--uring: bundle: a buffer group for each of 10000 connections locks"),
+            "{told}"
+        );
+        let (_, rest) = told.split_once("--max-connections ").expect("a remedy");
+        let fits: u32 = rest.split(',').next().and_then(|count| count.parse().ok()).expect("a number");
+        assert_eq!(resolved("bundle=send", Some(&fits.to_string()), Some(8 << 20)), Ok(fits));
+        assert!((1_900..2_048).contains(&fits), "{told}");
     }
 }

@@ -38,6 +38,10 @@ pub enum Capability {
     MultishotPoll,
     /// A receive that fills several buffers, in order.
     ReceiveBundle,
+    /// A send from several buffers, in order, and what is left of one that comes short.
+    SendBundle,
+    /// Both kinds of bundles.
+    BothBundles,
     /// Buffers that are filled bit by bit, in order.
     IncrementalBuffers,
     /// A send that reads the caller's memory until it says that it is done.
@@ -54,7 +58,7 @@ pub enum Capability {
 
 impl Capability {
     /// All of them, in the order they are asked for.
-    pub const ALL: [Self; 23] = [
+    pub const ALL: [Self; 25] = [
         Self::SingleIssuer,
         Self::SubmitAll,
         Self::DeferTaskrun,
@@ -76,8 +80,10 @@ impl Capability {
         Self::NoIowait,
         Self::Napi,
         Self::MinimumWait,
-        // These two come last: each has buffers of its own registered in place of the others'.
+        Self::SendBundle,
+        // These come last: each has buffers of its own registered in place of the others'.
         Self::ReceiveBundle,
+        Self::BothBundles,
         Self::IncrementalBuffers,
     ];
     /// What the server by completion cannot do without (Linux 6.0).
@@ -104,6 +110,8 @@ impl Capability {
             Self::ClassicBuffers => "providing buffers by requests",
             Self::MultishotPoll => "a watch of a socket that goes on",
             Self::ReceiveBundle => "a receive into several buffers, in order",
+            Self::SendBundle => "a send from several buffers, in order",
+            Self::BothBundles => "receives into and sends from several buffers, in order",
             Self::IncrementalBuffers => "a ring whose buffers are filled bit by bit, in order",
             Self::ZeroCopySend => "sending without a copy",
             Self::PollFirst => "waiting before the first try to receive",
@@ -131,7 +139,7 @@ impl Capability {
             Self::NoSqarray => "6.6",
             Self::CountArrived => "6.7",
             Self::Napi => "6.9",
-            Self::ReceiveBundle => "6.10",
+            Self::ReceiveBundle | Self::SendBundle | Self::BothBundles => "6.10",
             Self::MinimumWait | Self::IncrementalBuffers => "6.12",
             Self::NoIowait => "6.15",
             Self::ReceiveLimit => "6.17",

@@ -141,6 +141,63 @@ pub(super) const EXCLUSIONS: &[Exclusion] = &[
         kind: Kind::Usage,
         why: "a bundle takes its buffers from a ring",
     },
+    Exclusion {
+        one: ("bundle", "send"),
+        other: ("recv", "poll"),
+        instead: "multishot",
+        kind: Kind::Usage,
+        why: "its sends are system calls",
+    },
+    Exclusion {
+        one: ("bundle", "send"),
+        other: ("buffers", "owned"),
+        instead: "ring",
+        kind: Kind::Usage,
+        why: "a connection with one buffer never has several to send",
+    },
+    Exclusion {
+        one: ("bundle", "send"),
+        other: ("send", "zc"),
+        instead: "plain",
+        kind: Kind::Usage,
+        why: "a send without a copy takes one buffer",
+    },
+    Exclusion {
+        one: ("bundle", "both"),
+        other: ("buffers", "incremental"),
+        instead: "ring",
+        kind: Kind::Unavailable,
+        why: "kernels lost the order of bytes with both until 2026, and may not say that no buffer is left \
+              (axboe/liburing issue 1320)",
+    },
+    Exclusion {
+        one: ("bundle", "both"),
+        other: ("recv", "poll"),
+        instead: "multishot",
+        kind: Kind::Usage,
+        why: "its receives and sends are system calls",
+    },
+    Exclusion {
+        one: ("bundle", "both"),
+        other: ("buffers", "classic"),
+        instead: "ring",
+        kind: Kind::Usage,
+        why: "a bundle takes its buffers from a ring",
+    },
+    Exclusion {
+        one: ("bundle", "both"),
+        other: ("buffers", "owned"),
+        instead: "ring",
+        kind: Kind::Usage,
+        why: "a bundle takes its buffers from a ring",
+    },
+    Exclusion {
+        one: ("bundle", "both"),
+        other: ("send", "zc"),
+        instead: "plain",
+        kind: Kind::Usage,
+        why: "a send without a copy takes one buffer",
+    },
 ];
 
 /// What was typed and would change nothing, a problem each.

@@ -14,6 +14,7 @@ mod typed;
 pub use answers::{Answers, Capability};
 pub use help::{epoll as help_epoll, uring as help_uring};
 pub use resolve::{Resolved, epoll, uring};
+pub use table::GROUPS_MAX;
 pub use typed::Typed;
 
 /// What is wrong with what was asked for.
@@ -123,6 +124,9 @@ pub struct Uring {
     pub buffers: Buffers,
     /// Whether one completion of a receive may bring several buffers.
     pub bundle_receive: bool,
+    /// Connections that have a buffer group of their own, from which several buffers are sent at once; 0
+    /// where each buffer has a send of its own.
+    pub groups: u32,
     /// Whether a send that succeeds at once has no completion.
     pub cqe_skip: bool,
     /// Whether the kernel may read what is sent until it says that it is done, instead of copying it.

@@ -87,7 +87,8 @@ pub fn uring(
             "owned" => Buffers::Owned,
             _ => Buffers::Ring,
         },
-        bundle_receive: choice.is("bundle", "recv"),
+        bundle_receive: choice.is("bundle", "recv") || choice.is("bundle", "both"),
+        groups: if choice.is("bundle", "send") || choice.is("bundle", "both") { max_connections } else { 0 },
         cqe_skip: choice.is("cqe-skip", "on"),
         zero_copy: choice.is("send", "zc"),
         files: if choice.is("files", "direct") { Files::Direct } else { Files::Normal },
@@ -163,7 +164,9 @@ impl Uring {
         let has_ring =
             matches!(self.buffers, Buffers::Ring | Buffers::Incremental) && self.recv != Recv::Poll;
         let buffers = if has_ring { u64::from(self.buffer_count) * 16 } else { 0 };
-        pages(sq * 64) + pages(HEADER + cq * 16 + index) + pages(buffers)
+        // A page for each group, however little of it is used.
+        let groups = u64::from(self.groups) * page;
+        pages(sq * 64) + pages(HEADER + cq * 16 + index) + pages(buffers) + groups
     }
 }
 
@@ -447,5 +450,7 @@ mod tests {
         features.buffer_count = 512;
         // 64 pages of entries, 64 of completions with 4 of indices and one begun, 2 of buffers.
         assert_eq!(features.locked_bytes(4096), (64 + 69 + 2) * 4096);
+        features.groups = 300;
+        assert_eq!(features.locked_bytes(4096), (64 + 69 + 2 + 300) * 4096);
     }
 }

@@ -93,6 +93,8 @@ pub const SQ_MAX: u64 = 32_768;
 pub const CQ_MAX: u64 = 65_536;
 /// Buffers of a buffer ring at most, as the kernel has it.
 pub const BUFFERS_MAX: u64 = 32_768;
+/// Buffer groups at most that a ring has for connections: they are named by 16 bits, and one is received into.
+pub const GROUPS_MAX: u32 = 65_535;
 /// Connections at most: the slots an id can tell apart (24 bits, less the reserved ones).
 pub const CONNECTIONS_MAX: u64 = (1 << 24) - 16;
 /// The longest time a worker may be told to wait for more, or to poll: one second. A stop waits for it.
@@ -137,8 +139,8 @@ pub const URING: &[Dimension] = &[
         values: &[
             built("off", "one buffer each"),
             needing("recv", Capability::ReceiveBundle, "receives"),
-            later(Form::Word("send"), "6.10", "bundle=off", "sends"),
-            later(Form::Word("both"), "6.10", "bundle=off", "receives and sends"),
+            needing("send", Capability::SendBundle, "sends; locks a page per connection"),
+            needing("both", Capability::BothBundles, "receives and sends"),
         ],
     },
     Dimension {

@@ -2,6 +2,7 @@
 //! accept or a receive is multishot, and what a socket is named by.
 
 use super::buffer_ring::GROUP;
+use super::lent;
 use super::{Memory, Name, Operation, Socket, Span};
 use crate::features::{Accept, Files, Recv, Uring};
 use io_uring::squeue::{Entry, Flags};
@@ -98,6 +99,7 @@ impl Builder {
             Operation::Receive { socket, limit } => self.receive(socket, limit, 0, self.picking(0)),
             Operation::ReceiveNow { socket, limit } => self.receive(socket, limit, libc::MSG_DONTWAIT, 0),
             Operation::SendKept { socket, span } => self.send_kept(socket, span),
+            Operation::SendLent { socket, group } => self.send_lent(socket, group),
             Operation::ReceiveInto { socket, span, waits } => self.receive_into(socket, span, waits),
             Operation::Accept { listener } => self.accept(self.listeners[listener]),
             Operation::Cancel { target } => {
@@ -143,15 +145,26 @@ impl Builder {
             .build())
     }
 
-    fn send(&self, socket: Socket, span: Span) -> Entry {
-        let start = self.start_of(span).cast_const();
-        // The kernel adds MSG_NOSIGNAL itself. MSG_DONTWAIT keeps it from waiting for room. With
-        // MSG_WAITALL a short send counts as a failure, so that it is not skipped.
-        let (flags, skip) = if self.skip_sent {
+    /// The kernel adds MSG_NOSIGNAL itself. MSG_DONTWAIT keeps it from waiting for room. With
+    /// MSG_WAITALL a short send counts as a failure, so that it is not skipped.
+    const fn sending(&self) -> (i32, Flags) {
+        if self.skip_sent {
             (libc::MSG_DONTWAIT | libc::MSG_WAITALL, Flags::SKIP_SUCCESS)
         } else {
             (libc::MSG_DONTWAIT, Flags::empty())
-        };
+        }
+    }
+
+    /// All that lies in a group. MSG_WAITALL is implied.
+    fn send_lent(&self, socket: Socket, group: u32) -> Entry {
+        let (flags, skip) = self.sending();
+        with_name!(socket, |name| opcode::SendBundle::new(name, lent::number(group)).flags(flags).build())
+            .flags(skip)
+    }
+
+    fn send(&self, socket: Socket, span: Span) -> Entry {
+        let start = self.start_of(span).cast_const();
+        let (flags, skip) = self.sending();
         with_name!(socket, |name| opcode::Send::new(name, start, span.length).flags(flags).build())
             .flags(skip)
     }

@@ -14,6 +14,7 @@ pub mod attempts;
 mod buffer_ring;
 pub mod dialing;
 mod entry;
+mod lent;
 mod pages;
 pub mod polled;
 pub mod probe;
@@ -129,6 +130,16 @@ pub enum Operation {
         /// What: lent to the kernel until the last completion.
         span: Span,
     },
+    /// The same, of everything that lies in the group ([`Ring::lend`]), in that order, in one send. A
+    /// completion with [`Completion::more`] tells of bytes of the first spans, and others follow; the last
+    /// one of the bytes since. Where [`Ring::skips_sent`] says so it is not there if that was all that was
+    /// left. A result that is short says nothing about room: the kernel may also end between two spans.
+    SendLent {
+        /// Where to.
+        socket: Socket,
+        /// Which group: nobody else's until the operation is over.
+        group: u32,
+    },
     /// Report every time there is room again in a socket that was full, until further notice. It may
     /// report without reason: the peer's FIN counts as news for every poll of a ring.
     //
@@ -176,7 +187,7 @@ pub enum Operation {
 impl Operation {
     /// Whether it sends, in one way or another.
     const fn sends(self) -> bool {
-        matches!(self, Self::Send { .. } | Self::SendKept { .. })
+        matches!(self, Self::Send { .. } | Self::SendKept { .. } | Self::SendLent { .. })
     }
 
     /// Whether it receives, in one way or another.
@@ -269,6 +280,22 @@ pub trait Ring {
     /// Whether [`Operation::SendKept`] is offered.
     fn keeps_sent(&self) -> bool {
         false
+    }
+
+    /// How many spans one [`Operation::SendLent`] may take; 0 where it is not offered.
+    fn lends(&self) -> usize {
+        0
+    }
+
+    /// Puts a span into a group, behind those that lie there. It is the kernel's until a completion of
+    /// the [`Operation::SendLent`] that follows has told of its last byte, or that operation is over.
+    fn lend(&mut self, _group: u32, _span: Span) {
+        unreachable!("it sends one span at a time");
+    }
+
+    /// An [`Operation::SendLent`] is over, and left bytes of its group: nothing lies there any more.
+    fn take_back(&mut self, _group: u32) {
+        unreachable!("it sends one span at a time");
     }
 
     /// How many operations have been pushed.

@@ -150,6 +150,8 @@ impl Trial {
             Capability::MultishotPoll => self.watch(),
             Capability::ZeroCopySend => self.zero_copy(),
             Capability::ReceiveBundle => order::of_bundles(self),
+            Capability::SendBundle => order::of_send_bundles(self),
+            Capability::BothBundles => order::of_bundles(self).and_then(|()| order::of_send_bundles(self)),
             Capability::IncrementalBuffers => order::of_incremental_buffers(self),
             Capability::PollFirst => self.receive(false, true),
             Capability::Napi => self.napi(),

@@ -4,9 +4,10 @@
 
 use super::buffer_ring::BufferRing;
 use super::entry::Builder;
+use super::lent::{self, Lent};
 use super::provided::{Bundle, Classic, Provided};
 use super::reserve::Reserve;
-use super::{Completion, Entered, Listening, Memory, Name, Operation, Ring, Socket, Token};
+use super::{Completion, Entered, Listening, Memory, Name, Operation, Ring, Socket, Span, Token};
 use crate::features::{Buffers, Recv, Taskrun, Uring, Wait};
 use io_uring::squeue::Entry;
 use io_uring::types::{SubmitArgs, Timespec};
@@ -28,6 +29,8 @@ pub struct RealRing<'a> {
     completions: CompletionQueue<'a>,
     provided: Provided,
     bundle: Bundle,
+    /// What is sent together, by connection, where that was asked for.
+    lent: Option<Lent>,
     pub(super) builder: Builder,
     /// Operations that found the submission queue full, and the kernel unwilling to empty it.
     backlog: VecDeque<Entry>,
@@ -78,8 +81,13 @@ impl<'a> RealRing<'a> {
 
     /// Readies `ring` for entries of `builder`: it serves nobody and dials nobody yet.
     pub(super) fn over(ring: &'a mut IoUring, features: &Uring, builder: Builder) -> io::Result<Self> {
+        let descriptor = ring.as_raw_fd();
         let (mut submitter, submissions, completions) = ring.split();
         let provided = provided(features, builder.memory, &submitter)?;
+        let lent = match features.groups {
+            0 => None,
+            groups => Some(Lent::new(&submitter, descriptor, builder.memory, groups)?),
+        };
         if features.ring_fd_registered {
             submitter.register_ring_fd()?;
         }
@@ -89,6 +97,7 @@ impl<'a> RealRing<'a> {
             completions,
             provided,
             bundle: Bundle::default(),
+            lent,
             builder,
             backlog: VecDeque::new(),
             listeners: Vec::new(),
@@ -320,7 +329,8 @@ impl Ring for RealRing<'_> {
             token: Token(entry.user_data()),
             result: entry.result(),
             more: cqueue::more(entry.flags()),
-            buffer: cqueue::buffer_select(entry.flags()),
+            // What was lent for a send has a number too: nothing was received there.
+            buffer: cqueue::buffer_select(entry.flags()).filter(|buffer| buffer & lent::MARK == 0),
             keeps_buffer: cqueue::buffer_more(entry.flags()),
         };
         match &mut self.provided {
@@ -374,6 +384,19 @@ impl Ring for RealRing<'_> {
 
     fn keeps_sent(&self) -> bool {
         self.builder.zero_copy
+    }
+
+    fn lends(&self) -> usize {
+        if self.lent.is_some() { lent::SPANS.into() } else { 0 }
+    }
+
+    fn lend(&mut self, group: u32, span: Span) {
+        self.lent.as_mut().expect("it was asked whether it lends").lend(group, span);
+    }
+
+    fn take_back(&mut self, group: u32) {
+        self.enters += 1;
+        self.lent.as_mut().expect("it was lent before").take_back(group);
     }
 
     #[inline]

@@ -62,7 +62,7 @@ pub(super) struct Connection {
     pub(super) machine: Machine,
     pub(super) socket: Socket,
     pub(super) queue: LeaseQueue,
-    /// Bytes of the send in flight.
+    /// Bytes of the send in flight that the kernel has not taken yet.
     pub(super) offered: u32,
     /// Operations the kernel has not finished answering. The slot is free again only after the
     /// close has been answered, and the close is asked for only at 0.
@@ -72,6 +72,8 @@ pub(super) struct Connection {
     pub(super) room: Watching,
     /// True from the moment a send is submitted until it is over.
     pub(super) sending: bool,
+    /// Whether that send is of several leases, lent to the ring under the number of the slot.
+    pub(super) lends: bool,
     /// The send whose bytes the kernel may go on reading.
     pub(super) kept: Kept,
     /// True once the kernel refused to send without a copy.
@@ -96,6 +98,7 @@ impl Connection {
             receiving: Receiving::Idle,
             room: Watching::Idle,
             sending: false,
+            lends: false,
             kept: Kept::Nothing,
             copies: false,
             full: false,

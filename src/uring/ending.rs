@@ -83,7 +83,7 @@ impl<R: Listening, K: Ownership> EventLoop<'_, R, K> {
                 connection.stage = Stage::Ending { holds_chunk: false };
                 self.chunks_awaited -= 1;
             }
-            self.buffers.clear(&mut connection.queue, false, &mut self.ring);
+            self.buffers.clear(&mut connection.queue, 0, &mut self.ring);
             connection.stage = Stage::Closing;
             connection.in_flight += 1;
             self.in_flight += 1;
@@ -99,7 +99,8 @@ impl<R: Listening, K: Ownership> EventLoop<'_, R, K> {
         self.unspilled.remove(id.slot);
         self.deadlines.remove(id.slot);
         let connection = self.connections.get_mut(id).expect("the caller looked it up");
-        self.buffers.clear(&mut connection.queue, connection.sending, &mut self.ring);
+        let kept = if connection.sending { connection.offered } else { 0 };
+        self.buffers.clear(&mut connection.queue, kept, &mut self.ring);
         connection.stage = Stage::Ending { holds_chunk: connection.sending };
         self.chunks_awaited += u32::from(connection.sending);
     }

@@ -385,7 +385,7 @@ impl<'w, R: Listening, K: Ownership> EventLoop<'w, R, K> {
     /// else to wait for than the end of that send.
     fn note_hurry(&mut self, id: ConnId) {
         let connection = self.connections.get(id).expect("the caller looked it up");
-        let offered_all = self.buffers.is_all(&connection.queue, connection.offered);
+        let offered_all = connection.machine.owed() == u64::from(connection.offered);
         let goes_on_by_itself = connection.receiving == Receiving::Armed && offered_all;
         self.hurry |= connection.sending && self.ring.skips_sent() && !goes_on_by_itself;
     }

@@ -13,6 +13,8 @@ use crate::worker::{Ending, Failure, Laid, Worker};
 use io_uring::IoUring;
 use std::io;
 
+/// Bytes of a connection's buffer group.
+const PAGE: u64 = 4096;
 /// Slots of a direct-descriptor table beyond the connection limit: a full table makes the kernel
 /// drop peers, and a burst of accepts can overshoot the limit before it is cancelled.
 const SLOTS_MARGIN: u32 = 1024;
@@ -30,14 +32,15 @@ pub fn run(mut worker: Worker<'_>) -> Result<Ending, Failure> {
     let arena = arena(features, &worker).map_err(|error| {
         failed("memory for the buffers", &error, "choose a smaller buffer-count= or buffer-size=")
     })?;
-    let (mut io_uring, features) = make_ring(features, &mut laid)?;
+    let (mut io_uring, mut features) = make_ring(features, &mut laid)?;
     worker.room = register_slots(&io_uring, &features, &worker)?;
+    features.groups = features.groups.min(worker.room);
     let listeners = std::mem::take(&mut worker.listeners);
     let (stop, index, count) = (worker.stop, worker.index, listeners.len());
     let wake_others = move || stop.wake_others(index);
     let ring =
         RealRing::new(&mut io_uring, &features, arena.memory(), listeners, stop.waker(index), &wake_others)
-            .map_err(|error| refused("the buffer ring or the registered ring descriptor", &error))?;
+            .map_err(|error| refused(given(&features), &error))?;
     describe(&mut laid, &features, &worker, &arena);
     let ending = match (features.recv, features.buffers) {
         (Recv::Poll, _) => {
@@ -127,7 +130,20 @@ fn describe(laid: &mut Laid, features: &Uring, worker: &Worker<'_>, arena: &Aren
     if owned {
         laid.memory.push(("own_buffers", pool));
     }
+    if features.groups > 0 {
+        laid.memory.push(("groups", u64::from(features.groups) * PAGE));
+    }
     laid.sizes = vec![("sq", u64::from(features.sq)), ("cq", u64::from(features.cq))];
+}
+
+/// What a ring is given before it serves.
+const fn given(features: &Uring) -> &'static str {
+    match features.groups {
+        0 => "the buffer ring or the registered ring descriptor",
+        _ => {
+            "a buffer group for each of --max-connections (bundle), the buffer ring or the registered ring descriptor"
+        }
+    }
 }
 
 /// The sentence for what the kernel refuses of a ring where it has io_uring and allows it.

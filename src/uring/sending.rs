@@ -1,5 +1,5 @@
 //! How bytes go out: one send in flight for each connection, from the front of its queue, as much as
-//! fits now. A connection whose peer takes less is stuck: its bytes leave the shared buffers for the
+//! fits now; of several leases at once where the ring offers that and several wait. A connection whose peer takes less is stuck: its bytes leave the shared buffers for the
 //! spill area, and are sent from there as room comes. Part of the event loop.
 
 use super::buffers::Ownership;
@@ -31,7 +31,10 @@ impl<R: Listening, K: Ownership> EventLoop<'_, R, K> {
             return;
         }
         let Some(span) = self.buffers.front(&connection.queue) else { return };
-        connection.offered = span.length;
+        let lends = self.ring.lends() > 1 && connection.queue.has_several();
+        let offered = if lends { self.lend(id) } else { span.length };
+        let connection = self.connections.get_mut(id).expect("just looked up");
+        (connection.lends, connection.offered) = (lends, offered);
         connection.sending = true;
         connection.in_flight += 1;
         self.in_flight += 1;
@@ -40,12 +43,27 @@ impl<R: Listening, K: Ownership> EventLoop<'_, R, K> {
             self.silent.push_back(Silent { number: connection.send_number, id });
         }
         let socket = connection.socket;
+        if connection.lends {
+            let operation = Operation::SendLent { socket, group: id.slot };
+            return self.ring.push(operation, token::of(Kind::Send, id));
+        }
         let keeps = self.ring.keeps_sent() && connection.kept == Kept::Nothing && !connection.copies;
         if keeps && self.buffers.may_be_kept(&connection.queue) {
             connection.kept = Kept::Sending(self.buffers.keep(&connection.queue));
             return self.ring.push(Operation::SendKept { socket, span }, token::of(Kind::SendKept, id));
         }
         self.ring.push(Operation::Send { socket, span }, token::of(Kind::Send, id));
+    }
+
+    /// Lends what is queued to the ring, as many leases as one send may take; how many bytes that is.
+    fn lend(&mut self, id: ConnId) -> u32 {
+        let connection = self.connections.get(id).expect("the caller looked it up");
+        let mut offered = 0;
+        for span in self.buffers.spans(&connection.queue).take(self.ring.lends()) {
+            offered += span.length;
+            self.ring.lend(id.slot, span);
+        }
+        offered
     }
 
     /// Either how much the kernel took of a send that it may go on reading, or that it reads no more.
@@ -86,11 +104,22 @@ impl<R: Listening, K: Ownership> EventLoop<'_, R, K> {
 
     pub(super) fn on_sent(&mut self, id: ConnId, done: Completion) {
         let Some(connection) = self.connections.get_mut(id) else { return self.on_stale(done) };
+        if connection.lends && done.more {
+            return self.on_part_taken(id, done.result.max(0) as u32);
+        }
         let was_kept = self.ring.keeps_sent() && !connection.copies;
         connection.in_flight -= 1;
         self.in_flight -= 1;
         connection.sending = false;
+        let lent = std::mem::take(&mut connection.lends);
+        if lent && done.outcome() != Ok(connection.offered) {
+            self.ring.take_back(id.slot);
+        }
         match done.outcome() {
+            // It may have stopped between two leases though there was room: the next send finds out.
+            Ok(bytes) if lent => drop(self.on_all_taken(id, bytes)),
+            // Every byte of it had been taken before.
+            Err(_) if lent && connection.offered == 0 => {}
             Ok(bytes) => self.on_taken(id, bytes),
             Err(Errno::EAGAIN) => self.on_blocked(id),
             Err(Errno::EINTR | Errno::ECANCELED) => {}
@@ -99,6 +128,14 @@ impl<R: Listening, K: Ownership> EventLoop<'_, R, K> {
             Err(error) => connection.machine.close(CloseReason::of(error)),
         }
         self.advance(id);
+    }
+
+    /// The kernel took the first `bytes` of several leases, and goes on with the others.
+    fn on_part_taken(&mut self, id: ConnId, bytes: u32) {
+        self.on_bytes_taken(id, bytes);
+        let connection = self.connections.get_mut(id).expect("the caller looked it up");
+        connection.offered -= bytes;
+        self.touch(id);
     }
 
     /// There may be room again in a socket that was full.
@@ -139,6 +176,7 @@ impl<R: Listening, K: Ownership> EventLoop<'_, R, K> {
                 connection.in_flight -= 1;
                 self.in_flight -= 1;
                 connection.sending = false;
+                connection.lends = false;
                 let bytes = connection.offered;
                 self.on_taken(id, bytes);
                 self.touch(id);
@@ -146,15 +184,30 @@ impl<R: Listening, K: Ownership> EventLoop<'_, R, K> {
         }
     }
 
-    /// The kernel took `bytes` of what it was offered.
+    /// The kernel took `bytes` of what it was offered, and there is no room for more where it is less.
     fn on_taken(&mut self, id: ConnId, bytes: u32) {
-        let connection = self.connections.get_mut(id).expect("the caller looked it up");
+        if self.on_all_taken(id, bytes) {
+            self.on_blocked(id);
+        }
+    }
+
+    /// The send is over, and the kernel took `bytes` of what it was offered. Whether that was not all.
+    fn on_all_taken(&mut self, id: ConnId, bytes: u32) -> bool {
+        self.on_bytes_taken(id, bytes);
         let counters = self.worker.counters;
         counters.sends.add(1);
-        counters.bytes_sent.add(u64::from(bytes));
+        let connection = self.connections.get(id).expect("the caller looked it up");
+        let short = bytes < connection.offered;
+        counters.short_sends.add(short.into());
+        short
+    }
+
+    fn on_bytes_taken(&mut self, id: ConnId, bytes: u32) {
+        let connection = self.connections.get_mut(id).expect("the caller looked it up");
+        assert!(bytes <= connection.offered, "more was sent than was offered");
+        self.worker.counters.bytes_sent.add(u64::from(bytes));
         let was_stuck = connection.machine.is_stuck();
         connection.machine.sent(bytes, self.now, &self.limits);
-        let short = bytes < connection.offered;
         self.buffers.advance(&mut connection.queue, bytes, &mut self.ring);
         if was_stuck && !connection.is_ending() {
             // It made progress: it is no longer among those who have been stuck longest.
@@ -166,10 +219,6 @@ impl<R: Listening, K: Ownership> EventLoop<'_, R, K> {
                 // The idle timeout may be the shorter one; and without a write timeout it stood nowhere.
                 self.schedule(id);
             }
-        }
-        if short {
-            counters.short_sends.add(1);
-            self.on_blocked(id);
         }
     }
 

@@ -1,7 +1,8 @@
 //! Rows that try every feature that can be typed, with one body that touches the whole contract.
 
-use super::{Case, Row, Variant, is_long, row, scaled};
+use super::{Case, Row, Variant, is_long, row, scaled, served};
 use crate::client::{Ending, Peer, SMALL, crowd, exchange, finish_cleanly};
+use nix::sys::signal::Signal;
 use std::time::Duration;
 
 const URING: &[Variant] = &[Variant::Uring];
@@ -21,12 +22,14 @@ const VALUES: [&str; 9] = [
 ];
 
 /// What is tried alone, and in pairs only at full size.
-const MORE_VALUES: [&str; 14] = [
+const MORE_VALUES: [&str; 16] = [
     "recv=poll",
     "buffers=owned",
     "buffers=classic",
     "buffers=incremental",
     "bundle=recv",
+    "bundle=send",
+    "bundle=both",
     "send=zc",
     "cqe-skip=off",
     "taskrun=sqpoll",
@@ -39,7 +42,7 @@ const MORE_VALUES: [&str; 14] = [
 ];
 
 /// Pairs that are refused by name.
-const EXCLUDED: [(&str, &str); 15] = [
+const EXCLUDED: [(&str, &str); 23] = [
     ("recv=poll", "files=direct"),
     ("recv=poll", "poll-first=on"),
     ("recv=poll", "buffers=owned"),
@@ -49,6 +52,14 @@ const EXCLUDED: [(&str, &str); 15] = [
     ("bundle=recv", "buffers=incremental"),
     ("bundle=recv", "buffers=owned"),
     ("bundle=recv", "buffers=classic"),
+    ("recv=poll", "bundle=send"),
+    ("bundle=send", "buffers=owned"),
+    ("bundle=send", "send=zc"),
+    ("recv=poll", "bundle=both"),
+    ("bundle=both", "buffers=incremental"),
+    ("bundle=both", "buffers=owned"),
+    ("bundle=both", "buffers=classic"),
+    ("bundle=both", "send=zc"),
     ("send=zc", "recv=poll"),
     ("send=zc", "buffers=owned"),
     ("send=zc", "buffers=incremental"),
@@ -79,6 +90,10 @@ pub fn rows() -> Vec<Row> {
             rows.push(row!(each_feature_keeps_the_contract).named(&value).features(&value).on(EPOLL));
         }
     }
+    for bundle in ["bundle=send", "bundle=both"] {
+        let row = row!(buffers_that_wait_together_go_out_in_one_send).named(bundle).features(bundle);
+        rows.push(row.features("buffer-size=64").workers(1).on(URING));
+    }
     let polling = "busy-poll=20us";
     rows.push(row!(each_feature_keeps_the_contract).named(polling).features(polling).on(EPOLL));
     rows
@@ -106,6 +121,28 @@ fn each_feature_keeps_the_contract(case: &mut Case) {
 /// F84: every pair starts and serves.
 fn each_pair_of_features_keeps_the_contract(case: &mut Case) {
     contract_in_small(case);
+}
+
+/// What arrived while the server was held fills many buffers at once: far fewer sends than receives bring it
+/// back, in order.
+fn buffers_that_wait_together_go_out_in_one_send(case: &mut Case) {
+    const BYTES: u64 = 16 * 1024;
+    let mut peers = served(case.server(), 4);
+    let server = case.server();
+    let before = server.wait_until("all are counted", |account| account.get("bytes_sent") == 4 * 64);
+    for _ in 0..4 {
+        server.signal(Signal::SIGSTOP);
+        peers.iter_mut().for_each(|peer| peer.send(BYTES));
+        server.signal(Signal::SIGCONT);
+        peers.iter_mut().for_each(|peer| peer.receive(BYTES));
+    }
+    let total = 4 * 64 + 4 * 4 * BYTES;
+    let after = server.wait_until("all are counted", |account| account.get("bytes_sent") == total);
+    let more = |name| after.get(name) - before.get(name);
+    // A receive brings a buffer: 64 bytes at most.
+    assert!(more("receives") >= 4 * 4 * BYTES / 64, "{} receives", more("receives"));
+    assert!(4 * more("sends") < more("receives"), "{} sends, {} receives", more("sends"), more("receives"));
+    finish_cleanly(peers);
 }
 
 fn contract_in_small(case: &mut Case) {

@@ -30,6 +30,8 @@ pub enum Variant {
     UringOwned,
     /// Readiness told by a ring, plain receives and sends.
     UringPoll,
+    /// By completion, several buffers in one receive and in one send.
+    UringBundle,
     /// By readiness.
     Epoll,
     /// By readiness, 17 threads on one instance.
@@ -42,6 +44,7 @@ pub const EVERYWHERE: &[Variant] = &[
     Variant::UringDirect,
     Variant::UringOwned,
     Variant::UringPoll,
+    Variant::UringBundle,
     Variant::Epoll,
     Variant::EpollShared,
 ];
@@ -56,6 +59,7 @@ impl Variant {
             Variant::UringDirect => "uring_direct",
             Variant::UringOwned => "uring_owned",
             Variant::UringPoll => "uring_poll",
+            Variant::UringBundle => "uring_bundle",
             Variant::Epoll => "epoll",
             Variant::EpollShared => "epoll_shared",
         }
@@ -76,6 +80,7 @@ impl Variant {
             Variant::UringDirect => "files=direct",
             Variant::UringOwned => "recv=single,buffers=owned",
             Variant::UringPoll => "recv=poll,cqe-skip=off",
+            Variant::UringBundle => "bundle=both",
             Variant::EpollShared => "threads=shared",
             Variant::Uring | Variant::Epoll => "",
         }
@@ -189,6 +194,9 @@ impl Row {
     fn trial(&self, variant: Variant) -> Trial {
         let mut needs = self.needs.clone();
         needs.extend(variant.is_ring().then_some(Need::Uring));
+        let bundles =
+            variant == Variant::UringBundle || self.features.iter().any(|one| one.contains("bundle="));
+        needs.extend(bundles.then_some(Need::Bundles));
         let (body, command, started) = (self.body, self.command(variant), self.started);
         unless_missing(format!("{}::{}", self.name, variant.name()), &needs, move || {
             let mut case = Case { command, server: None, before: [0; GAUGES.len()], descriptors: 0 };

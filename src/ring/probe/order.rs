@@ -4,10 +4,13 @@
 
 use super::{BUFFERS, Builder, HALF, Trial, builder, connection, unexpected};
 use crate::ring::buffer_ring::{BufferRing, GROUP};
+use crate::ring::lent::{self, Lent};
 use crate::ring::provided::Bundle;
-use crate::ring::{Completion, Name, Operation, Pages, Socket, Token, stride};
+use crate::ring::{Completion, Name, Operation, Pages, Socket, Span, Token, stride};
 use io_uring::cqueue;
-use std::io::{self, Write};
+use socket2::SockRef;
+use std::io::{self, Read, Write};
+use std::net::TcpStream;
 use std::os::fd::AsRawFd;
 
 /// Bytes of each piece. None is more than all buffers hold.
@@ -88,6 +91,123 @@ pub(super) fn of_bundles(trial: &mut Trial) -> io::Result<()> {
         }
     }
     if several { Ok(()) } else { Err(io::Error::other("one buffer at a time")) }
+}
+
+/// Bytes of each piece of a send, and the most pieces of one.
+const SENT_EACH: usize = 4000;
+/// Pieces whose bytes differ, by the place where they begin: as many as there are different bytes.
+const SENT_KINDS: usize = 251;
+/// Bytes after which a send must have come short: the buffers of both ends are small.
+const SENT_MAX: usize = 64 << 20;
+
+/// Sends from several buffers, until one comes short: all that was said to be sent arrives, and no more. Then
+/// once more from where it stopped. With a completion for each send, and with one for the short ones only.
+pub(super) fn of_send_bundles(trial: &mut Trial) -> io::Result<()> {
+    // What comes late of receives before it is not its answer.
+    trial.number += 1;
+    let memory = pattern()?.memory();
+    // What another trial registered there, if it did.
+    let _ = trial.ring.submitter().unregister_buf_ring(lent::number(0));
+    let mut group = Lent::new(&trial.ring.submitter(), trial.ring.as_raw_fd(), memory, 1)?;
+    for skip_sent in [false, true] {
+        let (ours, mut theirs) = connection()?;
+        SockRef::from(&ours).set_send_buffer_size(16 * 1024)?;
+        SockRef::from(&theirs).set_recv_buffer_size(16 * 1024)?;
+        let (mut sent, mut arrived) = (0, 0);
+        for _ in 0..3 {
+            sent += send_until_short(trial, &mut group, &ours, skip_sent, sent)?;
+            arrived += compare(&mut theirs, arrived, sent)?;
+        }
+        // And no more.
+        drop(ours);
+        if theirs.read(&mut [0]).is_ok_and(|bytes| bytes > 0) {
+            return Err(io::Error::other("more bytes arrived than were said to be sent"));
+        }
+    }
+    trial.ring.submitter().unregister_buf_ring(lent::number(0))
+}
+
+/// Bytes of every place modulo [`SENT_KINDS`]. Leaked, as an unanswered send may be reading it.
+fn pattern() -> io::Result<&'static Pages> {
+    let pages = Pages::new((SENT_KINDS + SENT_EACH) as u64)?;
+    for place in 0..SENT_KINDS + SENT_EACH {
+        // SAFETY: within the mapping.
+        let at = unsafe { pages.memory().base.add(place) };
+        // SAFETY: mapped, writable, and nobody else's yet.
+        unsafe { at.write(byte(place)) };
+    }
+    Ok(Box::leak(Box::new(pages)))
+}
+
+/// Sends what belongs at `place` and behind it until the socket takes less than it is offered; how much it
+/// took.
+fn send_until_short(
+    trial: &mut Trial,
+    group: &mut Lent,
+    ours: &TcpStream,
+    skip_sent: bool,
+    place: usize,
+) -> io::Result<usize> {
+    let builder = Builder { skip_sent, ..builder(Vec::new()) };
+    let socket = Socket(Name::Descriptor(ours.as_raw_fd()));
+    let mut taken = 0;
+    while taken < SENT_MAX {
+        let mut offered = 0;
+        for piece in 0..usize::from(lent::SPANS) {
+            // No two neighbours of a length.
+            let length = (SENT_EACH - piece * 7) as u32;
+            let offset = ((place + taken + offered) % SENT_KINDS) as u64;
+            group.lend(0, Span { offset, length });
+            offered += length as usize;
+        }
+        trial.push(builder.build(Operation::SendLent { socket, group: 0 }))?;
+        let bytes = sent_of(trial, skip_sent, offered)?;
+        taken += bytes;
+        if bytes < offered {
+            group.take_back(0);
+            return Ok(taken);
+        }
+    }
+    Err(io::Error::other("no send of several buffers comes short"))
+}
+
+/// How many bytes of the send that was pushed last were taken. What is skipped is told of by what follows it.
+fn sent_of(trial: &mut Trial, skip_sent: bool, offered: usize) -> io::Result<usize> {
+    let (sent, mark) = (trial.number, trial.number + (1 << 32));
+    if skip_sent {
+        trial.push_as(io_uring::opcode::Nop::new().build(), mark)?;
+    }
+    let mut taken = 0;
+    loop {
+        let entry = trial.next_of(sent..=mark)?;
+        if entry.user_data() == mark {
+            return Ok(offered);
+        }
+        match entry.result() {
+            bytes @ 0.. if cqueue::more(entry.flags()) => taken += bytes as usize,
+            bytes @ 0.. => return settle(trial, skip_sent, mark, taken + bytes as usize),
+            error if -error == libc::EAGAIN => return settle(trial, skip_sent, mark, taken),
+            _ => return Err(unexpected(&entry)),
+        }
+    }
+}
+
+/// Takes what came behind the answer.
+fn settle(trial: &mut Trial, skip_sent: bool, mark: u64, taken: usize) -> io::Result<usize> {
+    if skip_sent {
+        trial.next_of(mark..=mark)?;
+    }
+    Ok(taken)
+}
+
+/// Receives what was sent, up to the place `end`; how much that was.
+fn compare(theirs: &mut TcpStream, start: usize, end: usize) -> io::Result<usize> {
+    let mut bytes = vec![0; end - start];
+    theirs.read_exact(&mut bytes)?;
+    match bytes.iter().enumerate().all(|(index, &got)| got == byte(start + index)) {
+        true => Ok(end - start),
+        false => Err(io::Error::other("bytes are out of order")),
+    }
 }
 
 /// Receives behind each other into one buffer after the other, by two connections in turn, one of which

@@ -44,11 +44,15 @@ impl Kernel {
         let completion = Completion { token: op.token, result, more, buffer, keeps_buffer };
         let skipped = match op.operation {
             Operation::Send { span, .. } => self.setup.skips_sent && result == span.length as i32,
+            Operation::SendLent { group, .. } => {
+                self.setup.skips_sent && !more && result > 0 && self.groups[&group].is_taken()
+            }
             _ => false,
         };
         let posted = Posted { completion, operation: op.operation, connection: op.connection, notice: false };
         if skipped {
-            self.coverage.note(Outcome::SendSkipped);
+            let lent = matches!(op.operation, Operation::SendLent { .. });
+            self.coverage.note(if lent { Outcome::LentSkipped } else { Outcome::SendSkipped });
             self.skipped.push(posted);
         } else if full {
             self.coverage.note(Outcome::QueueOverflowed);
@@ -104,6 +108,12 @@ impl Kernel {
             }
             return completion;
         };
+        let left = match operation {
+            Operation::SendLent { group, .. } => {
+                self.told_of_lent(number, group, completion.result.max(0) as u32, completion.more)
+            }
+            _ => false,
+        };
         let connection = &mut self.network.connections[number];
         connection.in_flight -= u32::from(!completion.more);
         let outcome = completion.outcome();
@@ -146,6 +156,17 @@ impl Kernel {
                     let place = self.sending.iter().position(|&one| one == (number, span));
                     self.sending.swap_remove(place.expect("it is being sent"));
                 }
+                connection.error_taken |= failed;
+                if let Ok(bytes @ 1..) = outcome {
+                    connection.progress_at = self.now;
+                    connection.echoed_taken += u64::from(bytes);
+                    self.facts.sent += u64::from(bytes);
+                }
+            }
+            Operation::SendLent { .. } => {
+                connection.sending -= u32::from(!completion.more);
+                connection.full = outcome == Err(Errno::EAGAIN);
+                connection.was_blocked |= left;
                 connection.error_taken |= failed;
                 if let Ok(bytes @ 1..) = outcome {
                     connection.progress_at = self.now;

@@ -132,6 +132,7 @@ impl Client {
             // What is a server's.
             incremental: false,
             keeps_sent: false,
+            lends: 0,
             minimum_wait: None,
             thread_submits: false,
             accept_multishot: false,

@@ -4,6 +4,7 @@
 use super::super::{Entered, Name, Operation, Span, Token};
 use super::buffers::{Buffers, Owner};
 use super::completions::Posted;
+use super::lent::Group;
 use super::network::{Dialed, Ending, Listener, Network, Numbers};
 use super::odds::{Odds, happens};
 use super::outcome::{Coverage, Outcome};
@@ -11,7 +12,7 @@ use super::peers::{Peers, World};
 use super::{External, Facts, Setup, Standing};
 use fastrand::Rng;
 use nix::errno::Errno;
-use std::collections::VecDeque;
+use std::collections::{HashMap, VecDeque};
 
 /// Calls between two enters after which the caller is said to spin.
 const CALLS_MAX: u64 = 1_000_000;
@@ -60,6 +61,8 @@ pub(super) struct Kernel {
     pub(super) planned: Vec<Planned>,
     /// What is being sent, from the push to the taking of the last completion.
     pub(super) sending: Vec<(usize, Span)>,
+    /// What is sent together.
+    pub(super) groups: HashMap<u32, Group>,
     pub(super) submission: VecDeque<(Operation, Token)>,
     pub(super) completions: VecDeque<Posted>,
     /// Operations pushed, taken from the submission queue, and known to be answered at once or not.
@@ -118,6 +121,7 @@ impl Kernel {
             facts: Facts::default(),
             planned: Vec::new(),
             sending: Vec::new(),
+            groups: HashMap::new(),
             submission: VecDeque::new(),
             completions: VecDeque::new(),
             pushed: 0,
@@ -209,6 +213,10 @@ impl Kernel {
                 self.buffers.check_sendable(span)?;
                 socket
             }
+            Operation::SendLent { socket, group } => {
+                self.check_lent(group)?;
+                socket
+            }
             Operation::CountArrived { .. } if !self.setup.counts_arrived => {
                 return Err(format!("{operation:?} is not offered"));
             }
@@ -259,6 +267,10 @@ impl Kernel {
             Operation::Send { span, .. } | Operation::SendKept { span, .. } => {
                 connection.sending += 1;
                 self.sending.push((number, span));
+            }
+            Operation::SendLent { group, .. } => {
+                connection.sending += 1;
+                self.sending.extend(self.groups[&group].spans().iter().map(|&span| (number, span)));
             }
             operation if operation.receives() && connection.receiving > 0 => {
                 return Err(format!("I7: {operation:?} beside another"));
@@ -411,6 +423,7 @@ impl Kernel {
                 | Operation::ReceiveInto { socket, .. }
                 | Operation::Send { socket, .. }
                 | Operation::SendKept { socket, .. }
+                | Operation::SendLent { socket, .. }
                 | Operation::AwaitRoom { socket }
                 | Operation::Connect { socket, .. }
                 | Operation::CountArrived { socket }
@@ -426,6 +439,7 @@ impl Kernel {
                     | Operation::ReceiveInto { waits: false, .. }
                     | Operation::Send { .. }
                     | Operation::SendKept { .. }
+                    | Operation::SendLent { .. }
                     | Operation::CountArrived { .. }
             );
             if operation == Operation::Wakeups && self.ever_woken {

@@ -12,6 +12,7 @@ mod buffers;
 mod completions;
 mod dialing;
 mod kernel;
+mod lent;
 mod network;
 mod odds;
 mod operations;
@@ -27,7 +28,7 @@ pub use dialing::Client;
 pub use outcome::{Coverage, Outcome, Side};
 pub use servers::{Lie, Plant, Scene, Told};
 
-use super::{Completion, Entered, Listening, Memory, Name, Operation, Ring, Socket, Token};
+use super::{Completion, Entered, Listening, Memory, Name, Operation, Ring, Socket, Span, Token};
 use kernel::{Kernel, Planned};
 use nix::errno::Errno;
 use std::cell::RefCell;
@@ -65,6 +66,8 @@ pub struct Setup {
     pub skips_sent: bool,
     /// Whether a send may go on reading what it took.
     pub keeps_sent: bool,
+    /// How many spans one send may take together; 0 where it takes one.
+    pub lends: usize,
     /// How many completions an enter waits for first, and how long, microseconds.
     pub minimum_wait: Option<(usize, u64)>,
     /// Whether what was pushed may be taken later than in the next enter.
@@ -227,6 +230,13 @@ impl Sim {
         self.kernel.borrow_mut().somebody_waits = waits;
     }
 
+    /// The buffer that a byte of the memory lies in.
+    #[must_use]
+    pub fn buffer_at(&self, offset: u64) -> Option<u16> {
+        let within = self.kernel.borrow().buffers.within(Span { offset, length: 1 });
+        within.last().map(|buffer| buffer as u16)
+    }
+
     /// What the kernel knows of a socket that is open.
     #[must_use]
     pub fn view(&self, socket: Socket) -> Option<View> {
@@ -284,6 +294,18 @@ impl Ring for Sim {
 
     fn keeps_sent(&self) -> bool {
         self.kernel.borrow().setup.keeps_sent
+    }
+
+    fn lends(&self) -> usize {
+        self.kernel.borrow().setup.lends
+    }
+
+    fn lend(&mut self, group: u32, span: Span) {
+        self.kernel.borrow_mut().lend(group, span);
+    }
+
+    fn take_back(&mut self, group: u32) {
+        self.kernel.borrow_mut().take_back(group);
     }
 
     fn pushed(&self) -> u64 {

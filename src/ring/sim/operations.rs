@@ -72,6 +72,7 @@ impl Kernel {
             Operation::ReceiveInto { span, waits, .. } => self.run_receive_into(&op, span, waits),
             Operation::SendKept { .. } if op.told => self.run_notice(&op),
             Operation::Send { span, .. } | Operation::SendKept { span, .. } => self.run_send(&op, span),
+            Operation::SendLent { group, .. } => self.run_lent(&op, group),
             Operation::AwaitRoom { .. } => self.run_room(&op),
             Operation::Cancel { target } => self.run_cancel(&op, target),
             Operation::CountArrived { .. } => self.run_count(&op),

@@ -81,6 +81,14 @@ outcomes! {
     SendBroken = "send: EPIPE",
     SendReset = "send: ECONNRESET",
 
+    LentMore = "lent: some of it, more follows",
+    LentWhole = "lent: all of it",
+    LentSkipped = "lent: all of it, and no completion",
+    LentBetween = "lent: ended between two spans",
+    LentWithin = "lent: ended within a span",
+    LentFull = "lent: EAGAIN",
+    LentFullLater = "lent: EAGAIN after some of it",
+
     RoomMore = "room: there is some, more news may follow",
     RoomEnds = "room: there is some, and this was the last news",
     RoomSpurious = "room: news of nothing",
@@ -171,7 +179,7 @@ impl Outcome {
     /// is for both.
     #[must_use]
     pub fn is_for(self, side: Side) -> bool {
-        const SERVER: [&str; 7] = ["accept", "receive now", "count", "peer", "wait", "piece", "kept"];
+        const SERVER: [&str; 8] = ["accept", "receive now", "count", "peer", "wait", "piece", "kept", "lent"];
         const CLIENT: [&str; 4] = ["open", "connect", "server", "lie"];
         let begins = |words: &[&str]| words.contains(&self.name().split(':').next().unwrap_or(""));
         match side {

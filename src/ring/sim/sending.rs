@@ -12,10 +12,20 @@ use nix::errno::Errno;
 impl Kernel {
     pub(super) fn run_send(&mut self, op: &InFlight, span: Span) {
         let number = op.connection.expect("a send names a socket");
+        let Some((outcome, errno)) = self.refusal(number) else {
+            return self.send_bytes(op, number, span);
+        };
+        self.found_full(number);
+        self.coverage.note(outcome);
+        self.post_sent(op, failure(errno));
+    }
+
+    /// Why a send takes nothing now, if it does not.
+    pub(super) fn refusal(&mut self, number: usize) -> Option<(Outcome, Errno)> {
         let connection = &self.network.connections[number];
         let (room, broken) = (connection.room_to_echo(), connection.broken.is_some());
         let refused = room == 0 || happens(&mut self.random, self.odds.send_full);
-        let (outcome, errno) = match () {
+        Some(match () {
             () if broken && self.random.bool() => (Outcome::SendBroken, Errno::EPIPE),
             () if broken => (Outcome::SendReset, Errno::ECONNRESET),
             () if happens(&mut self.random, self.odds.send_interrupted) => {
@@ -26,11 +36,8 @@ impl Kernel {
                 }
             }
             () if refused => (Outcome::SendFull, Errno::EAGAIN),
-            () => return self.send_bytes(op, number, span),
-        };
-        self.found_full(number);
-        self.coverage.note(outcome);
-        self.post_sent(op, failure(errno));
+            () => return None,
+        })
     }
 
     fn send_bytes(&mut self, op: &InFlight, number: usize, span: Span) {
@@ -54,7 +61,7 @@ impl Kernel {
     }
 
     /// Holds what is echoed against what was sent: this is where a wrong byte shows.
-    fn look_at(&mut self, number: usize, span: Span, bytes: u32) {
+    pub(super) fn look_at(&mut self, number: usize, span: Span, bytes: u32) {
         if let Err(what) = self.buffers.check_sendable(span) {
             self.violation(what);
             return;

@@ -270,6 +270,17 @@ impl<'a, K: Ownership> Buffers<'a, K> {
         Some(Span { offset, length: holder.length })
     }
 
+    /// The bytes to send next and those behind them, lease by lease.
+    pub fn spans(&self, queue: &LeaseQueue) -> impl Iterator<Item = Span> + '_ {
+        let mut number = queue.head;
+        std::iter::from_fn(move || {
+            let holder = self.holders.get(number as usize)?;
+            let offset = self.offset(number) + u64::from(holder.start);
+            number = holder.next;
+            Some(Span { offset, length: holder.length })
+        })
+    }
+
     /// Whether the kernel may go on reading the front of `queue` after it took bytes of it: for a buffer of
     /// the pool, while it does so with less than half of them. Who never reads keeps no more from others.
     #[must_use]
@@ -297,19 +308,21 @@ impl<'a, K: Ownership> Buffers<'a, K> {
         }
     }
 
-    /// Whether `queue` holds no more than the `offered` bytes that are being sent.
-    #[must_use]
-    pub fn is_all(&self, queue: &LeaseQueue, offered: u32) -> bool {
-        // Only a piece can grow while it is being sent.
-        !queue.has_several() && (!K::PIECES || self.front(queue).is_none_or(|front| front.length == offered))
+    /// The kernel took `bytes` from the front of `queue`, of one lease or of several; what is empty goes back.
+    pub fn advance(&mut self, queue: &mut LeaseQueue, bytes: u32, ring: &mut impl Ring) {
+        let mut left = bytes;
+        while left > 0 {
+            assert!(!queue.is_empty(), "more was sent than there was");
+            let some = left.min(self.holders[queue.head as usize].length);
+            self.advance_front(queue, some, ring);
+            left -= some;
+        }
     }
 
-    /// The kernel took `bytes` from the front of `queue`; what is empty goes back.
-    pub fn advance(&mut self, queue: &mut LeaseQueue, bytes: u32, ring: &mut impl Ring) {
-        assert!(!queue.is_empty(), "bytes were sent from an empty queue");
+    /// The kernel took `bytes` of the first lease.
+    fn advance_front(&mut self, queue: &mut LeaseQueue, bytes: u32, ring: &mut impl Ring) {
         let number = queue.head;
         let holder = &mut self.holders[number as usize];
-        assert!(bytes <= holder.length, "more was sent than was offered");
         holder.start += bytes;
         holder.length -= bytes;
         let (empty, next) = (holder.length == 0, holder.next);
@@ -325,14 +338,18 @@ impl<'a, K: Ownership> Buffers<'a, K> {
         }
     }
 
-    /// Gives back everything in `queue`, or everything but the front while the kernel reads it.
-    pub fn clear(&mut self, queue: &mut LeaseQueue, keep_front: bool, ring: &mut impl Ring) {
-        let mut number = queue.head;
-        if keep_front && number != NONE {
-            number = std::mem::replace(&mut self.holders[number as usize].next, NONE);
-            queue.tail = queue.head;
-        } else {
+    /// Gives back everything in `queue` but the leases of the first `kept` bytes, which the kernel reads.
+    pub fn clear(&mut self, queue: &mut LeaseQueue, kept: u32, ring: &mut impl Ring) {
+        let (mut number, mut last, mut left) = (queue.head, NONE, kept);
+        while left > 0 && number != NONE {
+            left = left.saturating_sub(self.holders[number as usize].length);
+            (last, number) = (number, self.holders[number as usize].next);
+        }
+        if last == NONE {
             *queue = LeaseQueue::EMPTY;
+        } else {
+            queue.tail = last;
+            self.holders[last as usize].next = NONE;
         }
         while number != NONE {
             let next = self.holders[number as usize].next;

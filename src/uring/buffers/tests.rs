@@ -115,6 +115,34 @@ fn bytes_come_out_in_order_whatever_is_spilled() {
 }
 
 #[test]
+fn what_is_sent_of_several_gives_back_those_that_are_empty() {
+    let arena = Arena::new(4, 4096, 0).unwrap();
+    let mut buffers = Buffers::<Shared>::new(&arena);
+    let mut pool = Pool(VecDeque::new());
+    let mut queue = LeaseQueue::EMPTY;
+    for (buffer, length) in [(2, 10), (0, 20), (3, 30)] {
+        let lease = buffers.lease(buffer, length);
+        assert!(buffers.append(&mut queue, lease, &mut pool));
+    }
+    let spans = |buffers: &Buffers<'_>, queue: &LeaseQueue| {
+        buffers.spans(queue).map(|span| (span.offset, span.length)).collect::<Vec<_>>()
+    };
+    assert_eq!(
+        spans(&buffers, &queue),
+        [(arena.offset(2), 10), (arena.offset(0), 20), (arena.offset(3), 30)]
+    );
+    buffers.advance(&mut queue, 25, &mut pool);
+    assert_eq!(pool.0.make_contiguous(), &mut [2][..]);
+    assert_eq!(spans(&buffers, &queue), [(arena.offset(0) + 15, 5), (arena.offset(3), 30)]);
+    // The kernel reads into the second: both stay.
+    buffers.clear(&mut queue, 6, &mut pool);
+    assert_eq!(buffers.lent(), 2);
+    buffers.advance(&mut queue, 35, &mut pool);
+    assert!(queue.is_empty() && buffers.spans(&queue).next().is_none());
+    assert_eq!(pool.0.make_contiguous(), &mut [2, 0, 3][..]);
+}
+
+#[test]
 fn what_the_kernel_reads_stays_when_the_rest_is_given_back() {
     let arena = Arena::new(4, 4096, 0).unwrap();
     let mut buffers = Buffers::<Shared>::new(&arena);
@@ -124,9 +152,9 @@ fn what_the_kernel_reads_stays_when_the_rest_is_given_back() {
         let lease = buffers.lease(buffer, 10);
         assert!(buffers.append(&mut queue, lease, &mut pool));
     }
-    buffers.clear(&mut queue, true, &mut pool);
+    buffers.clear(&mut queue, 5, &mut pool);
     assert_eq!((buffers.lent(), pool.0.make_contiguous()), (1, &mut [1, 2][..]));
-    buffers.clear(&mut queue, false, &mut pool);
+    buffers.clear(&mut queue, 0, &mut pool);
     assert_eq!(buffers.lent(), 0);
 }
 

@@ -4,7 +4,7 @@
 
 use super::{Eyes, SEEDS, run_seed};
 use crate::ring::sim::Sim;
-use crate::ring::{Completion, Entered, Listening, Operation, Ring, Socket, Token};
+use crate::ring::{Completion, Entered, Listening, Operation, Ring, Socket, Span, Token};
 use nix::errno::Errno;
 use std::collections::{HashMap, HashSet, VecDeque};
 use std::time::Duration;
@@ -46,6 +46,12 @@ enum Bug {
     AnsweredEarly,
     /// A buffer that the kernel still reads is taken for one that it is done with.
     NoticeForgotten,
+    /// A buffer is given back whose bytes a short send of several did not reach.
+    LentReleasedUnsent,
+    /// What a send of several took is counted a byte too long where it ended short.
+    LentCountedLong,
+    /// What a send of several left is sent again with the next.
+    LentNotTakenBack,
     /// No bug of ours: the kernel says that it had to drop completions.
     CompletionsLost,
 }
@@ -53,6 +59,16 @@ enum Bug {
 const CANCELLED: i32 = -(Errno::ECANCELED as i32);
 const INTERRUPTED: i32 = -(Errno::EINTR as i32);
 const NO_BUFFERS: i32 = -(Errno::ENOBUFS as i32);
+
+/// What was lent to a group for its last send.
+#[derive(Default)]
+struct Lent {
+    spans: Vec<Span>,
+    /// Bytes of them that were told of.
+    told: u32,
+    /// The send was pushed: what is lent now is for the next one.
+    pushed: bool,
+}
 
 /// A ring with a bug in it.
 struct Planted {
@@ -66,6 +82,8 @@ struct Planted {
     forged: VecDeque<Completion>,
     /// Tokens whose next completion or operation is swallowed.
     swallowed: HashSet<u64>,
+    /// By group.
+    lent: HashMap<u32, Lent>,
     count: u64,
 }
 
@@ -78,6 +96,7 @@ impl Planted {
             cancels: HashMap::new(),
             forged: VecDeque::new(),
             swallowed: HashSet::new(),
+            lent: HashMap::new(),
             count: 0,
         }
     }
@@ -101,6 +120,7 @@ impl Planted {
                 }
                 _ => {}
             },
+            Some(Operation::SendLent { group, .. }) => return Some(self.distort_lent(group, done)),
             Some(Operation::SendKept { .. }) if self.bug == Bug::NoticeForgotten => done.more = false,
             Some(Operation::Accept { .. }) if !done.more => match self.bug {
                 Bug::TerminalSocketHidden if done.result >= 0 => done.result = CANCELLED,
@@ -114,6 +134,25 @@ impl Planted {
             _ => {}
         }
         Some(done)
+    }
+
+    fn distort_lent(&mut self, group: u32, mut done: Completion) -> Completion {
+        let lent = self.lent.entry(group).or_default();
+        lent.told += done.result.max(0) as u32;
+        let total: u32 = lent.spans.iter().map(|span| span.length).sum();
+        let short = lent.told < total && done.result > 0 && !done.more;
+        let last = lent.spans.last().copied();
+        match self.bug {
+            Bug::LentCountedLong if short => done.result += 1,
+            Bug::LentReleasedUnsent if short => {
+                if let Some(buffer) = last.and_then(|span| self.ring.buffer_at(span.offset)) {
+                    self.ring.provide(buffer);
+                    self.ring.publish();
+                }
+            }
+            _ => {}
+        }
+        done
     }
 
     fn distort_receive(&mut self, mut done: Completion) -> Option<Completion> {
@@ -153,6 +192,7 @@ impl Ring for Planted {
         match (self.bug, operation) {
             (Bug::RearmSwallowed, Operation::Receive { .. }) if again && self.now_and_then(20) => return,
             (Bug::StarvedForgotten, Operation::Receive { .. }) if self.swallowed.remove(&token.0) => return,
+            (_, Operation::SendLent { group, .. }) => self.lent.entry(group).or_default().pushed = true,
             (Bug::CancelSwapped, Operation::Cancel { target }) => {
                 self.cancels.insert(target.0, token.0);
             }
@@ -218,6 +258,25 @@ impl Ring for Planted {
 
     fn keeps_sent(&self) -> bool {
         self.ring.keeps_sent()
+    }
+
+    fn lends(&self) -> usize {
+        self.ring.lends()
+    }
+
+    fn lend(&mut self, group: u32, span: Span) {
+        let lent = self.lent.entry(group).or_default();
+        if lent.pushed {
+            *lent = Lent::default();
+        }
+        lent.spans.push(span);
+        self.ring.lend(group, span);
+    }
+
+    fn take_back(&mut self, group: u32) {
+        if self.bug != Bug::LentNotTakenBack {
+            self.ring.take_back(group);
+        }
     }
 
     fn pushed(&self) -> u64 {
@@ -304,6 +363,9 @@ is_found! {
     a_send_taken_for_whole_too_early_is_found: AnsweredEarly, "I";
     an_accept_never_armed_again_is_found: AcceptForgotten, "I16";
     a_buffer_given_back_while_the_kernel_reads_it_is_found: NoticeForgotten, "I8";
+    a_buffer_given_back_that_a_short_send_did_not_reach_is_found: LentReleasedUnsent, "I8";
+    a_short_send_of_several_counted_too_long_is_found: LentCountedLong, "I1";
+    what_a_short_send_left_and_is_sent_again_is_found: LentNotTakenBack, "an earlier send left";
     a_count_that_is_short_is_found: CountedShort, "before what had arrived was echoed";
 }
 

@@ -39,6 +39,8 @@ pub(super) struct Scenario {
     pub(super) incremental: bool,
     /// `send=zc`: the kernel may go on reading what it took.
     pub(super) keeps_sent: bool,
+    /// `bundle=send`: so many buffers at most are sent at once.
+    pub(super) lends: usize,
     /// `wait=min:COUNT:TIME`.
     pub(super) wait: Wait,
     pub(super) arrived_known: bool,
@@ -80,6 +82,8 @@ impl Scenario {
         let incremental = !owned && later.u8(0..8) == 0;
         let keeps_sent = !owned && !incremental && later.u8(0..6) == 0;
         let minimum = Wait::Minimum { count: later.u32(1..=12), time: later.u32(1..=2_000) };
+        let latest = &mut Rng::with_seed(seed ^ 0xb41d_0000_0000_0000);
+        let lends = if !owned && !keeps_sent && latest.u8(0..4) == 0 { latest.usize(2..=8) } else { 0 };
         Self {
             seed,
             buffers: match 2 << random.u32(0..7).saturating_sub(1) {
@@ -101,6 +105,7 @@ impl Scenario {
             owned,
             incremental,
             keeps_sent,
+            lends,
             obeys_limit: random.bool(),
             skips_sent: random.bool() && !thread_submits && !keeps_sent,
             thread_submits,
@@ -138,6 +143,7 @@ impl Scenario {
             skips_sent: self.skips_sent,
             thread_submits: self.thread_submits,
             keeps_sent: self.keeps_sent,
+            lends: self.lends,
             minimum_wait: match self.wait {
                 Wait::One => None,
                 Wait::Minimum { count, time } => Some((count as usize, time.into())),
@@ -228,6 +234,7 @@ impl Scenario {
                 _ => Buffers::Ring,
             },
             bundle_receive: false,
+            groups: if self.lends > 0 { self.max_connections } else { 0 },
             cqe_skip: self.skips_sent,
             zero_copy: self.keeps_sent,
             files: if self.direct { Files::Direct } else { Files::Normal },

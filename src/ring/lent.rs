@@ -1,0 +1,127 @@
+//! Groups of spans that one send takes together: for each connection a buffer ring of its own (a send
+//! bundle takes the next buffers of a group, so a group can serve one stream only). Needs Linux 6.10, and
+//! a locked page for each group.
+//!
+//! What is in a group belongs to one send, from the push to its last completion. Where that took less than
+//! everything, kernels differ in which entries they then take for used: they are asked how far they have
+//! come, and the rest is forgotten. Nothing is ever resumed from what an earlier send left.
+//!
+//! Leaves out what the spans hold, and when the kernel is done with their bytes: that is the caller's.
+
+use super::buffer_ring::GROUP;
+use super::{Memory, Pages, Span};
+use io_uring::types::BufRingEntry;
+use std::io;
+use std::os::fd::RawFd;
+use std::sync::atomic::{AtomicU16, Ordering};
+
+/// Spans that one send may take. The kernel looks at no more than 256 at a time, and has an answer of its
+/// own for each such part; with fewer there is one answer. They lie in one page.
+pub(super) const SPANS: u16 = 64;
+/// Marks a buffer number in the completion of such a send: no buffer that is received into has it.
+pub(super) const MARK: u16 = 1 << 15;
+/// The bytes one group takes, and the kernel locks.
+const PAGE: u64 = 4096;
+/// `IORING_REGISTER_PBUF_STATUS` (Linux 6.8).
+const REGISTER_PBUF_STATUS: libc::c_uint = 26;
+
+/// The argument of [`REGISTER_PBUF_STATUS`], as the kernel has it.
+#[repr(C)]
+#[derive(Default)]
+struct Status {
+    group: u32,
+    head: u32,
+    reserved: [u32; 8],
+}
+
+/// One buffer ring for each group.
+pub(super) struct Lent {
+    pages: Pages,
+    ring: RawFd,
+    /// Where the spans lie.
+    memory: Memory,
+    /// By group: how many spans it was ever given, less what was taken back.
+    tails: Box<[u16]>,
+}
+
+impl Lent {
+    /// Registers `groups` empty groups with the ring of this descriptor, for spans of `memory`.
+    ///
+    /// # Errors
+    /// The kernel's: `ENOMEM` when no more memory may be locked, `EINVAL` where there are no buffer rings.
+    pub(super) fn new(
+        submitter: &io_uring::Submitter<'_>,
+        ring: RawFd,
+        memory: Memory,
+        groups: u32,
+    ) -> io::Result<Self> {
+        assert!(groups <= crate::features::GROUPS_MAX, "a group is named by 16 bits");
+        let pages = Pages::new(u64::from(groups) * PAGE)?;
+        let this = Self { pages, ring, memory, tails: vec![0; groups as usize].into() };
+        for group in 0..groups {
+            let address = this.entries(group) as u64;
+            super::setup::patiently(|| {
+                // SAFETY: page-aligned memory of the registered size. The kernel pins the page until the
+                // ring is gone: unmapping it earlier takes nothing from it.
+                unsafe { submitter.register_buf_ring_with_flags(address, SPANS, number(group), 0) }
+            })?;
+        }
+        Ok(this)
+    }
+
+    fn entries(&self, group: u32) -> *mut BufRingEntry {
+        assert!((group as usize) < self.tails.len(), "there is no group {group}");
+        self.pages.memory().base.as_ptr().wrapping_add(group as usize * PAGE as usize).cast()
+    }
+
+    /// Puts a span behind those that are in the group. The send that is pushed next takes them.
+    pub(super) fn lend(&mut self, group: u32, span: Span) {
+        assert!(span.offset + u64::from(span.length) <= self.memory.length, "a span outside the memory");
+        let tail = self.tails[group as usize];
+        let index = tail & (SPANS - 1);
+        // SAFETY: `index` is below `SPANS`, and the group's page holds as many entries.
+        let entry = unsafe { self.entries(group).add(usize::from(index)) };
+        // SAFETY: mapped, aligned, zeroed at first; the kernel reads only entries below the tail it was
+        // shown. None of the setters touches the tail, which is the last field of entry 0.
+        let entry = unsafe { &mut *entry };
+        entry.set_addr(self.memory.base.as_ptr() as u64 + span.offset);
+        entry.set_len(span.length);
+        entry.set_bid(MARK | index);
+        self.show(group, tail.wrapping_add(1));
+    }
+
+    /// The send is over, and has left some of what was in the group: it is empty again.
+    ///
+    /// # Panics
+    /// When the kernel does not know the group that it registered.
+    pub(super) fn take_back(&mut self, group: u32) {
+        let head = self.head(group).expect("the kernel tells how far it has come in a group it has");
+        self.show(group, head);
+    }
+
+    /// How many entries the kernel has taken for used.
+    fn head(&self, group: u32) -> io::Result<u16> {
+        let mut status = Status { group: number(group).into(), ..Status::default() };
+        // SAFETY: the argument has the kernel's own layout, and outlives the call; the ring is open.
+        let answer = unsafe {
+            libc::syscall(libc::SYS_io_uring_register, self.ring, REGISTER_PBUF_STATUS, &raw mut status, 1)
+        };
+        if answer < 0 { Err(io::Error::last_os_error()) } else { Ok(status.head as u16) }
+    }
+
+    /// Shows the kernel that the group reaches up to `tail`.
+    fn show(&mut self, group: u32, tail: u16) {
+        // SAFETY: the first entry of the group's page, mapped and initialised.
+        let place = unsafe { BufRingEntry::tail(self.entries(group)) };
+        // SAFETY: a valid, aligned u16 that the kernel only reads, and this thread only stores.
+        let place = unsafe { AtomicU16::from_ptr(place.cast_mut()) };
+        // Release: the entries are seen before the tail that covers them.
+        place.store(tail, Ordering::Release);
+        self.tails[group as usize] = tail;
+    }
+}
+
+/// The number of a group in the kernel's table. The first one there is received into.
+pub(super) const fn number(group: u32) -> u16 {
+    GROUP + 1 + group as u16
+}
