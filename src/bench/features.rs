@@ -35,10 +35,10 @@ const NEEDS: &[(&str, &str, &str, &str)] = &[
 const AMOUNTS: &[(&str, &str)] = &[("wait", "min:16:50us"), ("recv-cap", "16Ki"), ("napi", "50us")];
 
 /// What makes no difference on loopback, and why.
-const LEFT_OUT: &[(&str, &str)] = &[
-    ("napi", "loopback has no network card to poll"),
-    ("spread", "there is one worker where the server has one CPU"),
-];
+const LEFT_OUT: &[(&str, &str)] = &[("napi", "loopback has no network card to poll")];
+/// What makes none where the server has one CPU, and why.
+const NEEDS_CPUS: (&str, &str) =
+    ("spread", "where the server has one CPU there is one worker, and nobody to hand a connection to");
 
 /// One feature against its absence.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -64,10 +64,15 @@ impl Question {
         let variant = variant::parse(&name(&self.variant), cpus)?;
         let reference = variant::parse(&name(&self.reference), cpus)?;
         let cell = suite::cell(workload, &variant, &reference);
+        let differs = |name: &str| {
+            let typed = |choice: &Choice| choice.iter().find(|(other, _)| *other == name).cloned();
+            typed(&self.variant) != typed(&self.reference)
+        };
+        let alone = (cpus.len() < 2 && differs(NEEDS_CPUS.0)).then(|| NEEDS_CPUS.1.to_string());
         Ok(Cell {
             id: format!("{} {}", workload.name, self.words),
             question: Some(self.words.clone()),
-            left_out: cell.left_out.clone().or_else(|| self.left_out.clone()),
+            left_out: cell.left_out.clone().or_else(|| self.left_out.clone()).or(alone),
             ..cell
         })
     }
@@ -228,6 +233,16 @@ mod tests {
                 assert_eq!(typed(&question.variant).is_err(), later, "{}", cell.id);
             }
         }
+    }
+
+    #[test]
+    fn what_needs_several_workers_is_compared_where_there_are_several_and_left_out_by_name_else() {
+        let mut questions = questions().into_iter();
+        let question = questions.find(|one| one.words.contains("spread=msg-ring")).unwrap();
+        let left_out =
+            |cpus: &[usize]| question.cell(&workload("pingpong", 64, 100, 1), cpus).unwrap().left_out;
+        assert!(left_out(&[0]).is_some_and(|reason| reason.contains("one worker")));
+        assert_eq!(left_out(&[0, 1]), None);
     }
 
     #[test]

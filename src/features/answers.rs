@@ -50,11 +50,13 @@ pub enum Capability {
     Napi,
     /// A wait that ends at several completions or after a time.
     MinimumWait,
+    /// Give a socket to another ring.
+    HandOn,
 }
 
 impl Capability {
     /// All of them, in the order they are asked for.
-    pub const ALL: [Self; 23] = [
+    pub const ALL: [Self; 24] = [
         Self::SingleIssuer,
         Self::SubmitAll,
         Self::DeferTaskrun,
@@ -76,6 +78,7 @@ impl Capability {
         Self::NoIowait,
         Self::Napi,
         Self::MinimumWait,
+        Self::HandOn,
         // These two come last: each has buffers of its own registered in place of the others'.
         Self::ReceiveBundle,
         Self::IncrementalBuffers,
@@ -109,6 +112,7 @@ impl Capability {
             Self::PollFirst => "waiting before the first try to receive",
             Self::NoIowait => "waiting that is not accounted as waiting for a disk",
             Self::Napi => "polling the network card while waiting",
+            Self::HandOn => "giving a socket to another ring",
             Self::MinimumWait => "waiting for several completions, and after a time for one",
         }
     }
@@ -126,7 +130,7 @@ impl Capability {
             | Self::MultishotAccept
             | Self::DirectDescriptors
             | Self::PollFirst => "5.19",
-            Self::SingleIssuer | Self::MultishotReceive | Self::ZeroCopySend => "6.0",
+            Self::SingleIssuer | Self::MultishotReceive | Self::ZeroCopySend | Self::HandOn => "6.0",
             Self::DeferTaskrun => "6.1",
             Self::NoSqarray => "6.6",
             Self::CountArrived => "6.7",

@@ -3,8 +3,8 @@
 use super::exclusions::{EXCLUSIONS, Exclusion, without_effect};
 use super::table::{self, CQ_MAX, Dimension, Form, State, Value};
 use super::{
-    Accept, Answers, Buffers, Capability, Epoll, Files, Problem, Read, Recv, Taskrun, Threads, Trigger,
-    Typed, Uring, Wait,
+    Accept, Answers, Buffers, Capability, Epoll, Files, Problem, Read, Recv, Spread, Taskrun, Threads,
+    Trigger, Typed, Uring, Wait,
 };
 use crate::units;
 
@@ -97,6 +97,7 @@ pub fn uring(
             "sqpoll" => Taskrun::Sqpoll,
             _ => Taskrun::Default,
         },
+        spread: if choice.is("spread", "msg-ring") { Spread::MsgRing } else { Spread::Reuseport },
         wait: typed.amounts("wait").map_or(Wait::One, |[count, time]| Wait::Minimum { count, time }),
         poll_first: choice.is("poll-first", "on"),
         receive_cap: typed.amounts("recv-cap").map(|[cap, _]| cap),

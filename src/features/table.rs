@@ -233,7 +233,7 @@ pub const URING: &[Dimension] = &[
         about: "how connections are spread over workers",
         values: &[
             built("reuseport", "each worker listens, the kernel spreads"),
-            later(Form::Word("msg-ring"), "6.0", "spread=reuseport", "one ring accepts and hands on"),
+            needing("msg-ring", Capability::HandOn, "one ring accepts and hands on"),
         ],
     },
     Dimension {

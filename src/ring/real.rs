@@ -4,6 +4,7 @@
 
 use super::buffer_ring::BufferRing;
 use super::entry::Builder;
+use super::neighbours::Rings;
 use super::provided::{Bundle, Classic, Provided};
 use super::reserve::Reserve;
 use super::{Completion, Entered, Listening, Memory, Name, Operation, Ring, Socket, Token};
@@ -16,6 +17,7 @@ use std::collections::VecDeque;
 use std::io;
 use std::net::TcpListener;
 use std::os::fd::{AsRawFd, BorrowedFd, IntoRawFd};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 /// How long to leave a kernel alone that is out of memory for requests.
@@ -74,6 +76,11 @@ impl<'a> RealRing<'a> {
         this.listeners = listeners.into_iter().map(Some).collect();
         this.wake_others = wake_others;
         Ok(this)
+    }
+
+    /// The rings that sockets are handed to.
+    pub fn beside(&mut self, neighbours: &Arc<Rings>) {
+        self.builder.neighbours = Arc::clone(neighbours);
     }
 
     /// Readies `ring` for entries of `builder`: it serves nobody and dials nobody yet.

@@ -163,6 +163,8 @@ mod tests {
     #[test]
     fn the_line_for_people_names_what_can_be_chosen_only() {
         assert!(is_choice("uring", "recv") && is_choice("uring", "cq") && is_choice("epoll", "trigger"));
-        assert!(is_choice("epoll", "busy-poll") && !is_choice("uring", "spread"));
+        assert!(
+            is_choice("epoll", "busy-poll") && is_choice("uring", "spread") && !is_choice("uring", "nothing")
+        );
     }
 }

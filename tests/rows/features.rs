@@ -21,7 +21,8 @@ const VALUES: [&str; 9] = [
 ];
 
 /// What is tried alone, and in pairs only at full size.
-const MORE_VALUES: [&str; 14] = [
+const MORE_VALUES: [&str; 15] = [
+    "spread=msg-ring",
     "recv=poll",
     "buffers=owned",
     "buffers=classic",

@@ -9,6 +9,7 @@ mod peers;
 mod pressure;
 mod ring;
 mod signals;
+mod spread;
 mod start;
 mod stop;
 
@@ -30,6 +31,8 @@ pub enum Variant {
     UringOwned,
     /// Readiness told by a ring, plain receives and sends.
     UringPoll,
+    /// By completion, one ring accepts and hands on.
+    UringHandOn,
     /// By readiness.
     Epoll,
     /// By readiness, 17 threads on one instance.
@@ -42,6 +45,7 @@ pub const EVERYWHERE: &[Variant] = &[
     Variant::UringDirect,
     Variant::UringOwned,
     Variant::UringPoll,
+    Variant::UringHandOn,
     Variant::Epoll,
     Variant::EpollShared,
 ];
@@ -56,6 +60,7 @@ impl Variant {
             Variant::UringDirect => "uring_direct",
             Variant::UringOwned => "uring_owned",
             Variant::UringPoll => "uring_poll",
+            Variant::UringHandOn => "uring_hand_on",
             Variant::Epoll => "epoll",
             Variant::EpollShared => "epoll_shared",
         }
@@ -76,6 +81,7 @@ impl Variant {
             Variant::UringDirect => "files=direct",
             Variant::UringOwned => "recv=single,buffers=owned",
             Variant::UringPoll => "recv=poll,cqe-skip=off",
+            Variant::UringHandOn => "spread=msg-ring",
             Variant::EpollShared => "threads=shared",
             Variant::Uring | Variant::Epoll => "",
         }
@@ -342,6 +348,7 @@ pub fn trials() -> Vec<Trial> {
         ending::rows(),
         ring::rows(),
         features::rows(),
+        spread::rows(),
         limits::rows(),
         start::rows(),
         stop::rows(),

@@ -11,6 +11,7 @@
 mod buffers;
 mod completions;
 mod dialing;
+mod handing;
 mod kernel;
 mod network;
 mod odds;
@@ -104,6 +105,11 @@ pub struct Facts {
     pub accepted: u64,
     /// Sockets it closed.
     pub closed: u64,
+    /// Sockets that became another worker's, and those that nobody serves, as the caller knows.
+    pub handed: u64,
+    pub stranded: u64,
+    /// Sockets another worker was given and has not closed.
+    pub elsewhere: u64,
     /// Connections the kernel dropped before they were accepted.
     pub dropped: u64,
     /// Bytes handed to the caller.
@@ -164,6 +170,8 @@ pub enum External {
     Nothing,
     /// The worker's wake-up.
     Wake,
+    /// Another worker closed the connection of this number, which it had been given; wakes the worker.
+    Left(usize),
     /// The faults end: no more errors, everybody reads, says the rest and finishes.
     Heal,
     /// The server is told to stop; wakes the worker.
@@ -196,6 +204,14 @@ impl Sim {
     pub fn when_quiet(&self, action: impl FnOnce() -> External + 'static) {
         let planned = Planned { at: None, action: Box::new(action) };
         self.kernel.borrow_mut().planned.push(planned);
+    }
+
+    /// Sockets may be handed on; `leaves` is called when another worker closes one: the index of the worker
+    /// that had it.
+    pub fn hands_on(&self, error: u32, leaves: impl Fn(usize) + 'static) {
+        let mut kernel = self.kernel.borrow_mut();
+        kernel.odds.hand_error = error;
+        kernel.elsewhere = Some(std::rc::Rc::new(leaves));
     }
 
     /// What happened so far.
