@@ -168,6 +168,12 @@ impl<'w, R: Listening, K: Ownership> EventLoop<'w, R, K> {
         Table::<Connection>::bytes(capacity) + capacity as u64 * (16 + 3 * 8 + lists as u64)
     }
 
+    /// Bytes reserved beside them where connections are handed on.
+    #[must_use]
+    pub const fn leaving_bytes(capacity: u32) -> u64 {
+        Table::<Leaving>::bytes(capacity)
+    }
+
     /// Serves until stopped.
     ///
     /// # Errors

@@ -131,6 +131,9 @@ fn describe(laid: &mut Laid, features: &Uring, worker: &Worker<'_>, arena: &Aren
         ("tables", EventLoop::<RealRing<'_>>::table_bytes(worker.room)),
         ("spill", worker.spill_limit()),
     ];
+    if worker.handover.is_some() {
+        laid.memory.push(("leaving", EventLoop::<RealRing<'_>>::leaving_bytes(worker.room)));
+    }
     if owned {
         laid.memory.push(("own_buffers", pool));
     }

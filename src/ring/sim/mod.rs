@@ -105,8 +105,9 @@ pub struct Facts {
     pub accepted: u64,
     /// Sockets it closed.
     pub closed: u64,
-    /// Sockets that became another worker's, and those that nobody serves, as the caller knows.
+    /// Sockets that became another worker's, as the caller knows.
     pub handed: u64,
+    /// Sockets that another's ring holds and nobody serves, as the caller knows.
     pub stranded: u64,
     /// Sockets another worker was given and has not closed.
     pub elsewhere: u64,
