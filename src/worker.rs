@@ -4,7 +4,7 @@
 use crate::config::Config;
 use crate::conn::accepting::Answer;
 use crate::conn::machine::Refusal;
-use crate::conn::{Admission, CloseReason, Limits};
+use crate::conn::{Admission, CloseReason, Handover, Limits};
 use crate::counters::Counters;
 use crate::stop::Stop;
 use nix::errno::Errno;
@@ -23,6 +23,8 @@ pub struct Worker<'a> {
     pub listeners: Vec<TcpListener>,
     /// The permits of `--max-connections`.
     pub admission: &'a Admission,
+    /// Who holds how many, where one worker accepts for all.
+    pub handover: Option<&'a Handover>,
     /// Connections this worker can hold, where a table of its own bounds them below the permits.
     pub room: u32,
     /// Its numbers; it is their only writer.
@@ -94,6 +96,12 @@ pub const fn admission(config: &Config) -> Admission {
     Admission::new(config.max_connections)
 }
 
+/// Where connections go, where one worker accepts for all.
+#[must_use]
+pub fn handover(config: &Config) -> Option<Handover> {
+    config.hands_on().then(|| Handover::new(config.workers))
+}
+
 /// The policy's numbers. Four times the unsent limit, and at least 256 KiB, is more than the kernel
 /// takes for a peer that never reads.
 #[must_use]
@@ -152,6 +160,18 @@ impl<'a> Worker<'a> {
     ) -> Self {
         let busy_poll = |_: BorrowedFd<'_>, _| Ok(());
         let (room, listeners) = (admission.limit(), Vec::new());
-        Self { index: 0, config, listeners, admission, room, counters, stop, ready: &|_| {}, busy_poll }
+        let handover = None;
+        Self {
+            index: 0,
+            config,
+            listeners,
+            admission,
+            handover,
+            room,
+            counters,
+            stop,
+            ready: &|_| {},
+            busy_poll,
+        }
     }
 }

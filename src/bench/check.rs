@@ -4,7 +4,7 @@
 use super::gate;
 use super::suite::{self, Suite};
 use super::typed::Typed;
-use super::{features, variant, workload};
+use super::{variant, workload};
 use crate::result::bench::{BENCH_VERSION, BenchEnvironment, BenchPlan, Cell, Variant, Workload};
 use crate::result::gate::Condition;
 use crate::units::{self, parse_count, parse_cpus, parse_time, print_cpus, print_time};
@@ -74,9 +74,6 @@ pub fn check(typed: &Typed, facts: &Facts) -> Result<Checked, Vec<String>> {
         .map_err(|sentence| check.problems.push(sentence))
         .unwrap_or_default();
     let wishes = check.wishes(typed, &cells);
-    if suite == Suite::Features {
-        check.notes.extend(features::missing_in_baseline());
-    }
     if !check.problems.is_empty() {
         return Err(check.problems);
     }

@@ -13,7 +13,7 @@ pub use addresses::LISTEN_DEFAULT;
 pub use check::{Checked, resolve};
 pub use settings::{SETTINGS, Setting, Unit};
 
-use crate::features::{Answers, Epoll, Uring};
+use crate::features::{Answers, Epoll, Spread, Uring};
 use std::net::SocketAddr;
 use std::time::Duration;
 
@@ -155,4 +155,12 @@ pub struct Config {
     pub uring: Uring,
     /// What an epoll worker runs with.
     pub epoll: Epoll,
+}
+
+impl Config {
+    /// Whether one worker accepts for all, and hands connections on to the others.
+    #[must_use]
+    pub fn hands_on(&self) -> bool {
+        self.backend == Backend::Uring && self.uring.spread == Spread::MsgRing
+    }
 }

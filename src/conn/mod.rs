@@ -7,6 +7,7 @@
 pub mod accepting;
 pub mod admission;
 pub mod deadlines;
+pub mod handover;
 pub mod machine;
 pub mod queue;
 pub mod table;
@@ -14,6 +15,7 @@ pub mod table;
 pub use accepting::Accepting;
 pub use admission::Admission;
 pub use deadlines::Deadlines;
+pub use handover::Handover;
 pub use machine::{CloseReason, Limits, Machine, Step};
 pub use queue::Queue;
 pub use table::{ConnId, Table};

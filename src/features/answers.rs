@@ -54,11 +54,13 @@ pub enum Capability {
     Napi,
     /// A wait that ends at several completions or after a time.
     MinimumWait,
+    /// Give a socket to another ring.
+    HandOn,
 }
 
 impl Capability {
     /// All of them, in the order they are asked for.
-    pub const ALL: [Self; 25] = [
+    pub const ALL: [Self; 26] = [
         Self::SingleIssuer,
         Self::SubmitAll,
         Self::DeferTaskrun,
@@ -81,6 +83,7 @@ impl Capability {
         Self::Napi,
         Self::MinimumWait,
         Self::SendBundle,
+        Self::HandOn,
         // These come last: each has buffers of its own registered in place of the others'.
         Self::ReceiveBundle,
         Self::BothBundles,
@@ -117,6 +120,7 @@ impl Capability {
             Self::PollFirst => "waiting before the first try to receive",
             Self::NoIowait => "waiting that is not accounted as waiting for a disk",
             Self::Napi => "polling the network card while waiting",
+            Self::HandOn => "giving a socket to another ring",
             Self::MinimumWait => "waiting for several completions, and after a time for one",
         }
     }
@@ -134,7 +138,7 @@ impl Capability {
             | Self::MultishotAccept
             | Self::DirectDescriptors
             | Self::PollFirst => "5.19",
-            Self::SingleIssuer | Self::MultishotReceive | Self::ZeroCopySend => "6.0",
+            Self::SingleIssuer | Self::MultishotReceive | Self::ZeroCopySend | Self::HandOn => "6.0",
             Self::DeferTaskrun => "6.1",
             Self::NoSqarray => "6.6",
             Self::CountArrived => "6.7",

@@ -3,7 +3,7 @@
 
 use super::answers::Answers;
 use super::resolve::default_size;
-use super::table::{self, Dimension, State, Value};
+use super::table::{self, Dimension, Value};
 
 /// For `--uring help`.
 #[must_use]
@@ -48,9 +48,6 @@ fn line(value: &Value, first: bool, size: Option<String>, answers: &Answers) -> 
 }
 
 fn says(value: &Value, answers: &Answers) -> String {
-    if let State::Later(_) = value.state {
-        return "not built yet".into();
-    }
     match value.needs {
         Some(_) if answers.barred.is_some() => "not asked".into(),
         Some(needs) => answers.refusal(needs).map_or("yes".into(), |answer| format!("no ({answer})")),
@@ -78,7 +75,7 @@ mod tests {
         assert!(line("defer").unwrap().ends_with("no (EINVAL)"));
         assert!(line("coop").unwrap().ends_with("yes"));
         assert!(line("sqpoll").unwrap().ends_with("yes"));
-        assert!(line("msg-ring").unwrap().ends_with("not built yet"));
+        assert!(line("msg-ring").unwrap().ends_with("yes"));
         assert!(text.contains("6.0.1"));
         for size in
             ["a power of two [default: 128]", "[default: follows --max-connections]", "[default: 64Ki]"]

@@ -99,6 +99,14 @@ pub enum Taskrun {
     /// In a kernel thread, which also submits.
     Sqpoll,
 }
+/// How connections are spread over workers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Spread {
+    /// Each worker listens, and the kernel spreads.
+    Reuseport,
+    /// One worker accepts, and hands connections on from ring to ring.
+    MsgRing,
+}
 /// When a waiting worker wakes. Times are microseconds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Wait {
@@ -137,6 +145,8 @@ pub struct Uring {
     pub taskrun: Taskrun,
     /// See [`Wait`].
     pub wait: Wait,
+    /// See [`Spread`].
+    pub spread: Spread,
     /// Whether a receive waits before its first try.
     pub poll_first: bool,
     /// The most bytes one completion of a receive brings; `None` is a buffer.

@@ -1,10 +1,10 @@
 //! From what was typed and what the kernel answered to what runs: every dimension decided.
 
 use super::exclusions::{EXCLUSIONS, Exclusion, without_effect};
-use super::table::{self, CQ_MAX, Dimension, Form, State, Value};
+use super::table::{self, CQ_MAX, Dimension, Form, Value};
 use super::{
-    Accept, Answers, Buffers, Capability, Epoll, Files, Problem, Read, Recv, Taskrun, Threads, Trigger,
-    Typed, Uring, Wait,
+    Accept, Answers, Buffers, Capability, Epoll, Files, Problem, Read, Recv, Spread, Taskrun, Threads,
+    Trigger, Typed, Uring, Wait,
 };
 use crate::units;
 
@@ -98,6 +98,7 @@ pub fn uring(
             "sqpoll" => Taskrun::Sqpoll,
             _ => Taskrun::Default,
         },
+        spread: if choice.is("spread", "msg-ring") { Spread::MsgRing } else { Spread::Reuseport },
         wait: typed.amounts("wait").map_or(Wait::One, |[count, time]| Wait::Minimum { count, time }),
         poll_first: choice.is("poll-first", "on"),
         receive_cap: typed.amounts("recv-cap").map(|[cap, _]| cap),
@@ -237,12 +238,12 @@ impl Choice {
         choice
     }
 
-    /// The first value this kernel accepts. The last built one needs nothing, or only what is below
-    /// the floor of the backend.
+    /// The first value this kernel accepts. The last one needs nothing, or only what is below the floor
+    /// of the backend.
     fn untyped(&mut self, dimension: &'static Dimension, answers: &Answers) -> &'static Value {
-        let built = dimension.values.iter().filter(|value| value.state == State::Built);
-        let value = built.clone().find(|value| value.needs.is_none_or(|needs| answers.offers(needs)));
-        let value = value.or(built.clone().next_back()).expect("every dimension has a value that is built");
+        let mut values = dimension.values.iter();
+        let value = values.find(|value| value.needs.is_none_or(|needs| answers.offers(needs)));
+        let value = value.or(dimension.values.last()).expect("every dimension has a value");
         let first = &dimension.values[0];
         if let Some(missing) = first.needs.and_then(|needs| answers.missing(needs)) {
             let name = dimension.name;
@@ -299,8 +300,7 @@ fn is_word(dimension: &Dimension) -> bool {
 fn refused(flag: &str, dimension: &Dimension, value: &Value, answers: &Answers) -> Option<Problem> {
     let missing = value.needs.and_then(|needs| answers.missing(needs))?;
     let name = dimension.name;
-    let offered =
-        |other: &&Value| other.state == State::Built && other.needs.is_none_or(|needs| answers.offers(needs));
+    let offered = |other: &&Value| other.needs.is_none_or(|needs| answers.offers(needs));
     let instead = dimension.values.iter().find(offered).map(|other| other.form.name());
     let instead = instead.map_or(String::new(), |other| format!("; {name}={other} would do"));
     Some(Problem::unavailable(format!("{flag}: {name}={}: {missing}{instead}", value.form.name())))

@@ -1,5 +1,5 @@
-//! The table of features: every dimension, every value, what each needs of the kernel, and which are
-//! built. What is typed, stored, probed, helped with and refused all comes from these rows.
+//! The table of features: every dimension, every value, and what each needs of the kernel. What is typed,
+//! stored, probed, helped with and refused all comes from these rows.
 
 use super::answers::Capability;
 
@@ -25,8 +25,6 @@ pub struct Value {
     pub needs: Option<Capability>,
     /// The release of Linux it came with, where that is above the floor of the backend.
     pub since: Option<&'static str>,
-    /// Whether it is built, and what to use until it is.
-    pub state: State,
 }
 
 /// How a value is typed.
@@ -44,15 +42,6 @@ pub enum Form {
     MinimumWait(u64, u64),
 }
 
-/// Whether a value is built.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum State {
-    /// It is.
-    Built,
-    /// It is not; this would do instead.
-    Later(&'static str),
-}
-
 impl Form {
     /// How the value is named in `help` and in sentences.
     #[must_use]
@@ -67,8 +56,8 @@ impl Form {
     }
 }
 
-const fn built(word: &'static str, about: &'static str) -> Value {
-    Value { form: Form::Word(word), about, needs: None, since: None, state: State::Built }
+const fn plain(word: &'static str, about: &'static str) -> Value {
+    Value { form: Form::Word(word), about, needs: None, since: None }
 }
 
 const fn needing(word: &'static str, needs: Capability, about: &'static str) -> Value {
@@ -76,15 +65,11 @@ const fn needing(word: &'static str, needs: Capability, about: &'static str) -> 
 }
 
 const fn amount(form: Form, needs: Capability, about: &'static str) -> Value {
-    Value { form, about, needs: Some(needs), since: Some(needs.since()), state: State::Built }
-}
-
-const fn later(form: Form, since: &'static str, instead: &'static str, about: &'static str) -> Value {
-    Value { form, about, needs: None, since: Some(since), state: State::Later(instead) }
+    Value { form, about, needs: Some(needs), since: Some(needs.since()) }
 }
 
 const fn size(form: Form, about: &'static str) -> Value {
-    Value { form, about, needs: None, since: None, state: State::Built }
+    Value { form, about, needs: None, since: None }
 }
 
 /// Entries of a submission queue at most, as the kernel has it.
@@ -111,7 +96,7 @@ pub const URING: &[Dimension] = &[
         about: "how connections are accepted",
         values: &[
             needing("multishot", Capability::MultishotAccept, "one request for all connections"),
-            built("single", "one request for each connection"),
+            plain("single", "one request for each connection"),
         ],
     },
     Dimension {
@@ -119,7 +104,7 @@ pub const URING: &[Dimension] = &[
         about: "how bytes are received",
         values: &[
             needing("multishot", Capability::MultishotReceive, "one request until it ends"),
-            built("single", "one request for each receive"),
+            plain("single", "one request for each receive"),
             needing("poll", Capability::MultishotPoll, "poll, then plain receives and sends"),
         ],
     },
@@ -130,14 +115,14 @@ pub const URING: &[Dimension] = &[
             needing("ring", Capability::BufferRing, "a ring of buffers the kernel picks from"),
             needing("incremental", Capability::IncrementalBuffers, "a ring whose buffers fill bit by bit"),
             needing("classic", Capability::ClassicBuffers, "buffers provided by requests"),
-            built("owned", "one buffer for each connection"),
+            plain("owned", "one buffer for each connection"),
         ],
     },
     Dimension {
         name: "bundle",
         about: "several buffers in one completion",
         values: &[
-            built("off", "one buffer each"),
+            plain("off", "one buffer each"),
             needing("recv", Capability::ReceiveBundle, "receives"),
             needing("send", Capability::SendBundle, "sends; locks a page per connection"),
             needing("both", Capability::BothBundles, "receives and sends"),
@@ -147,7 +132,7 @@ pub const URING: &[Dimension] = &[
         name: "send",
         about: "how bytes are sent",
         values: &[
-            built("plain", "copied into the socket"),
+            plain("plain", "copied into the socket"),
             needing("zc", Capability::ZeroCopySend, "zero-copy, one at a time of a connection"),
         ],
     },
@@ -158,14 +143,14 @@ pub const URING: &[Dimension] = &[
             // On first: half the completions cost less from 1,000 connections on (0.96 to 0.98 of epoll
             // against 0.99 to 1.01), about the same at 100: docs/figures.md.
             needing("on", Capability::SkipSent, "only failures and short sends do"),
-            built("off", "every send completes"),
+            plain("off", "every send completes"),
         ],
     },
     Dimension {
         name: "files",
         about: "what a connection is named by",
         values: &[
-            built("normal", "a descriptor of the process"),
+            plain("normal", "a descriptor of the process"),
             needing("direct", Capability::DirectDescriptors, "a slot in the ring's own table"),
         ],
     },
@@ -175,7 +160,7 @@ pub const URING: &[Dimension] = &[
         values: &[
             needing("defer", Capability::DeferTaskrun, "when the worker enters and waits"),
             needing("coop", Capability::CoopTaskrun, "when the worker next enters the kernel"),
-            built("default", "at once, by interrupting the worker"),
+            plain("default", "at once, by interrupting the worker"),
             needing("sqpoll", Capability::SubmissionThread, "in a kernel thread, asleep after 100ms"),
         ],
     },
@@ -183,7 +168,7 @@ pub const URING: &[Dimension] = &[
         name: "wait",
         about: "when a waiting worker wakes",
         values: &[
-            built("one", "at the first completion"),
+            plain("one", "at the first completion"),
             amount(
                 Form::MinimumWait(CQ_MAX, TIME_MAX),
                 Capability::MinimumWait,
@@ -194,26 +179,26 @@ pub const URING: &[Dimension] = &[
     Dimension {
         name: "poll-first",
         about: "wait before the first try to receive",
-        values: &[built("off", "try at once"), needing("on", Capability::PollFirst, "wait first")],
+        values: &[plain("off", "try at once"), needing("on", Capability::PollFirst, "wait first")],
     },
     Dimension {
         name: "recv-cap",
         about: "most bytes in one completion of a receive",
         values: &[
-            built("off", "a buffer"),
+            plain("off", "a buffer"),
             amount(Form::Bytes(1, 16 << 20), Capability::ReceiveLimit, "this many"),
         ],
     },
     Dimension {
         name: "no-iowait",
         about: "waiting is not accounted as waiting for a disk",
-        values: &[built("off", "it is"), needing("on", Capability::NoIowait, "it is not")],
+        values: &[plain("off", "it is"), needing("on", Capability::NoIowait, "it is not")],
     },
     Dimension {
         name: "napi",
         about: "poll the network card while waiting",
         values: &[
-            built("off", "no"),
+            plain("off", "no"),
             amount(Form::Time(1, NAPI_MAX), Capability::Napi, "for this long, at most 10ms"),
         ],
     },
@@ -222,20 +207,20 @@ pub const URING: &[Dimension] = &[
         about: "how an enter names the ring",
         values: &[
             needing("registered", Capability::RegisteredRingFd, "by a registered index"),
-            built("plain", "by its descriptor"),
+            plain("plain", "by its descriptor"),
         ],
     },
     Dimension {
         name: "sqarray",
         about: "an index array in the submission queue",
-        values: &[needing("off", Capability::NoSqarray, "left out"), built("on", "kept")],
+        values: &[needing("off", Capability::NoSqarray, "left out"), plain("on", "kept")],
     },
     Dimension {
         name: "spread",
         about: "how connections are spread over workers",
         values: &[
-            built("reuseport", "each worker listens, the kernel spreads"),
-            later(Form::Word("msg-ring"), "6.0", "spread=reuseport", "one ring accepts and hands on"),
+            plain("reuseport", "each worker listens, the kernel spreads"),
+            needing("msg-ring", Capability::HandOn, "one ring accepts and hands on"),
         ],
     },
     Dimension {
@@ -265,33 +250,32 @@ pub const EPOLL: &[Dimension] = &[
     Dimension {
         name: "trigger",
         about: "when a readable socket is reported",
-        values: &[built("level", "while it is readable"), built("edge", "when it becomes so")],
+        values: &[plain("level", "while it is readable"), plain("edge", "when it becomes so")],
     },
     Dimension {
         name: "read",
         about: "how much is read at an event",
-        values: &[built("once", "one receive"), built("drain", "until there is no more")],
+        values: &[plain("once", "one receive"), plain("drain", "until there is no more")],
     },
     Dimension {
         name: "threads",
         about: "who waits on what",
         values: &[
-            built("per-core", "each worker on an instance of its own"),
-            built("shared", "all workers on one instance, one-shot"),
+            plain("per-core", "each worker on an instance of its own"),
+            plain("shared", "all workers on one instance, one-shot"),
         ],
     },
     Dimension {
         name: "busy-poll",
         about: "poll the network card while waiting",
         values: &[
-            built("off", "no"),
+            plain("off", "no"),
             Value {
                 form: Form::Time(1, TIME_MAX),
                 about: "for this long, at most 1s",
                 // Asked for when the instance is made: no ring is needed for it.
                 needs: None,
                 since: Some("6.9"),
-                state: State::Built,
             },
         ],
     },

@@ -1,8 +1,8 @@
 //! From `dimension=value,dimension=value` to rows of the table, with a sentence for everything that
 //! is not in it.
 
-use super::table::{Dimension, Form, State, Value};
-use super::{Kind, Problem};
+use super::Problem;
+use super::table::{Dimension, Form, Value};
 use crate::units::{self, Reason};
 use std::time::Duration;
 
@@ -95,13 +95,7 @@ fn entry(flag: &str, table: &'static [Dimension], item: &str) -> Result<Entry, P
         )));
     };
     let (value, [amount, time]) = value_of(flag, dimension, text)?;
-    match value.state {
-        State::Built => Ok(Entry { dimension, value, amount, time }),
-        State::Later(instead) => Err(Problem {
-            kind: Kind::Unavailable,
-            text: format!("{flag}: {item} is not built yet; {instead} would do"),
-        }),
-    }
+    Ok(Entry { dimension, value, amount, time })
 }
 
 fn value_of(
@@ -118,7 +112,7 @@ fn value_of(
         }
     }
     let name = dimension.name;
-    let words = built(dimension).map(|value| value.form.name());
+    let words = dimension.values.iter().map(|value| value.form.name());
     let near = nearest(text, words).map_or(String::new(), |near| format!("; did you mean {near}?"));
     Err(Problem::usage(match refusal {
         Some(reason) => format!("{flag}: {name}={text}: {text:?} {reason}"),
@@ -189,11 +183,7 @@ fn power_of_two(count: u64) -> Result<u64, String> {
 
 fn choices(dimension: &'static Dimension) -> String {
     let name = |value: &Value| format!("{}={}", dimension.name, value.form.name());
-    units::alternatives(&built(dimension).map(name).collect::<Vec<_>>())
-}
-
-fn built(dimension: &'static Dimension) -> impl Iterator<Item = &'static Value> {
-    dimension.values.iter().filter(|value| value.state == State::Built)
+    units::alternatives(&dimension.values.iter().map(name).collect::<Vec<_>>())
 }
 
 /// The candidate that differs in the fewest letters, where that is few enough to be a slip.
@@ -224,6 +214,7 @@ fn distance(left: &str, right: &str) -> usize {
 
 #[cfg(test)]
 mod tests {
+    use super::super::Kind;
     use super::super::table::{EPOLL, URING};
     use super::*;
 
@@ -288,24 +279,6 @@ mod tests {
     }
 
     #[test]
-    fn what_is_not_built_yet_is_refused_by_name_with_what_would_do() {
-        for text in ["spread=msg-ring"] {
-            let problems = uring(text).expect_err(text);
-            assert_eq!(problems[0].kind, Kind::Unavailable, "{text}");
-            assert!(problems[0].text.contains(&format!("{text} is not built yet")), "{text}");
-            assert!(problems[0].text.ends_with("would do"), "{text}");
-        }
-    }
-
-    #[test]
-    fn what_is_not_built_yet_is_not_what_somebody_may_have_meant() {
-        for text in ["spread=msg-rin"] {
-            let problems = uring(text).expect_err(text);
-            assert!(!problems[0].text.contains("did you mean"), "{}", problems[0].text);
-        }
-    }
-
-    #[test]
     fn every_problem_is_reported_at_once() {
         assert_eq!(uring("recv=x,sq=3,nothing=1,files=direct").unwrap_err().len(), 3);
     }
@@ -320,13 +293,6 @@ mod tests {
                 let read = value_of("--x", dimension, word).map(|(found, _)| found);
                 assert_eq!(read, Ok(value), "{}={word}", dimension.name);
             }
-        }
-    }
-
-    #[test]
-    fn the_first_value_of_a_dimension_is_built() {
-        for dimension in URING.iter().chain(EPOLL) {
-            assert_eq!(dimension.values[0].state, State::Built, "{}", dimension.name);
         }
     }
 }

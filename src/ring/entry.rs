@@ -3,13 +3,15 @@
 
 use super::buffer_ring::GROUP;
 use super::lent;
-use super::{Memory, Name, Operation, Socket, Span};
+use super::neighbours::Rings;
+use super::{Memory, Name, Operation, Socket, Span, Token};
 use crate::features::{Accept, Files, Recv, Uring};
 use io_uring::squeue::{Entry, Flags};
 use io_uring::types::{CancelBuilder, Fd, Fixed};
 use io_uring::{opcode, types};
 use socket2::SockAddr;
 use std::os::fd::RawFd;
+use std::sync::Arc;
 
 /// `IORING_RECVSEND_POLL_FIRST`, in the `ioprio` field.
 const POLL_FIRST: u16 = 1;
@@ -42,6 +44,8 @@ pub(super) struct Builder {
     /// Where a client connects to. The kernel reads an address when it takes the entry.
     pub(super) targets: Box<[SockAddr]>,
     pub(super) waker: RawFd,
+    /// Where sockets are handed to.
+    pub(super) neighbours: Arc<Rings>,
 }
 
 /// Calls `$build` with the socket as the crate wants it, which is a type of its own for each kind.
@@ -81,6 +85,7 @@ impl Builder {
             listeners,
             targets: Box::default(),
             waker,
+            neighbours: Arc::default(),
         }
     }
 
@@ -112,6 +117,9 @@ impl Builder {
             }
             Operation::CountArrived { socket } => {
                 with_name!(socket, |name| opcode::UringCmd16::new(name, SOCKET_SIOCINQ).build())
+            }
+            Operation::Hand { socket, worker, arrival } => {
+                self.hand(socket, self.neighbours.of(worker), arrival)
             }
             Operation::Shutdown { socket } => {
                 with_name!(socket, |name| opcode::Shutdown::new(name, libc::SHUT_WR).build())
@@ -190,6 +198,20 @@ impl Builder {
         with_name!(socket, |name| opcode::SendZc::new(name, start, span.length)
             .flags(libc::MSG_DONTWAIT)
             .build())
+    }
+
+    /// A descriptor is the process's: its number is all the other worker needs. A slot is this ring's: the
+    /// kernel puts what it names into a free one of the other's, and tells that one which.
+    fn hand(&self, socket: Socket, ring: RawFd, arrival: Token) -> Entry {
+        match socket.0 {
+            Name::Descriptor(descriptor) => {
+                opcode::MsgRingData::new(Fd(ring), descriptor, arrival.0, None).build()
+            }
+            Name::Slot(slot) => {
+                let free = types::DestinationSlot::auto_target();
+                opcode::MsgRingSendFd::new(Fd(ring), Fixed(slot), free, arrival.0).build()
+            }
+        }
     }
 
     fn receive(&self, socket: Socket, limit: u32, flags: i32, priority: u16) -> Entry {

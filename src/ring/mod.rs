@@ -15,6 +15,7 @@ mod buffer_ring;
 pub mod dialing;
 mod entry;
 mod lent;
+pub mod neighbours;
 mod pages;
 pub mod polled;
 pub mod probe;
@@ -169,6 +170,17 @@ pub enum Operation {
         /// In which socket.
         socket: Socket,
     },
+    /// Give a socket that was accepted to the ring of another worker, where it arrives as one completion
+    /// with the token `arrival` and the result of an accept. What the result here means for the socket,
+    /// [`Listening::handed`] says.
+    Hand {
+        /// Which socket. Nothing else may be in flight for it.
+        socket: Socket,
+        /// The index of the worker; another than this one.
+        worker: usize,
+        /// The token there.
+        arrival: Token,
+    },
     /// Send our FIN.
     Shutdown {
         /// Of which socket.
@@ -317,10 +329,35 @@ pub trait Ring {
     fn enters(&self) -> u64;
 }
 
+/// What became of a socket that was to be another worker's.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Handed {
+    /// It is.
+    Given,
+    /// It is, and this ring still names it too: that is to be closed.
+    Shared,
+    /// It is ours, as before.
+    Kept,
+    /// The other ring holds it and has not heard of it (`EOVERFLOW`: there was no memory to say so), and
+    /// this ring still names it too. Nobody will serve it: what is left is to send our FIN, so that the
+    /// peer does not wait for ever, and to close it.
+    Stranded,
+}
+
 /// A kernel as a server sees it: connections come to it over listeners.
 pub trait Listening: Ring {
     /// The socket in the result of an accept.
     fn accepted(&self, result: u32) -> Socket;
+
+    /// What became of `socket` by the result of its [`Operation::Hand`].
+    fn handed(&self, socket: Socket, outcome: Result<u32, Errno>) -> Handed {
+        match (outcome, socket.0) {
+            (Ok(_), Name::Descriptor(_)) => Handed::Given,
+            (Ok(_), Name::Slot(_)) => Handed::Shared,
+            (Err(Errno::EOVERFLOW), Name::Slot(_)) => Handed::Stranded,
+            (Err(_), _) => Handed::Kept,
+        }
+    }
 
     /// Takes one connection that is queued on the listener, without waiting, outside the ring. For
     /// the stop only, when no accept is armed.

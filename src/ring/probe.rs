@@ -8,7 +8,8 @@ mod order;
 
 use super::buffer_ring::{BufferRing, GROUP};
 use super::entry::Builder;
-use super::{Memory, Name, Operation, Pages, Socket, Span};
+use super::neighbours::Rings;
+use super::{Memory, Name, Operation, Pages, Socket, Span, Token};
 use crate::features::{Answers, Capability};
 use crate::host;
 use io_uring::{EnterFlags, IoUring, cqueue, opcode, squeue, types};
@@ -21,7 +22,7 @@ use std::os::fd::{AsRawFd, RawFd};
 use std::os::linux::net::SocketAddrExt;
 use std::os::unix::net::{SocketAddr, UnixListener, UnixStream};
 use std::ptr::NonNull;
-use std::sync::OnceLock;
+use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
 /// What this kernel answers to everything. It is asked once in the life of the program, which takes a few
@@ -157,6 +158,7 @@ impl Trial {
             Capability::Napi => self.napi(),
             Capability::NoIowait => self.no_iowait(),
             Capability::MinimumWait => self.minimum_wait(),
+            Capability::HandOn => self.hand_on(),
             Capability::SubmissionThread => submission_thread(),
             // Flags, answered when the ring was made.
             _ => Ok(()),
@@ -277,6 +279,45 @@ impl Trial {
             }
         }
         Ok(())
+    }
+
+    /// A descriptor's number to another ring that is set up like this one, and what a slot of the table
+    /// names where there is a table.
+    fn hand_on(&mut self) -> io::Result<()> {
+        let made = || everything().build(ENTRIES).or_else(|_| IoUring::new(ENTRIES));
+        let mut other = super::setup::patiently(made)?;
+        let arrived = self.hand(&mut other, Socket(Name::Descriptor(SENT as i32)))?;
+        if arrived != SENT as i32 {
+            return Err(io::Error::other(format!("{arrived} arrived instead of {SENT}")));
+        }
+        let (ours, _theirs) = UnixStream::pair()?;
+        if self.ring.submitter().register_files_update(0, &[ours.as_raw_fd()]).is_err() {
+            return Ok(()); // There is no table, and so nothing in it to be handed on.
+        }
+        super::setup::register_slots(&other, 4)?;
+        (0..2).try_for_each(|slot| match self.hand(&mut other, Socket(Name::Slot(0)))? {
+            arrived if arrived == slot => Ok(()),
+            arrived => Err(io::Error::other(format!("slot {arrived} was told of instead of {slot}"))),
+        })
+    }
+
+    /// What arrives at the other ring.
+    fn hand(&mut self, other: &mut IoUring, socket: Socket) -> io::Result<i32> {
+        let neighbours = Rings::new(1);
+        neighbours.open(0, other.as_raw_fd());
+        let builder = Builder { neighbours: Arc::new(neighbours), ..builder(Vec::new()) };
+        let arrival = Token(self.number);
+        self.push(builder.build(Operation::Hand { socket, worker: 0, arrival }))?;
+        self.ring.submit()?;
+        let patience = types::Timespec::from(PATIENCE);
+        let told = other.submitter().submit_with_args(1, &types::SubmitArgs::new().timespec(&patience));
+        let answer = self.next()?;
+        if answer.result() < 0 {
+            return Err(unexpected(&answer));
+        }
+        told?;
+        let arrived = other.completion().next().filter(|told| told.user_data() == arrival.0);
+        arrived.map(|told| told.result()).ok_or_else(|| io::Error::other("nothing arrived"))
     }
 
     /// Counts what lies in a TCP socket of loopback, before and after something has arrived there.
@@ -446,6 +487,7 @@ fn builder(listeners: Vec<RawFd>) -> Builder {
         listeners,
         targets: Box::default(),
         waker: -1,
+        neighbours: Arc::default(),
     }
 }
 

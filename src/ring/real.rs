@@ -5,6 +5,7 @@
 use super::buffer_ring::BufferRing;
 use super::entry::Builder;
 use super::lent::{self, Lent};
+use super::neighbours::Rings;
 use super::provided::{Bundle, Classic, Provided};
 use super::reserve::Reserve;
 use super::{Completion, Entered, Listening, Memory, Name, Operation, Ring, Socket, Span, Token};
@@ -17,6 +18,7 @@ use std::collections::VecDeque;
 use std::io;
 use std::net::TcpListener;
 use std::os::fd::{AsRawFd, BorrowedFd, IntoRawFd};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 /// How long to leave a kernel alone that is out of memory for requests.
@@ -77,6 +79,11 @@ impl<'a> RealRing<'a> {
         this.listeners = listeners.into_iter().map(Some).collect();
         this.wake_others = wake_others;
         Ok(this)
+    }
+
+    /// The rings that sockets are handed to.
+    pub fn beside(&mut self, neighbours: &Arc<Rings>) {
+        self.builder.neighbours = Arc::clone(neighbours);
     }
 
     /// Readies `ring` for entries of `builder`: it serves nobody and dials nobody yet.

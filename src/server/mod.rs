@@ -18,6 +18,7 @@ use nix::sys::signalfd::SignalFd;
 use print::{Printer, Stream};
 use std::io::Write as _;
 use std::net::TcpListener;
+use std::sync::Arc;
 use std::thread;
 use watch::{Bell, Said, Watch};
 
@@ -110,7 +111,10 @@ struct Server<'a> {
 /// The one match on the backend. Takes the listeners that all workers share, where they do.
 fn backend(config: &Config, shared: Vec<TcpListener>) -> Result<Server<'_>, Failure> {
     Ok(match (config.backend, config.epoll.threads) {
-        (Backend::Uring, _) => Server { body: Box::new(uring::run), own_counters: uring::COUNTERS },
+        (Backend::Uring, _) => {
+            let rings = Arc::new(uring::Rings::new(config.workers));
+            Server { body: Box::new(move |worker| uring::run(worker, &rings)), own_counters: uring::COUNTERS }
+        }
         (Backend::Epoll, Threads::PerCore) => {
             Server { body: Box::new(epoll_baseline::run), own_counters: epoll_baseline::COUNTERS }
         }
@@ -133,7 +137,8 @@ fn run(checked: &Checked, facts: &Facts, signals: &SignalFd) -> Result<Exit, Str
     let config = &checked.config;
     let output = Printer::start(Stream::Output).map_err(no_thread)?;
     let errors = Printer::start(Stream::Error).map_err(no_thread)?;
-    let sets = if shares_listeners(config) { 1 } else { config.workers };
+    let one_accepts = shares_listeners(config) || config.hands_on();
+    let sets = if one_accepts { 1 } else { config.workers };
     let mut listening = listen::listen(config, sets, &|text| errors.line(format!("c10k: {text}")))?;
     let shared = if shares_listeners(config) { listening.sets.remove(0) } else { Vec::new() };
     listening.sets.resize_with(config.workers, Vec::new);
@@ -151,6 +156,7 @@ fn run(checked: &Checked, facts: &Facts, signals: &SignalFd) -> Result<Exit, Str
     }
     let stop = Stop::new(config.workers).map_err(|error| format!("no eventfd for each worker: {error}"))?;
     let admission = worker::admission(config);
+    let handover = worker::handover(config);
     let (bell, said) = Bell::new().map_err(|error| format!("no eventfd: {error}"))?;
     let ready = |laid| bell.say(Said::Ready(laid));
     let notes = checked.notes.iter().chain(&listening.notes).cloned().collect();
@@ -160,12 +166,13 @@ fn run(checked: &Checked, facts: &Facts, signals: &SignalFd) -> Result<Exit, Str
         let mut started = 0;
         for (index, listeners) in listening.sets.into_iter().enumerate() {
             let counters = &counters[index];
-            let (admission, stop, ready) = (&admission, &stop, &ready);
+            let (admission, handover, stop, ready) = (&admission, handover.as_ref(), &stop, &ready);
             let worker = Worker {
                 index,
                 config,
                 listeners,
                 admission,
+                handover,
                 room: config.max_connections,
                 counters,
                 stop,

@@ -1,7 +1,6 @@
 //! The ready line: what runs, where, within which limits, and what was laid out for it.
 
 use crate::config::{Checked, Config, Facts};
-use crate::features::table::{self, State};
 use crate::result::{self, Limits, Named, Ready, VERSION};
 use crate::worker::Laid;
 use std::net::SocketAddr;
@@ -97,9 +96,9 @@ fn sizes(laid: &[Laid]) -> Named<u64> {
     sizes
 }
 
-/// One line for a person: address first, then what can be chosen, then the limits.
+/// One line for a person: address first, then the features, then the limits.
 pub(super) fn text(ready: &Ready) -> String {
-    let choices = ready.features.0.iter().filter(|(name, _)| is_choice(&ready.backend, name));
+    let choices = ready.features.0.iter();
     let choices: Vec<String> = choices.map(|(name, value)| format!("{name}={value}")).collect();
     let limits = &ready.limits;
     let total = ready.memory.get("total_bytes").copied().unwrap_or(0);
@@ -132,15 +131,6 @@ pub(super) fn laid_out(ready: &Ready) -> String {
     text
 }
 
-/// Whether there is anything to choose in this release: a size, or more than one value.
-fn is_choice(backend: &str, name: &str) -> bool {
-    let table = if backend == "uring" { table::URING } else { table::EPOLL };
-    let values = table::find(table, name).map_or(&[][..], |dimension| dimension.values);
-    let built = values.iter().filter(|value| value.state == State::Built);
-    let is_size = values.len() == 1;
-    is_size || built.count() > 1
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -158,11 +148,5 @@ mod tests {
         assert_eq!(memory.get("spill_bytes"), Some(&18));
         assert_eq!(memory.get("total_bytes"), Some(&24));
         assert_eq!(sizes(&laid).get("cq"), Some(&32));
-    }
-
-    #[test]
-    fn the_line_for_people_names_what_can_be_chosen_only() {
-        assert!(is_choice("uring", "recv") && is_choice("uring", "cq") && is_choice("epoll", "trigger"));
-        assert!(is_choice("epoll", "busy-poll") && !is_choice("uring", "spread"));
     }
 }

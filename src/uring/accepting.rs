@@ -104,7 +104,7 @@ impl<R: Listening, K: Ownership> EventLoop<'_, R, K> {
     /// Serves `socket`, or closes it at once when every permit is taken, or every place of this worker.
     pub(super) fn admit(&mut self, socket: Socket) {
         let cutting = matches!(self.stopping, Stopping::Cutting { .. });
-        if !cutting && self.connections.len() as u32 == self.worker.room && !self.worker.admission.is_full() {
+        if !cutting && self.is_full_here() && !self.worker.admission.is_full() {
             self.refuse(socket, Refusal::Descriptors);
             return self.on_worker_full();
         }
@@ -113,19 +113,34 @@ impl<R: Listening, K: Ownership> EventLoop<'_, R, K> {
             self.refuse(socket, if stopping { Refusal::Stopping } else { Refusal::Full });
             return self.on_full();
         }
+        self.place(socket);
+        if self.worker.admission.is_full() {
+            self.on_full();
+        }
+    }
+
+    /// Whether this worker can name no more sockets; those on their way to others have a name here too.
+    pub(super) fn is_full_here(&self) -> bool {
+        (self.connections.len() + self.leaving.len()) as u32 >= self.worker.room
+    }
+
+    /// Serves `socket`, which holds a permit.
+    pub(super) fn serve(&mut self, socket: Socket) {
         self.worker.counters.accepted.add(1);
         let inserted = self.connections.insert(Connection::new(socket, self.now));
         let id = inserted.expect("the worker had room");
         self.schedule(id);
         self.begin_drain(id);
         self.advance(id);
-        if self.worker.admission.is_full() {
-            self.on_full();
-        }
     }
 
-    fn refuse(&mut self, socket: Socket, cause: Refusal) {
+    pub(super) fn refuse(&mut self, socket: Socket, cause: Refusal) {
         self.worker.counters.refused.at(cause as usize).add(1);
+        self.close_other(socket);
+    }
+
+    /// Closes a socket that is no connection here.
+    pub(super) fn close_other(&mut self, socket: Socket) {
         self.in_flight_other += 1;
         self.ring.push(Operation::Close { socket }, token::of_listener(Kind::CloseRefused, 0));
     }

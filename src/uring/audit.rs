@@ -67,6 +67,12 @@ impl<R: Listening, K: Ownership> EventLoop<'_, R, K> {
         (self.in_flight, self.in_flight_other)
     }
 
+    /// Sockets that were accepted and are on their way to other workers.
+    pub fn on_their_way(&self) -> u64 {
+        let leaving = (0..self.leaving.high_water()).filter_map(|slot| self.leaving.id_at(slot));
+        leaving.filter(|&id| self.leaving.get(id).is_some_and(|one| !one.is_stranded())).count() as u64
+    }
+
     /// Whether accepting is paused.
     pub fn accepting_paused(&self) -> bool {
         self.entrance.accepting.is_paused()

@@ -129,10 +129,10 @@ impl<R: Listening, K: Ownership> EventLoop<'_, R, K> {
         let Phase::Closing(reason) = connection.machine.phase() else { panic!("closed without a reason") };
         self.in_flight -= 1;
         self.worker.counters.closed.at(reason as usize).add(1);
-        self.entrance.room_heard_of = true;
-        if self.worker.admission.leave() {
-            self.ring.wake_others();
+        if let Some(handover) = self.worker.handover {
+            handover.left(self.worker.index);
         }
+        self.give_back_permit();
     }
 
     /// Everything it is owed has been sent after a stop: our FIN goes out.
@@ -184,6 +184,7 @@ impl<R: Listening, K: Ownership> EventLoop<'_, R, K> {
         self.stopping = Stopping::Draining { next: 0, deadline: self.now + timeout };
         self.entrance.accepting.stop();
         self.cancel_accepts();
+        self.end_handing();
     }
 
     fn close_out_idle(&mut self) {
@@ -285,7 +286,7 @@ impl<R: Listening, K: Ownership> EventLoop<'_, R, K> {
         }
         let only_wakeups = self.in_flight_other == 1;
         let nobody = self.connections.is_empty() && self.left_behind.is_empty();
-        if self.entrance.all_closed() && nobody && only_wakeups {
+        if self.entrance.all_closed() && nobody && only_wakeups && self.nobody_comes() {
             self.stopping = Stopping::Finishing { ending };
             self.in_flight_other += 1;
             let target = token::of(Kind::Wakeups, ConnId { slot: 0, generation: 0 });

@@ -11,12 +11,13 @@
 //!
 //! Absent on purpose: system calls, the clock and pointers (they are behind
 //! [`Ring`](crate::ring::Ring)), any choice that is policy, and the names of features: whether a receive
-//! or an accept is multishot shows only in [`Completion::more`]. Accepting is in `accepting`, sending in `sending`, the end in `ending`.
+//! or an accept is multishot shows only in [`Completion::more`]. Accepting is in `accepting` and `handing`, sending in `sending`, the end in `ending`.
 
 use super::accepting::Entrance;
 use super::buffers::{Buffers, Lease, Ownership, Room, Shared};
 use super::connection::{Connection, Receiving};
 use super::ending::Stopping;
+use super::handing::Leaving;
 use super::sending::{SILENCE_MAX, Silent};
 use super::token::{self, Kind};
 use crate::conn::machine::CloseReason;
@@ -43,6 +44,8 @@ pub const COUNTERS: &[&str] = &[
     "waits_for_spill",
     "deadline_steps",
     "accept_pauses",
+    "handed_on",
+    "hands_failed",
 ];
 
 /// The index of a name in [`COUNTERS`].
@@ -76,6 +79,10 @@ pub(super) enum Own {
     DeadlineSteps,
     /// Times accepting paused, for want of permits, descriptors or memory.
     AcceptPauses,
+    /// Connections given to other workers.
+    HandedOn,
+    /// Connections that were to be, and could not.
+    HandsFailed,
 }
 
 /// One worker's loop over its ring.
@@ -100,6 +107,8 @@ pub struct EventLoop<'w, R, K = Shared> {
     /// Sends not yet known to be over, in the order of their numbers.
     pub(super) silent: VecDeque<Silent>,
     pub(super) entrance: Entrance,
+    /// Sockets on their way to other workers.
+    pub(super) leaving: Table<Leaving>,
     pub(super) stopping: Stopping,
     /// Buffers that the kernel reads for connections that are gone.
     pub(super) left_behind: Vec<(ConnId, u32)>,
@@ -134,6 +143,7 @@ impl<'w, R: Listening, K: Ownership> EventLoop<'w, R, K> {
             // One at most for each connection, and one that failed and was not yet passed.
             silent: VecDeque::with_capacity(2 * capacity as usize),
             entrance: Entrance::new(listeners, queued_max(worker.config)),
+            leaving: Table::new(if worker.handover.is_some() { capacity } else { 0 }),
             stopping: Stopping::No,
             left_behind: Vec::new(),
             chunks_awaited: 0,
@@ -142,6 +152,9 @@ impl<'w, R: Listening, K: Ownership> EventLoop<'w, R, K> {
             now,
         };
         this.watch_wakeups();
+        if let Some(handover) = worker.handover {
+            handover.open(worker.index, capacity);
+        }
         this.arm_accepts();
         this
     }
@@ -153,6 +166,12 @@ impl<'w, R: Listening, K: Ownership> EventLoop<'w, R, K> {
         // at and of silent sends, beside the table itself.
         let lists = size_of::<ConnId>() + 2 * size_of::<Silent>();
         Table::<Connection>::bytes(capacity) + capacity as u64 * (16 + 3 * 8 + lists as u64)
+    }
+
+    /// Bytes reserved beside them where connections are handed on.
+    #[must_use]
+    pub const fn leaving_bytes(capacity: u32) -> u64 {
+        Table::<Leaving>::bytes(capacity)
     }
 
     /// Serves until stopped.
@@ -258,6 +277,8 @@ impl<'w, R: Listening, K: Ownership> EventLoop<'w, R, K> {
             Kind::Shutdown => self.on_shut_down(id, done),
             Kind::CloseRefused | Kind::CancelOther => self.in_flight_other -= 1,
             Kind::Wakeups => self.on_woken(done),
+            Kind::Hand => self.on_handed(id, done),
+            Kind::Arrival => self.on_arrived(done),
         }
     }
 
@@ -524,6 +545,7 @@ mod tests {
         let last = [Own::BytesSpilled, Own::WaitsForSpill, Own::DeadlineSteps, Own::AcceptPauses];
         let told = ["bytes_spilled", "waits_for_spill", "deadline_steps", "accept_pauses"];
         assert_eq!(names(&last), told);
-        assert_eq!(COUNTERS.len(), Own::AcceptPauses as usize + 1);
+        assert_eq!(names(&[Own::HandedOn, Own::HandsFailed]), ["handed_on", "hands_failed"]);
+        assert_eq!(COUNTERS.len(), Own::HandsFailed as usize + 1);
     }
 }

@@ -10,11 +10,13 @@ pub mod buffers;
 mod connection;
 mod ending;
 pub mod event_loop;
+mod handing;
 mod run;
 mod sending;
 #[cfg(test)]
 mod simulation;
 pub mod token;
 
+pub use crate::ring::neighbours::Rings;
 pub use event_loop::COUNTERS;
 pub use run::run;

@@ -5,6 +5,7 @@
 use super::buffers::{Arena, Buffers, Incremental, Owned, Ownership, Shared};
 use super::event_loop::EventLoop;
 use crate::features::{self, Files, Recv, Uring};
+use crate::ring::neighbours::Rings;
 use crate::ring::polled::PolledRing;
 use crate::ring::probe::barred;
 use crate::ring::real::RealRing;
@@ -12,6 +13,8 @@ use crate::ring::{Listening, setup, stride};
 use crate::worker::{Ending, Failure, Laid, Worker};
 use io_uring::IoUring;
 use std::io;
+use std::os::fd::AsRawFd;
+use std::sync::Arc;
 
 /// Bytes of a connection's buffer group.
 const PAGE: u64 = 4096;
@@ -22,11 +25,11 @@ const SLOTS_MARGIN: u32 = 1024;
 /// permits: then this worker takes nobody into its last slots.
 const SLOTS_MARGIN_LEAST: u32 = 64;
 
-/// Serves until told to stop.
+/// Serves until told to stop; `rings` are those of all workers.
 ///
 /// # Errors
 /// When the ring cannot be set up as asked, or the kernel lost completions.
-pub fn run(mut worker: Worker<'_>) -> Result<Ending, Failure> {
+pub fn run(mut worker: Worker<'_>, rings: &Arc<Rings>) -> Result<Ending, Failure> {
     let mut laid = Laid { worker: worker.index, ..Laid::default() };
     let features = &worker.config.uring;
     let arena = arena(features, &worker).map_err(|error| {
@@ -38,9 +41,12 @@ pub fn run(mut worker: Worker<'_>) -> Result<Ending, Failure> {
     let listeners = std::mem::take(&mut worker.listeners);
     let (stop, index, count) = (worker.stop, worker.index, listeners.len());
     let wake_others = move || stop.wake_others(index);
-    let ring =
+    let descriptor = io_uring.as_raw_fd();
+    let mut ring =
         RealRing::new(&mut io_uring, &features, arena.memory(), listeners, stop.waker(index), &wake_others)
             .map_err(|error| refused(given(&features), &error))?;
+    ring.beside(rings);
+    rings.open(index, descriptor);
     describe(&mut laid, &features, &worker, &arena);
     let ending = match (features.recv, features.buffers) {
         (Recv::Poll, _) => {
@@ -53,6 +59,7 @@ pub fn run(mut worker: Worker<'_>) -> Result<Ending, Failure> {
         }
         _ => serve(ring, Buffers::<Shared>::new(&arena), &worker, count, laid),
     };
+    rings.close(index);
     drop(io_uring);
     if !matches!(ending, Ok(Ending::Drained)) {
         // Operations may be in flight, and the kernel ends a ring in its own time: the memory is
@@ -127,6 +134,9 @@ fn describe(laid: &mut Laid, features: &Uring, worker: &Worker<'_>, arena: &Aren
         ("tables", EventLoop::<RealRing<'_>>::table_bytes(worker.room)),
         ("spill", worker.spill_limit()),
     ];
+    if worker.handover.is_some() {
+        laid.memory.push(("leaving", EventLoop::<RealRing<'_>>::leaving_bytes(worker.room)));
+    }
     if owned {
         laid.memory.push(("own_buffers", pool));
     }

@@ -39,9 +39,14 @@ pub enum Kind {
     CancelOther,
     /// Wake-ups of this worker.
     Wakeups,
+    /// Giving a socket to another worker, or ending one that was lost on its way. The slot is that of the
+    /// worker's list of such sockets.
+    Hand,
+    /// A socket that another worker gave to this one.
+    Arrival,
 }
 
-const KINDS: [Kind; 12] = [
+const KINDS: [Kind; 14] = [
     Kind::Accept,
     Kind::Receive,
     Kind::Send,
@@ -54,6 +59,8 @@ const KINDS: [Kind; 12] = [
     Kind::CloseRefused,
     Kind::CancelOther,
     Kind::Wakeups,
+    Kind::Hand,
+    Kind::Arrival,
 ];
 
 /// The token of an operation for a connection.

@@ -22,7 +22,8 @@ const VALUES: [&str; 9] = [
 ];
 
 /// What is tried alone, and in pairs only at full size.
-const MORE_VALUES: [&str; 16] = [
+const MORE_VALUES: [&str; 17] = [
+    "spread=msg-ring",
     "recv=poll",
     "buffers=owned",
     "buffers=classic",

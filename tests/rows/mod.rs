@@ -9,6 +9,7 @@ mod peers;
 mod pressure;
 mod ring;
 mod signals;
+mod spread;
 mod start;
 mod stop;
 
@@ -32,6 +33,8 @@ pub enum Variant {
     UringPoll,
     /// By completion, several buffers in one receive and in one send.
     UringBundle,
+    /// By completion, one ring accepts and hands on.
+    UringHandOn,
     /// By readiness.
     Epoll,
     /// By readiness, 17 threads on one instance.
@@ -45,6 +48,7 @@ pub const EVERYWHERE: &[Variant] = &[
     Variant::UringOwned,
     Variant::UringPoll,
     Variant::UringBundle,
+    Variant::UringHandOn,
     Variant::Epoll,
     Variant::EpollShared,
 ];
@@ -60,6 +64,7 @@ impl Variant {
             Variant::UringOwned => "uring_owned",
             Variant::UringPoll => "uring_poll",
             Variant::UringBundle => "uring_bundle",
+            Variant::UringHandOn => "uring_hand_on",
             Variant::Epoll => "epoll",
             Variant::EpollShared => "epoll_shared",
         }
@@ -81,6 +86,7 @@ impl Variant {
             Variant::UringOwned => "recv=single,buffers=owned",
             Variant::UringPoll => "recv=poll,cqe-skip=off",
             Variant::UringBundle => "bundle=both",
+            Variant::UringHandOn => "spread=msg-ring",
             Variant::EpollShared => "threads=shared",
             Variant::Uring | Variant::Epoll => "",
         }
@@ -350,6 +356,7 @@ pub fn trials() -> Vec<Trial> {
         ending::rows(),
         ring::rows(),
         features::rows(),
+        spread::rows(),
         limits::rows(),
         start::rows(),
         stop::rows(),

@@ -258,7 +258,7 @@ fn a_wrong_size_is_refused_before_the_kernel_sees_it(_: &mut Case) {
     }
 }
 
-/// F84: what excludes each other is said; what is not built is refused by its name, with exit 6.
+/// F84: what excludes each other is said.
 fn options_that_exclude_each_other_are_refused(_: &mut Case) {
     let cases: [(&[&str], i32, &str); 6] = [
         (&["--backend=epoll", "--uring=recv=single"], 2, "--uring"),

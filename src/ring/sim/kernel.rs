@@ -4,8 +4,9 @@
 use super::super::{Entered, Name, Operation, Span, Token};
 use super::buffers::{Buffers, Owner};
 use super::completions::Posted;
+use super::handing::Elsewhere;
 use super::lent::Group;
-use super::network::{Dialed, Ending, Listener, Network, Numbers};
+use super::network::{Dialed, Ending, Handed, Listener, Network, Numbers};
 use super::odds::{Odds, happens};
 use super::outcome::{Coverage, Outcome};
 use super::peers::{Peers, World};
@@ -87,6 +88,9 @@ pub(super) struct Kernel {
     /// When the server was told to stop.
     pub(super) stopped_at: Option<u64>,
     pub(super) cut: bool,
+    /// What another worker does when a connection it was given leaves, and how many descriptors it has.
+    pub(super) elsewhere: Option<Elsewhere>,
+    pub(super) away: usize,
     /// Where enters must have come to an end, once healed.
     pub(super) enters_max: Option<u64>,
 }
@@ -139,6 +143,8 @@ impl Kernel {
             outstanding: 0,
             stopped_at: None,
             cut: false,
+            elsewhere: None,
+            away: 0,
             enters_max: None,
         }
     }
@@ -221,6 +227,7 @@ impl Kernel {
                 return Err(format!("{operation:?} is not offered"));
             }
             Operation::Shutdown { socket }
+            | Operation::Hand { socket, .. }
             | Operation::Connect { socket, .. }
             | Operation::Close { socket }
             | Operation::CountArrived { socket }
@@ -238,6 +245,9 @@ impl Kernel {
             Operation::Accept { .. } | Operation::Wakeups => return Ok(()),
         };
         let number = self.network.find(socket.0).ok_or(format!("{operation:?}: no such socket"))?;
+        if self.network.connections[number].handed != Handed::Not {
+            return self.check_handed(number, operation);
+        }
         let connection = &mut self.network.connections[number];
         if connection.ending != Ending::Open {
             return Err(format!("I10: {operation:?} on a socket that is being closed"));
@@ -252,6 +262,9 @@ impl Kernel {
                 return Err(format!("I6: {operation:?} with {} in flight", connection.in_flight));
             }
             Operation::Close { .. } => connection.ending = Ending::Closing,
+            Operation::Hand { .. } if connection.in_flight > 0 => {
+                return Err(format!("I6: {operation:?} with {} in flight", connection.in_flight));
+            }
             operation if operation.sends() && connection.sending > 0 => {
                 return Err(format!("I4: {operation:?} beside another"));
             }
@@ -345,7 +358,7 @@ impl Kernel {
             outstanding: self.outstanding,
             lent: self.buffers.count(Owner::Caller),
             free: self.buffers.free(),
-            open: self.network.open(),
+            open: self.network.open() - self.away,
             accepting: (0..self.setup.listeners).filter(open).all(|one| self.accept_is_out(one)),
         }
     }
@@ -377,6 +390,7 @@ impl Kernel {
         match external {
             External::Nothing => {}
             External::Wake => self.wake(),
+            External::Left(number) => self.leave_elsewhere(number),
             External::Heal => self.heal(),
             External::Stop => {
                 self.stopped_at = Some(self.now);
@@ -427,6 +441,7 @@ impl Kernel {
                 | Operation::AwaitRoom { socket }
                 | Operation::Connect { socket, .. }
                 | Operation::CountArrived { socket }
+                | Operation::Hand { socket, .. }
                 | Operation::Shutdown { socket }
                 | Operation::Close { socket } => self.network.find(socket.0),
                 Operation::Accept { .. } | Operation::Cancel { .. } | Operation::Wakeups => None,

@@ -11,6 +11,7 @@
 mod buffers;
 mod completions;
 mod dialing;
+mod handing;
 mod kernel;
 mod lent;
 mod network;
@@ -107,6 +108,12 @@ pub struct Facts {
     pub accepted: u64,
     /// Sockets it closed.
     pub closed: u64,
+    /// Sockets that became another worker's, as the caller knows.
+    pub handed: u64,
+    /// Sockets that another's ring holds and nobody serves, as the caller knows.
+    pub stranded: u64,
+    /// Sockets another worker was given and has not closed.
+    pub elsewhere: u64,
     /// Connections the kernel dropped before they were accepted.
     pub dropped: u64,
     /// Bytes handed to the caller.
@@ -167,6 +174,8 @@ pub enum External {
     Nothing,
     /// The worker's wake-up.
     Wake,
+    /// Another worker closed the connection of this number, which it had been given; wakes the worker.
+    Left(usize),
     /// The faults end: no more errors, everybody reads, says the rest and finishes.
     Heal,
     /// The server is told to stop; wakes the worker.
@@ -199,6 +208,14 @@ impl Sim {
     pub fn when_quiet(&self, action: impl FnOnce() -> External + 'static) {
         let planned = Planned { at: None, action: Box::new(action) };
         self.kernel.borrow_mut().planned.push(planned);
+    }
+
+    /// Sockets may be handed on; `leaves` is called when another worker closes one: the index of the worker
+    /// that had it.
+    pub fn hands_on(&self, error: u32, leaves: impl Fn(usize) + 'static) {
+        let mut kernel = self.kernel.borrow_mut();
+        kernel.odds.hand_error = error;
+        kernel.elsewhere = Some(std::rc::Rc::new(leaves));
     }
 
     /// What happened so far.

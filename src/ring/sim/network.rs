@@ -57,6 +57,9 @@ pub(super) struct Connection {
     /// Receives asked for so far.
     pub(super) receives: u64,
 
+    /// Whether it was given to another worker.
+    pub(super) handed: Handed,
+
     /// The loop knows that the peer finished, or that the connection failed.
     pub(super) end_taken: bool,
     pub(super) error_taken: bool,
@@ -74,6 +77,17 @@ pub(super) struct Connection {
     pub(super) was_blocked: bool,
     /// Bytes that had been written when the server was told to stop.
     pub(super) written_at_stop: Option<u64>,
+}
+
+/// Whether a connection was given to another worker.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Handed {
+    /// No.
+    Not,
+    /// Yes; a slot here names it too until that is closed.
+    Away,
+    /// The other's table holds it, and nobody there knows.
+    Stranded,
 }
 
 /// How far the loop's side has come.
@@ -129,6 +143,7 @@ impl Connection {
             receiving: 0,
             sending: 0,
             receives: 0,
+            handed: Handed::Not,
             end_taken: false,
             error_taken: false,
             active_at: now,
@@ -203,6 +218,12 @@ impl Numbers {
 
     pub(super) fn holder(&self, number: u32) -> Option<usize> {
         *self.holders.get(number.checked_sub(self.first)? as usize)?
+    }
+
+    /// The number of a connection, if it has one here.
+    pub(super) fn number_of(&self, connection: usize) -> Option<u32> {
+        let index = self.holders.iter().position(|holder| *holder == Some(connection))?;
+        Some(self.first + index as u32)
     }
 
     pub(super) fn give_back(&mut self, number: u32, enter: u64) {

@@ -26,6 +26,8 @@ pub(super) struct Odds {
     pub send_interrupted: u32,
     /// That an accept fails for the network's reasons or for want of memory.
     pub accept_error: u32,
+    /// That a socket cannot be handed on.
+    pub hand_error: u32,
     /// That what is cancelled completes with a result instead of `ECANCELED`.
     pub cancel_late: u32,
     /// That counting what has arrived fails, or counts too much.
@@ -64,6 +66,7 @@ impl Odds {
             room_spurious: rare(60),
             send_interrupted: rare(150),
             accept_error: rare(200),
+            hand_error: 0,
             cancel_late: rare(900),
             count_fails: rare(900),
             count_more: rare(600),
@@ -90,6 +93,7 @@ impl Odds {
             room_spurious: 0,
             send_interrupted: 0,
             accept_error: 0,
+            hand_error: 0,
             cancel_late: self.cancel_late,
             count_fails: 0,
             count_more: 0,

@@ -3,7 +3,7 @@
 use super::super::{Name, Operation, Token};
 use super::buffers::Picked;
 use super::kernel::{InFlight, Kernel};
-use super::network::{Dialed, Ending, payload};
+use super::network::{Dialed, Ending, Handed, payload};
 use super::odds::happens;
 use super::outcome::Outcome;
 use nix::errno::Errno;
@@ -77,6 +77,7 @@ impl Kernel {
             Operation::Cancel { target } => self.run_cancel(&op, target),
             Operation::CountArrived { .. } => self.run_count(&op),
             Operation::Shutdown { .. } => self.run_shutdown(&op),
+            Operation::Hand { socket, worker, .. } => self.run_hand(&op, socket.0, worker),
             Operation::Close { socket } => self.run_close(&op, socket.0),
             Operation::Connect { .. } => self.run_connect(&op),
             Operation::Wakeups => self.run_wakeups(&op),
@@ -458,6 +459,9 @@ impl Kernel {
     fn run_close(&mut self, op: &InFlight, name: Name) {
         let number = op.connection.expect("a close names a socket");
         let enter = self.enters;
+        if self.network.connections[number].handed == Handed::Away {
+            return self.close_copy(op, number, name);
+        }
         if self.gives_back_at_close(name) {
             let (numbers, index) = self.network.numbers(name);
             numbers.give_back(index, enter);
@@ -509,6 +513,9 @@ impl Kernel {
         if connection.end_taken && (owed == 0 || connection.shut_at.is_some()) {
             self.facts.complete += 1;
             return Ok(());
+        }
+        if connection.handed == Handed::Stranded {
+            return if connection.shut_at.is_some() { Ok(()) } else { Err("stranded, without its FIN") };
         }
         if connection.error_taken || self.cut || overdue {
             return Ok(());

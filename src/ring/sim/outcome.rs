@@ -107,6 +107,16 @@ outcomes! {
     CountUnsupported = "count: EOPNOTSUPP",
     CountFailed = "count: EINVAL",
 
+    HandGiven = "hand: a descriptor, and it was closed there",
+    HandShared = "hand: a slot, and it was closed there",
+    HandOverflow = "hand: EOVERFLOW, nothing given",
+    HandStranded = "hand: EOVERFLOW, given and not told of",
+    HandDisabled = "hand: EBADFD",
+    HandMemory = "hand: ENOMEM",
+    HandOwnerGone = "hand: EOWNERDEAD",
+    HandTableFull = "hand: ENFILE",
+    HandAtStop = "hand: answered when the server stops",
+
     ShutdownDone = "shutdown: 0",
     ShutdownUnconnected = "shutdown: ENOTCONN",
     CloseClean = "close: nothing unread",
@@ -179,7 +189,8 @@ impl Outcome {
     /// is for both.
     #[must_use]
     pub fn is_for(self, side: Side) -> bool {
-        const SERVER: [&str; 8] = ["accept", "receive now", "count", "peer", "wait", "piece", "kept", "lent"];
+        const SERVER: [&str; 9] =
+            ["accept", "hand", "receive now", "count", "peer", "wait", "piece", "kept", "lent"];
         const CLIENT: [&str; 4] = ["open", "connect", "server", "lie"];
         let begins = |words: &[&str]| words.contains(&self.name().split(':').next().unwrap_or(""));
         match side {

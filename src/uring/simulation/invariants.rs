@@ -60,7 +60,8 @@ impl Watch {
         same!("I3", "bytes sent", counters.bytes_sent.get(), facts.sent);
         same!("I12", "overflows", counters.own.at(Own::Overflows as usize).get(), facts.overflows);
         same!("I15", "stale completions", counters.stale_events.get(), 0);
-        same!("I10", "sockets accepted", sockets(event_loop), facts.accepted);
+        let here = facts.accepted - facts.handed - facts.stranded;
+        same!("I10", "sockets accepted", sockets(event_loop), here);
         if counters.open.get() > u64::from(scenario.max_connections) {
             return Err(format!("{} connections at once", counters.open.get()));
         }
@@ -126,7 +127,7 @@ impl Watch {
 fn sockets<R: Listening, K: Ownership>(event_loop: &EventLoop<'_, R, K>) -> u64 {
     let counters = event_loop.worker.counters;
     let refused = [Refusal::Full, Refusal::Stopping].map(|cause| counters.refused.at(cause as usize).get());
-    counters.accepted.get() + refused.iter().sum::<u64>()
+    counters.accepted.get() + refused.iter().sum::<u64>() + event_loop.on_their_way()
 }
 
 /// One connection.
@@ -199,10 +200,16 @@ pub(super) fn at_the_end<R: Listening, K: Ownership>(
         same!("I8", "buffers lent", counters.lent.get(), 0);
         same!("I8", "buffers", standing.free as u64, if scenario.owned { 0 } else { scenario.buffers });
         same!("I10", "sockets open", counters.open.get(), standing.open);
-        same!("I10", "sockets", facts.accepted, facts.closed);
+        same!("I10", "sockets", facts.accepted - facts.handed, facts.closed);
+        same!("I10", "sockets handed on", counters.own.at(Own::HandedOn as usize).get(), facts.handed);
         same!("I11", "operations in flight", 0u64, standing.outstanding);
         same!("I3", "bytes spilled", counters.spilled.get(), 0);
-        same!("I10", "permits", event_loop.worker.admission.open(), rivals(scenario, event_loop));
+        same!(
+            "I10",
+            "permits",
+            event_loop.worker.admission.open(),
+            rivals(scenario, event_loop, facts.elsewhere)
+        );
     } else if scenario.cut_at.is_none() && scenario.stop_at.is_none() {
         return Err("it was cut, though nobody had anything left".into());
     }
@@ -236,6 +243,10 @@ pub(super) fn at_the_end<R: Listening, K: Ownership>(
 }
 
 /// Permits another worker still holds.
-fn rivals<R: Listening, K: Ownership>(scenario: &Scenario, event_loop: &EventLoop<'_, R, K>) -> u64 {
-    if scenario.rival { u64::from(event_loop.worker.admission.open()) } else { 0 }
+fn rivals<R: Listening, K: Ownership>(
+    scenario: &Scenario,
+    event_loop: &EventLoop<'_, R, K>,
+    elsewhere: u64,
+) -> u64 {
+    if scenario.rival { u64::from(event_loop.worker.admission.open()) } else { elsewhere }
 }

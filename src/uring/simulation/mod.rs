@@ -77,7 +77,12 @@ fn drive<R: Listening>(
     let (config, counters) = (scenario.config(), scenario.counters());
     let (admission, stop) = (scenario.admission(), Rc::new(scenario.stop()));
     scenario.plan(sim, &admission, &stop);
-    let worker = Worker::for_tests(&config, &admission, &counters, &stop);
+    let handover = scenario.handover();
+    if let Some(handover) = &handover {
+        scenario.plan_others(sim, &admission, handover);
+    }
+    let handover = handover.as_deref();
+    let worker = Worker { handover, ..Worker::for_tests(&config, &admission, &counters, &stop) };
     let ring = plant(sim.clone());
     if scenario.owned {
         let event_loop = EventLoop::new(ring, Buffers::<Owned>::new(arena), &worker, scenario.listeners);

@@ -2,9 +2,9 @@
 
 use super::NOTHING;
 use crate::config::Config;
-use crate::conn::{Admission, Limits};
+use crate::conn::{Admission, Handover, Limits};
 use crate::counters::Counters;
-use crate::features::{Accept, Buffers, Files, Recv, Taskrun, Uring, Wait};
+use crate::features::{Accept, Buffers, Files, Recv, Spread, Taskrun, Uring, Wait};
 use crate::ring::Memory;
 use crate::ring::sim::{External, Setup, Sim};
 use crate::stop::{Phase, Stop};
@@ -43,6 +43,8 @@ pub(super) struct Scenario {
     pub(super) lends: usize,
     /// `wait=min:COUNT:TIME`.
     pub(super) wait: Wait,
+    /// `spread=msg-ring`, of the worker that accepts: how often a hand fails, in a thousand.
+    pub(super) hands_on: Option<u32>,
     pub(super) arrived_known: bool,
     pub(super) counts_arrived: bool,
     pub(super) buffers_at_arming: bool,
@@ -110,6 +112,7 @@ impl Scenario {
             skips_sent: random.bool() && !thread_submits && !keeps_sent,
             thread_submits,
             wait: if !thread_submits && later.u8(0..6) == 0 { minimum } else { Wait::One },
+            hands_on: (later.u8(0..4) == 0).then(|| [0, 100, 500, 1000][later.usize(0..4)]),
             arrived_known: !direct,
             counts_arrived: random.u8(0..3) > 0,
             buffers_at_arming: random.u8(0..8) > 0,
@@ -165,6 +168,26 @@ impl Scenario {
 
     pub(super) fn admission(&self) -> Rc<Admission> {
         Rc::new(Admission::new(self.max_connections))
+    }
+
+    /// Two other workers, who have been there from the beginning.
+    pub(super) fn handover(&self) -> Option<Rc<Handover>> {
+        self.hands_on.map(|_| {
+            let handover = Handover::new(3);
+            [1, 2].into_iter().for_each(|other| handover.open(other, self.max_connections));
+            Rc::new(handover)
+        })
+    }
+
+    /// Has the others close what they were given, a while later.
+    pub(super) fn plan_others(&self, sim: &Sim, admission: &Rc<Admission>, handover: &Rc<Handover>) {
+        let (admission, handover) = (Rc::clone(admission), Rc::clone(handover));
+        sim.hands_on(self.hands_on.unwrap_or(0), move |worker| {
+            handover.arrived(worker);
+            handover.left(worker);
+            // The kernel wakes this worker in any case.
+            let _ = admission.leave();
+        });
     }
 
     pub(super) fn stop(&self) -> Stop {
@@ -240,6 +263,7 @@ impl Scenario {
             files: if self.direct { Files::Direct } else { Files::Normal },
             taskrun: if self.thread_submits { Taskrun::Sqpoll } else { Taskrun::Defer },
             wait: self.wait,
+            spread: if self.hands_on.is_some() { Spread::MsgRing } else { Spread::Reuseport },
             poll_first: false,
             receive_cap: None,
             no_iowait: false,

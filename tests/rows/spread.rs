@@ -1,0 +1,104 @@
+//! Rows about one ring that accepts for all workers and hands connections on: they are spread evenly, no
+//! socket is lost on its way, and none is left open.
+
+use super::{Case, Row, Variant, row, scaled, served};
+use crate::client::{Ending, Peer, crowd, exchange, finish_cleanly};
+use crate::server::Account;
+use nix::sys::signal::Signal;
+
+/// The rows.
+pub fn rows() -> Vec<Row> {
+    let ways: [(&str, &'static [Variant]); 3] = [
+        ("spread=msg-ring", &[Variant::Uring]),
+        ("spread=msg-ring", &[Variant::UringDirect]),
+        ("spread=msg-ring,taskrun=default", &[Variant::Uring]),
+    ];
+    let mut rows = Vec::new();
+    for (features, variants) in ways {
+        let on = |row: Row| row.named(features).features(features).on(variants);
+        rows.push(on(row!(each_of_four_workers_has_a_quarter)).workers(4));
+        rows.push(on(row!(who_comes_goes_to_whoever_has_the_fewest)).workers(3));
+        rows.push(on(row!(a_stop_while_connections_are_handed_on_loses_none)).workers(4));
+        rows.push(on(row!(a_single_worker_hands_nothing_on)).workers(1));
+        let limited = on(row!(the_limit_is_one_over_all_workers)).with("--max-connections 20");
+        rows.push(limited.workers(4));
+    }
+    rows
+}
+
+/// Connections of each worker: those it has accepted, and those that are open.
+fn each(account: &Account, what: &str) -> Vec<u64> {
+    let workers = account.0["workers"].as_array().expect("a share of each worker");
+    workers.iter().map(|share| share[what].as_u64().expect("a number")).collect()
+}
+
+fn each_of_four_workers_has_a_quarter(case: &mut Case) {
+    let peers = served(case.server(), 100);
+    let account = case.server().wait_until("all are open", |account| account.get("open") == 100);
+    let open = each(&account, "open");
+    assert!(open.len() == 4 && open.iter().all(|open| open.abs_diff(25) <= 1), "{open:?}");
+    assert_eq!(account.get("handed_on"), 75, "{}", account.0);
+    assert_eq!(account.get("hands_failed"), 0, "{}", account.0);
+    finish_cleanly(peers);
+}
+
+/// Whoever was alone with peers that stayed would fill up in turn.
+fn who_comes_goes_to_whoever_has_the_fewest(case: &mut Case) {
+    let mut peers = served(case.server(), 30);
+    // Every third is with the same worker: it keeps none.
+    let mut index = 0;
+    peers.retain(|_| {
+        index += 1;
+        index % 3 != 0
+    });
+    case.server().wait_until("ten have left", |account| account.get("open") == 20);
+    peers.extend(served(case.server(), 10));
+    let account = case.server().wait_until("all are open", |account| account.get("open") == 30);
+    let open = each(&account, "open");
+    assert!(open.iter().all(|open| open.abs_diff(10) <= 1), "{open:?}");
+    exchange(&mut peers, 1_000, 100);
+    finish_cleanly(peers);
+}
+
+/// They are queued, accepted and on their way in the moment of the signal; each has sent already.
+fn a_stop_while_connections_are_handed_on_loses_none(case: &mut Case) {
+    for _ in 0..scaled(3, 20) {
+        let server = case.take();
+        server.signal(Signal::SIGSTOP);
+        let mut peers = crowd(server.address(), 200);
+        peers.iter_mut().for_each(|peer| peer.send(1_000));
+        // The first are served, and the others come while the stop begins.
+        server.signal(Signal::SIGCONT);
+        peers[0].receive(1_000);
+        server.signal(Signal::SIGTERM);
+        for peer in &mut peers {
+            assert_eq!(peer.receive_to_end(), Ending::Clean);
+            assert_eq!(peer.verified, peer.sent, "bytes had arrived before the stop and never came back");
+        }
+        let ended = server.wait();
+        super::account_is_whole(&ended);
+        let summary = ended.summary();
+        assert_eq!((ended.code, summary.get("accepted"), summary.refused()), (Some(0), 200, 0));
+        case.start();
+    }
+}
+
+fn a_single_worker_hands_nothing_on(case: &mut Case) {
+    let peers = served(case.server(), 20);
+    assert_eq!(case.server().stats().get("handed_on"), 0);
+    finish_cleanly(peers);
+}
+
+/// Who is beyond the limit is refused or waits; who leaves any worker lets the next one in.
+fn the_limit_is_one_over_all_workers(case: &mut Case) {
+    let mut peers = served(case.server(), 20);
+    for _ in 0..scaled(20, 200) {
+        peers.remove(0).finish_cleanly();
+        case.server().wait_until("one has left", |account| account.get("open") == 19);
+        let mut peer = Peer::connect(case.server().address());
+        peer.exchange(100, 100);
+        peers.push(peer);
+        assert!(case.server().stats().get("open") <= 20);
+    }
+    finish_cleanly(peers);
+}
