@@ -98,7 +98,7 @@ fn bytes_come_out_in_order_whatever_is_spilled() {
                     assert!(spilled || !complete, "seed {seed}: said to be complete");
                 }
                 7 if random.u8(0..10) == 0 => {
-                    buffers.clear(queue, false, &mut pool);
+                    buffers.clear(queue, 0, &mut pool);
                     model.clear();
                 }
                 _ => {}
@@ -107,7 +107,7 @@ fn bytes_come_out_in_order_whatever_is_spilled() {
             assert_eq!(buffers.free() as usize, pool.0.len(), "seed {seed}");
         }
         for queue in &mut queues {
-            buffers.clear(queue, false, &mut pool);
+            buffers.clear(queue, 0, &mut pool);
         }
         assert_eq!((buffers.lent(), buffers.spilled()), (0, 0), "seed {seed}");
         assert_eq!((pool.0.len(), buffers.free_chunks.len()), (BUFFERS as usize, chunks as usize));
@@ -225,7 +225,7 @@ fn pieces_of_buffers_come_out_in_order_whatever_is_spilled() {
                     buffers.spill(queue, &mut pool);
                 }
                 15 if random.u8(0..10) == 0 => {
-                    buffers.clear(queue, false, &mut pool);
+                    buffers.clear(queue, 0, &mut pool);
                     model.clear();
                 }
                 _ => {}
@@ -234,7 +234,7 @@ fn pieces_of_buffers_come_out_in_order_whatever_is_spilled() {
             assert_eq!(buffers.free() as usize, pool.0.len(), "seed {seed}");
         }
         for queue in &mut queues {
-            buffers.clear(queue, false, &mut pool);
+            buffers.clear(queue, 0, &mut pool);
         }
         assert_eq!((buffers.free_chunks.len(), buffers.spilled()), (chunks as usize, 0), "seed {seed}");
         assert_eq!(buffers.lent(), 0, "seed {seed}");
@@ -259,7 +259,7 @@ fn a_message_without_a_piece_left_goes_to_a_chunk_and_without_a_chunk_the_connec
         assert_eq!(buffers.append(&mut queues[queue], lease, &mut pool), fits, "queue {queue}");
     }
     assert_eq!(buffers.spilled(), 2);
-    queues.iter_mut().for_each(|queue| buffers.clear(queue, false, &mut pool));
+    queues.iter_mut().for_each(|queue| buffers.clear(queue, 0, &mut pool));
     // The kernel is not done with the buffer: it is not provided before.
     assert_eq!(pool.0, [0, 1]);
     pool.0.pop_front();
