@@ -147,6 +147,12 @@ impl Scene {
         self.workload == "churn" || (self.workload == "pingpong" && self.depth == 1)
     }
 
+    /// Whether a churn has taken so many bytes more by the time it has its answer: then they came with it, into
+    /// one buffer. What comes later it need not wait for.
+    fn is_seen(&self, more: u64) -> bool {
+        self.workload != "churn" || u64::from(self.size) + more <= 4096
+    }
+
     /// A length, small or large, at most `most`.
     fn length(&mut self, most: u64) -> u64 {
         let most = [1, 2, 8, 40, 1_000, u64::MAX][self.random.usize(..6)].min(most);
@@ -196,7 +202,7 @@ fn doubled(scene: &mut Scene) -> Option<Planted> {
     let bytes = scene.length(10_000);
     let at = scene.place(bytes, 0)?;
     let end = at + bytes;
-    let differs = scene.byte(at) != scene.byte(end);
+    let differs = scene.is_seen(bytes) && scene.byte(at) != scene.byte(end);
     differs.then(|| planted(edit(end, 0, copied(at, bytes)), end, Kind::Duplicated { bytes })).flatten()
 }
 
@@ -238,7 +244,8 @@ fn foreign_at(scene: &mut Scene, in_place: bool) -> Option<Planted> {
     let at = scene.place(if in_place { bytes } else { 0 }, 0)?;
     let connection = (scene.victim + scene.random.u32(1..scene.connections)) % scene.connections;
     let other = Stream { connection, ..scene.stream() };
-    let differs = connection != scene.victim && other.byte(from) != scene.byte(at);
+    let seen = in_place || scene.is_seen(bytes);
+    let differs = seen && connection != scene.victim && other.byte(from) != scene.byte(at);
     let gives: Gives = Box::new(move |_, others| {
         let bytes = others.get(&connection)?.get(from as usize..(from + bytes) as usize)?;
         Some(bytes.to_vec())
@@ -273,7 +280,7 @@ fn extra(scene: &mut Scene) -> Option<Planted> {
     let drawn: Vec<u8> = (0..bytes).map(|_| scene.random.u8(..)).collect();
     // As many bytes as came before it, and equal, are those, sent twice.
     let copy = at.checked_sub(bytes).is_some_and(|from| drawn[0] == scene.byte(from));
-    let told = drawn[0] != scene.byte(at) && !copy;
+    let told = scene.is_seen(bytes) && drawn[0] != scene.byte(at) && !copy;
     told.then(|| planted(edit(at, 0, fixed(drawn)), at, Kind::Extra { bytes })).flatten()
 }
 
@@ -295,7 +302,7 @@ fn early(scene: &mut Scene) -> Option<Planted> {
         Box::new(move |_, _| Some((at..at + bytes).map(|offset| stream.byte(offset)).collect()));
     // It needs nothing of what it answers.
     let edit = Edit { needs: at, ..edit(at, bytes, gives) };
-    scene.waits().then(|| planted(edit, at, Kind::Early)).flatten()
+    (scene.waits() && scene.is_seen(bytes)).then(|| planted(edit, at, Kind::Early)).flatten()
 }
 
 fn ended_early(scene: &mut Scene) -> Option<Planted> {

@@ -87,6 +87,9 @@ pub(super) struct Connection {
     pub(super) receiving: Asked,
     /// The watch for room in the socket, from the first time it was full.
     pub(super) room: Asked,
+    /// The error of the send that found the connection broken, 0 while none has: it is lost when everything
+    /// that came before has been received.
+    pub(super) broken: u8,
     /// Attempts to connect that failed in a row.
     pub(super) failed: u8,
     /// True from the moment a send is pushed until it is over.
@@ -128,6 +131,7 @@ impl Connection {
             in_flight: 0,
             receiving: Asked::Idle,
             room: Asked::Idle,
+            broken: 0,
             failed: 0,
             sending: false,
             full: false,

@@ -4,7 +4,7 @@
 use super::super::buffers::Received;
 use super::super::payload::{Ending, Kind, Stream, Verdict, Wrong};
 use super::super::trouble::{Cause, Phase};
-use super::connection::{Asked, State, Then};
+use super::connection::{Asked, Connection, State, Then};
 use super::token;
 use super::{Engine, Loop};
 use crate::ring::{Completion, Dialing, Operation};
@@ -145,6 +145,9 @@ impl<R: Dialing> Engine<'_, R> {
 
     /// The server has closed. Nobody asked it to.
     fn on_finished(&mut self, slot: u32) {
+        if self.connections[slot as usize].broken != 0 {
+            return self.on_broken(slot, Phase::Receive, Cause::ClosedEarly);
+        }
         let stands = self.connections[slot as usize].state == State::Standing;
         if stands && !self.is_wrong_at_end(slot, Ending::Closed) {
             self.lose(slot, Phase::Receive, Cause::ClosedEarly);
@@ -153,9 +156,13 @@ impl<R: Dialing> Engine<'_, R> {
 
     /// The connection has ended by an error: bytes that were wrong before weigh more than that.
     pub(super) fn on_broken(&mut self, slot: u32, phase: Phase, cause: Cause) {
-        let stands = self.connections[slot as usize].state == State::Standing;
-        if !(stands && self.is_wrong_at_end(slot, Ending::Closed)) {
-            self.lose(slot, phase, cause);
+        let Connection { state, broken, .. } = self.connections[slot as usize];
+        if !(state == State::Standing && self.is_wrong_at_end(slot, Ending::Closed)) {
+            // Whoever met it first tells what it was.
+            match broken {
+                0 => self.lose(slot, phase, cause),
+                error => self.lose(slot, Phase::Send, Cause::of(Errno::from_raw(error.into()))),
+            }
         }
     }
 

@@ -181,7 +181,7 @@ impl<R: Dialing> Engine<'_, R> {
     pub(super) fn send_next(&mut self, slot: u32) {
         let connection = &mut self.connections[slot as usize];
         let left = connection.asked_end - connection.sent;
-        if left == 0 || connection.sending || connection.full {
+        if left == 0 || connection.sending || connection.full || connection.broken != 0 {
             return;
         }
         let (stream, offset) = (Stream::new(self.key, connection.number), connection.sent);
@@ -211,9 +211,20 @@ impl<R: Dialing> Engine<'_, R> {
             }
             Err(Errno::EAGAIN) => self.await_room(slot),
             Err(Errno::EINTR | Errno::ECANCELED) => {}
-            Err(error) => self.on_broken(slot, Phase::Send, Cause::of(error)),
+            Err(error) => self.on_send_failed(slot, error),
         }
         self.advance(slot);
+    }
+
+    /// The connection is broken. What came before that is still to be received, and may be wrong: the receive
+    /// tells when there is no more. Another error says nothing of the receive, which might never end.
+    fn on_send_failed(&mut self, slot: u32, error: Errno) {
+        match error {
+            Errno::ECONNRESET | Errno::EPIPE | Errno::ETIMEDOUT => {
+                self.connections[slot as usize].broken = error as u8;
+            }
+            _ => self.on_broken(slot, Phase::Send, Cause::of(error)),
+        }
     }
 
     fn end_send(&mut self, slot: u32) {
