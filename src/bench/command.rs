@@ -172,6 +172,7 @@ mod tests {
     use super::*;
     use crate::bench::compare::tests::{block, cell};
     use crate::result::bench::{Cell, Purpose};
+    use std::slice::from_ref;
 
     fn compared(cost: f64, blocks: u32, left_out: Option<&str>) -> Comparison {
         let cell = Cell { left_out: left_out.map(String::from), ..cell() };
@@ -197,22 +198,22 @@ mod tests {
         let plain = |_: &mut Wishes, _: &mut Conducted| {};
         let (sound, few, out) =
             (compared(0.5, 8, None), compared(0.5, 3, None), compared(1.0, 0, Some("gone")));
-        assert_eq!(code(&[sound.clone()], KEPT, plain), 0);
-        assert_eq!(code(&[sound.clone()], BREACHED_BY_BOTH, plain), 3);
+        assert_eq!(code(from_ref(&sound), KEPT, plain), 0);
+        assert_eq!(code(from_ref(&sound), BREACHED_BY_BOTH, plain), 3);
         // Three blocks are no 95 %: they breach nothing, and fail only where that is asked for.
-        assert_eq!(code(&[few.clone()], BREACHED_BY_BOTH, plain), 0);
+        assert_eq!(code(from_ref(&few), BREACHED_BY_BOTH, plain), 0);
         assert_eq!(code(&[few], KEPT, |wishes, _| wishes.strict = true), 4);
         assert_eq!(code(&[sound.clone(), out.clone()], BREACHED_BY_BOTH, plain), 3);
         assert_eq!(code(&[sound.clone(), compared(1.0, 0, None)], BREACHED_BY_BOTH, plain), 4);
-        assert_eq!(code(&[out.clone()], KEPT, plain), 1);
+        assert_eq!(code(from_ref(&out), KEPT, plain), 1);
         assert_eq!(code(&[out], KEPT, |_, conducted| conducted.unavailable = true), 6);
         let failed = |_: &mut Wishes, conducted: &mut Conducted| conducted.failure = Some("x".into());
-        assert_eq!(code(&[sound.clone()], BREACHED_BY_BOTH, failed), 1);
+        assert_eq!(code(from_ref(&sound), BREACHED_BY_BOTH, failed), 1);
         let signalled = |_: &mut Wishes, conducted: &mut Conducted| {
             conducted.failure = Some("x".into());
             conducted.signal = Some(nix::sys::signal::Signal::SIGINT);
         };
-        assert_eq!(code(&[sound.clone()], KEPT, signalled), 130);
+        assert_eq!(code(from_ref(&sound), KEPT, signalled), 130);
         let wrong = |_: &mut Wishes, conducted: &mut Conducted| {
             conducted.signal = Some(nix::sys::signal::Signal::SIGINT);
             conducted.wrong_bytes = true;

@@ -453,3 +453,18 @@ fn a_thing_compared_with_itself_twice_stands_twice_in_each_result() {
     assert_eq!(members, [[0, 1], [0, 1]]);
     assert_eq!(compare::changes(&sources).len(), 2);
 }
+
+#[test]
+fn a_change_between_too_few_blocks_is_no_verdict() {
+    let few = |mut result: BenchResult| {
+        for metric in &mut result.comparisons[0].metrics {
+            metric.ratio.iter_mut().for_each(|ratio| ratio.pairs.truncate(3));
+        }
+        source(result)
+    };
+    let change = &compare::changes(&[few(older()), few(newer())])[0];
+    let server = change.server_cpu.as_ref().unwrap();
+    // Three against three: as far apart as can be, and 90 % sure.
+    assert!(server.confidence < 0.95 && server.high < 0.95, "{server:?}");
+    assert_eq!(change.verdict, Judgement::Undecided);
+}
