@@ -15,7 +15,7 @@ use super::real::RealRing;
 use super::{Completion, Entered, Listening, Name, Operation, Ring, Socket, Span, Token};
 use crate::features::Uring;
 use nix::errno::Errno;
-use rustix::net::{RecvFlags, SendFlags, Shutdown};
+use rustix::net::{SendFlags, Shutdown};
 use std::collections::{HashMap, VecDeque};
 use std::os::fd::BorrowedFd;
 use std::time::Duration;
@@ -164,22 +164,9 @@ impl<'a> PolledRing<'a> {
 
     fn receive_now(&mut self, socket: Socket, limit: u32, token: Token) {
         let most = (limit as usize).min(self.receive_most);
-        let Some((buffer, room)) = self.pool.head() else { return self.post(token, Err(Errno::ENOBUFS)) };
-        let most = most.min(room.len());
-        self.calls += 1;
-        match rustix::net::recv(borrowed(socket), &mut room[..most], RecvFlags::DONTWAIT).map_err(errno) {
-            Ok((bytes @ 1.., _)) => {
-                self.pool.take();
-                let result = bytes as i32;
-                self.completions.push_back(Completion {
-                    token,
-                    result,
-                    more: false,
-                    buffer: Some(buffer),
-                    keeps_buffer: false,
-                });
-            }
-            Ok((_, _)) => self.post(token, Ok(0)),
+        match self.pool.receive(borrowed(socket), most) {
+            Ok(Some(received)) => self.completions.push_back(received.completion(token, false)),
+            Ok(None) => self.post(token, Ok(0)),
             Err(errno) => self.post(token, Err(errno)),
         }
     }
@@ -271,15 +258,11 @@ impl<'a> PolledRing<'a> {
         let Some(watched) = self.sockets[descriptor as usize].as_mut() else { return false };
         let Some(receiving) = watched.receiving.as_mut().filter(|_| watched.readable) else { return false };
         let token = receiving.token;
-        let Some((buffer, room)) = self.pool.head() else {
-            return self.end_receive(descriptor, Err(Errno::ENOBUFS));
-        };
-        let wanted = room.len().min(receiving.left as usize).min(self.receive_most);
-        self.calls += 1;
+        let most = self.receive_most.min(receiving.left as usize);
         let socket = borrowed(Socket(Name::Descriptor(descriptor as i32)));
-        let bytes = match rustix::net::recv(socket, &mut room[..wanted], RecvFlags::DONTWAIT).map_err(errno) {
-            Ok((0, _)) => return self.end_receive(descriptor, Ok(0)),
-            Ok((bytes, _)) => bytes,
+        let received = match self.pool.receive(socket, most) {
+            Ok(Some(received)) => received,
+            Ok(None) => return self.end_receive(descriptor, Ok(0)),
             Err(Errno::EAGAIN) => {
                 watched.readable = false;
                 return false;
@@ -287,22 +270,15 @@ impl<'a> PolledRing<'a> {
             Err(Errno::EINTR) => return true,
             Err(errno) => return self.end_receive(descriptor, Err(errno)),
         };
-        self.pool.take();
-        receiving.left -= bytes as u32;
+        receiving.left -= received.bytes;
         // A short receive has emptied the socket; what comes later is news.
-        watched.readable = bytes == wanted || watched.over;
+        watched.readable = received.whole || watched.over;
         let more = receiving.left > 0;
         if !more {
             watched.receiving = None;
             self.waiting.remove(&token);
         }
-        self.completions.push_back(Completion {
-            token,
-            result: bytes as i32,
-            more,
-            buffer: Some(buffer),
-            keeps_buffer: false,
-        });
+        self.completions.push_back(received.completion(token, more));
         more
     }
 
@@ -404,7 +380,7 @@ impl Ring for PolledRing<'_> {
 
     /// System calls of every kind.
     fn enters(&self) -> u64 {
-        self.ring.enters() + self.calls
+        self.ring.enters() + self.calls + self.pool.calls()
     }
 }
 

@@ -189,6 +189,8 @@ fn explain(address: SocketAddr, config: &Config, error: &io::Error) -> String {
 mod tests {
     use super::*;
     use std::io::Read as _;
+    use std::sync::atomic::{AtomicBool, Ordering};
+    use std::thread;
 
     #[test]
     fn each_errno_of_a_listener_has_a_sentence_with_a_remedy() {
@@ -240,6 +242,34 @@ mod tests {
         assert_eq!(accepted.len(), peers.len());
         drop(accepted);
         // A FIN from who accepted it, not a reset from a queue that was dropped.
+        assert!(peers.iter_mut().all(|peer| peer.read(&mut [0]).is_ok_and(|bytes| bytes == 0)));
+    }
+
+    /// A handshake that began with one listener ends with it, whoever has joined meanwhile: the kernel
+    /// finds its request among the connections, not among the listeners.
+    #[test]
+    fn whoever_connects_while_others_join_is_accepted_by_somebody() {
+        let config = super::super::tests::config(&["--listen", "127.0.0.1:0"]);
+        let first = exclusive(&config, config.listen[0], &|_| {}).unwrap();
+        let address = local_address(&first).unwrap();
+        let joined = AtomicBool::new(false);
+        let mut sockets = vec![first];
+        let mut peers = thread::scope(|scope| {
+            let connecting = scope.spawn(|| {
+                let connect = || std::net::TcpStream::connect(address).unwrap();
+                let going = || !joined.load(Ordering::Relaxed);
+                std::iter::repeat_with(connect).take(500).take_while(|_| going()).collect::<Vec<_>>()
+            });
+            sockets.extend((0..64).map(|_| join(&config, address).unwrap()));
+            joined.store(true, Ordering::Relaxed);
+            connecting.join().unwrap()
+        });
+        peers.push(std::net::TcpStream::connect(address).unwrap());
+        let accepted: Vec<_> =
+            sockets.iter().flat_map(|socket| std::iter::from_fn(|| socket.accept().ok())).collect();
+        // One more where the last was let go as soon as it stood.
+        assert!((peers.len()..=peers.len() + 1).contains(&accepted.len()), "{}", accepted.len());
+        drop(accepted);
         assert!(peers.iter_mut().all(|peer| peer.read(&mut [0]).is_ok_and(|bytes| bytes == 0)));
     }
 

@@ -1,16 +1,19 @@
 //! Rows about the start: what is refused, with which exit code and which words; addresses and
 //! restarts. Everything here ends before it serves, or serves where it said.
 
-use super::{Case, Row, Variant, canary, own_address, row, scaled, served};
-use crate::client::{Ending, Peer, exchange, finish_cleanly};
+use super::{Case, Row, Variant, account_is_whole, canary, own_address, row, scaled, served};
+use crate::client::{Ending, Peer, Shape, exchange, finish_cleanly};
 use crate::server::{Ended, Launch};
 use crate::skip::Need;
 use nix::sched::{CloneFlags, unshare};
 use nix::sys::signal::Signal;
+use socket2::{Domain, Socket, Type};
 use std::ffi::OsString;
+use std::io::ErrorKind;
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::os::unix::ffi::OsStringExt;
 use std::process::Command;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::Duration;
 
@@ -23,6 +26,7 @@ pub fn rows() -> Vec<Row> {
     vec![
         row!(an_address_in_use_is_refused_with_its_name).starts_its_own(),
         row!(an_address_that_becomes_free_in_time_is_taken).starts_its_own(),
+        row!(who_connects_before_the_ready_line_is_served).workers(8).starts_its_own(),
         row!(two_servers_never_share_an_address),
         row!(a_privileged_port_is_explained).starts_its_own().needs(Need::Root),
         row!(a_wrong_address_is_a_usage_error).starts_its_own().on(ONCE),
@@ -86,6 +90,43 @@ fn an_address_that_becomes_free_in_time_is_taken(case: &mut Case) {
     peer.finish_cleanly();
     process.signal(Signal::SIGTERM);
     assert_eq!(process.wait().code, Some(0));
+}
+
+/// The first listener listens while the others join it and the workers lay out what they need.
+/// Whoever got a connection by then keeps it, and has bytes echoed.
+fn who_connects_before_the_ready_line_is_served(case: &mut Case) {
+    let address = free_address();
+    let ready = AtomicBool::new(false);
+    let (server, mut peers) = thread::scope(|scope| {
+        let early = scope.spawn(|| {
+            let mut peers = Vec::new();
+            // Also a few after the line: a machine that is busy may have let nobody in before.
+            while !ready.load(Ordering::Relaxed) || peers.len() < 50 {
+                match Peer::try_connect(address, Shape::default()) {
+                    Ok(peer) if peers.len() < 1_000 => peers.push(peer),
+                    Ok(peer) => peer.finish_cleanly(),
+                    Err(error) => assert_eq!(error.kind(), ErrorKind::ConnectionRefused, "{error}"),
+                }
+            }
+            peers
+        });
+        let server = own(case, &address.to_string()).start();
+        ready.store(true, Ordering::Relaxed);
+        (server.unwrap_or_else(|ended| panic!("{ended:?}")), early.join().expect("all were let in"))
+    });
+    exchange(&mut peers, 2_000, 500);
+    finish_cleanly(peers);
+    let ended = server.terminate(Signal::SIGTERM);
+    account_is_whole(&ended);
+    assert_eq!((ended.code, ended.summary().refused()), (Some(0), 0), "{ended:?}");
+}
+
+/// An address of its own that is free, and that nobody listens on.
+fn free_address() -> SocketAddr {
+    let socket = Socket::new(Domain::IPV4, Type::STREAM.cloexec(), None).expect("a socket");
+    let address = SocketAddr::new(own_address().parse().expect("an address"), 0);
+    socket.bind(&address.into()).expect("a port");
+    socket.local_addr().ok().and_then(|address| address.as_socket()).expect("bound")
 }
 
 /// The row's command line on this address only.
@@ -157,7 +198,9 @@ fn an_ipv6_listener_takes_no_ipv4(case: &mut Case) {
     let server = case.server();
     let port = server.address().port();
     Peer::connect(SocketAddr::from((std::net::Ipv6Addr::LOCALHOST, port))).finish_cleanly();
-    assert!(TcpStream::connect(("127.0.0.1", port)).is_err(), "an IPv6 listener took an IPv4 peer");
+    // On an address of its own: the port is free for IPv4, and another test may have it on 127.0.0.1.
+    let ipv4 = TcpStream::connect((own_address().as_str(), port));
+    assert!(ipv4.is_err(), "an IPv6 listener took an IPv4 peer: {ipv4:?}");
     let notes = server.ready["notes"].to_string() + &server.stderr();
     assert!(notes.contains("[::]"), "a wildcard address is remarked on: {notes}");
     // The harness's own canary asks the first address, which is the wildcard: it is IPv6's own.

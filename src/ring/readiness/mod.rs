@@ -15,7 +15,7 @@ use super::{Completion, Dialing, Entered, Memory, Name, Operation, Ring, Socket,
 use nix::errno::Errno;
 use nix::sys::epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags, EpollTimeout};
 use pool::Pool;
-use rustix::net::{RecvFlags, SendFlags, Shutdown};
+use rustix::net::{SendFlags, Shutdown};
 use socket2::{SockAddr, Type};
 use std::collections::VecDeque;
 use std::io;
@@ -404,15 +404,9 @@ impl<'a> Readiness<'a> {
             return false;
         }
         let token = watched.token;
-        let Some((buffer, room)) = self.pool.head() else {
-            return self.end_receive(index, Err(Errno::ENOBUFS));
-        };
-        let wanted = room.len().min(watched.left as usize);
-        self.calls += 1;
-        let received = rustix::net::recv(&watched.socket, &mut room[..wanted], RecvFlags::DONTWAIT);
-        let bytes = match received.map_err(errno) {
-            Ok((0, _)) => return self.end_receive(index, Ok(0)),
-            Ok((bytes, _)) => bytes,
+        let received = match self.pool.receive(&watched.socket, watched.left as usize) {
+            Ok(Some(received)) => received,
+            Ok(None) => return self.end_receive(index, Ok(0)),
             Err(Errno::EAGAIN) => {
                 watched.readable = false;
                 return false;
@@ -420,21 +414,14 @@ impl<'a> Readiness<'a> {
             Err(Errno::EINTR) => return true,
             Err(errno) => return self.end_receive(index, Err(errno)),
         };
-        self.pool.take();
-        watched.left -= bytes as u32;
+        watched.left -= received.bytes;
         // A short receive has emptied the socket; what comes later is news.
-        watched.readable = bytes == wanted || watched.over;
+        watched.readable = received.whole || watched.over;
         let more = watched.left > 0;
         if !more {
             watched.waits = Waits::Nothing;
         }
-        self.completions.push_back(Completion {
-            token,
-            result: bytes as i32,
-            more,
-            buffer: Some(buffer),
-            keeps_buffer: false,
-        });
+        self.completions.push_back(received.completion(token, more));
         more
     }
 
@@ -566,7 +553,7 @@ impl Ring for Readiness<'_> {
 
     /// System calls of every kind.
     fn enters(&self) -> u64 {
-        self.calls
+        self.calls + self.pool.calls()
     }
 }
 

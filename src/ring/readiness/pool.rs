@@ -1,7 +1,12 @@
-//! The buffers that are received into, and the caller's bytes: where [`super::Readiness`] touches the
-//! memory it was set up with, and nowhere else. Does not know who holds a buffer: the caller does.
+//! The buffers that are received into, and the caller's bytes: where [`super::Readiness`] and the ring that
+//! only notifies touch the memory they were set up with, and nowhere else. Does not know who holds a
+//! buffer: the caller does.
 
-use super::super::{Memory, Span, stride};
+use super::super::{Completion, Memory, Span, Token, stride};
+use super::errno;
+use nix::errno::Errno;
+use rustix::net::RecvFlags;
+use std::os::fd::AsFd;
 
 /// Buffers that may be filled.
 pub(in crate::ring) struct Pool {
@@ -12,6 +17,22 @@ pub(in crate::ring) struct Pool {
     free: Vec<u16>,
     /// Provided, and not to be filled before they are published.
     written: Vec<u16>,
+    calls: u64,
+}
+
+/// Bytes, and the buffer they are in.
+pub(in crate::ring) struct Received {
+    pub(in crate::ring) bytes: u32,
+    /// As much as was asked for: there may be more.
+    pub(in crate::ring) whole: bool,
+    buffer: u16,
+}
+
+impl Received {
+    pub(in crate::ring) const fn completion(&self, token: Token, more: bool) -> Completion {
+        let buffer = Some(self.buffer);
+        Completion { token, result: self.bytes as i32, more, buffer, keeps_buffer: false }
+    }
 }
 
 impl Pool {
@@ -19,7 +40,7 @@ impl Pool {
     pub(in crate::ring) fn new(memory: Memory, count: u16, size: u32) -> Self {
         assert!(u64::from(count) * stride(size) <= memory.length, "the buffers exceed the memory");
         let list = || Vec::with_capacity(usize::from(count));
-        Self { memory, count, size, free: list(), written: list() }
+        Self { memory, count, size, free: list(), written: list(), calls: 0 }
     }
 
     /// How many buffers there are, and how many bytes each has.
@@ -36,8 +57,35 @@ impl Pool {
         self.free.append(&mut self.written);
     }
 
+    /// One recv(2) of at most `most` bytes into the buffer to be filled next, without waiting; `None` at the
+    /// end. The buffer is the caller's when bytes came.
+    ///
+    /// # Errors
+    /// `ENOBUFS` without a call where no buffer is free; else as recv(2).
+    pub(in crate::ring) fn receive(
+        &mut self,
+        socket: impl AsFd,
+        most: usize,
+    ) -> Result<Option<Received>, Errno> {
+        let Some((buffer, room)) = self.head() else { return Err(Errno::ENOBUFS) };
+        let wanted = room.len().min(most);
+        let received = rustix::net::recv(socket, &mut room[..wanted], RecvFlags::DONTWAIT);
+        self.calls += 1;
+        let (bytes, _) = received.map_err(errno)?;
+        if bytes == 0 {
+            return Ok(None);
+        }
+        self.free.pop();
+        Ok(Some(Received { bytes: bytes as u32, whole: bytes == wanted, buffer }))
+    }
+
+    /// System calls so far.
+    pub(in crate::ring) const fn calls(&self) -> u64 {
+        self.calls
+    }
+
     /// The buffer to be filled next, and its room.
-    pub(in crate::ring) fn head(&mut self) -> Option<(u16, &mut [u8])> {
+    fn head(&mut self) -> Option<(u16, &mut [u8])> {
         let buffer = *self.free.last()?;
         // SAFETY: `provide` checked that there is such a buffer, and `new` that all lie in the memory.
         let start = unsafe { self.memory.base.add(usize::from(buffer) * stride(self.size) as usize) };
@@ -45,11 +93,6 @@ impl Pool {
         // it, and gets it back with a completion, after this borrow.
         let room = unsafe { std::slice::from_raw_parts_mut(start.as_ptr(), self.size as usize) };
         Some((buffer, room))
-    }
-
-    /// The buffer of [`head`](Self::head) is filled.
-    pub(in crate::ring) fn take(&mut self) {
-        self.free.pop();
     }
 
     /// The bytes of a send.

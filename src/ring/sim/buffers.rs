@@ -24,6 +24,8 @@ pub struct Buffers {
     size: u32,
     owners: Vec<Owner>,
     written: VecDeque<u16>,
+    /// Published, and not seen by the kernel yet.
+    unseen: VecDeque<u16>,
     free: VecDeque<u16>,
     /// Filled bit by bit: how far the kernel has come in each, and how much of that the caller was told of.
     incremental: bool,
@@ -47,6 +49,7 @@ impl Buffers {
             size,
             owners: vec![Owner::Caller; usize::from(count)],
             written: VecDeque::new(),
+            unseen: VecDeque::new(),
             free: VecDeque::new(),
             incremental,
             filled: vec![0; usize::from(count)],
@@ -73,11 +76,22 @@ impl Buffers {
         }
     }
 
-    pub(super) fn publish(&mut self) {
-        while let Some(buffer) = self.written.pop_front() {
-            self.owners[usize::from(buffer)] = Owner::Kernel;
-            self.free.push_back(buffer);
-        }
+    /// What was provided is the kernel's, though it may not know yet; how many that are.
+    pub(super) fn publish(&mut self) -> usize {
+        let count = self.written.len();
+        self.written.iter().for_each(|&buffer| self.owners[usize::from(buffer)] = Owner::Kernel);
+        self.unseen.append(&mut self.written);
+        count
+    }
+
+    /// The kernel sees the next `count` of those.
+    pub(super) fn show(&mut self, count: usize) {
+        self.free.extend(self.unseen.drain(..count));
+    }
+
+    /// How many are the kernel's to be filled, whether it sees them or not.
+    pub(super) fn published(&self) -> usize {
+        self.free.len() + self.unseen.len()
     }
 
     /// How many the kernel may fill.

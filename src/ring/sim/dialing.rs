@@ -131,6 +131,9 @@ impl Client {
             trace: self.trace,
             // What is a server's.
             incremental: false,
+            classic: false,
+            bundle: false,
+            receive_most: None,
             keeps_sent: false,
             lends: 0,
             minimum_wait: None,

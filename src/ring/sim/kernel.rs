@@ -65,6 +65,8 @@ pub(super) struct Kernel {
     /// What is sent together.
     pub(super) groups: HashMap<u32, Group>,
     pub(super) submission: VecDeque<(Operation, Token)>,
+    /// Buffers that were published, how many at a time, and after how many pushes.
+    requests: VecDeque<(u64, usize)>,
     pub(super) completions: VecDeque<Posted>,
     /// Operations pushed, taken from the submission queue, and known to be answered at once or not.
     pub(super) pushed: u64,
@@ -127,6 +129,7 @@ impl Kernel {
             sending: Vec::new(),
             groups: HashMap::new(),
             submission: VecDeque::new(),
+            requests: VecDeque::new(),
             completions: VecDeque::new(),
             pushed: 0,
             taken: 0,
@@ -196,6 +199,26 @@ impl Kernel {
             self.violation(format!("I8: buffer {buffer} was provided while {span:?} is being sent"));
         } else if let Err(what) = self.buffers.provide(buffer) {
             self.violation(what);
+        }
+    }
+
+    /// What was provided is the kernel's: at once, or when it takes the requests that say so.
+    pub(super) fn publish(&mut self) {
+        let count = self.buffers.publish();
+        if self.setup.classic {
+            self.requests.push_back((self.pushed, count));
+        } else {
+            self.buffers.show(count);
+        }
+    }
+
+    /// Takes the requests that stand before the next operation in the submission queue.
+    fn take_requests(&mut self) {
+        while let Some(&(pushed, count)) = self.requests.front()
+            && pushed <= self.taken
+        {
+            self.requests.pop_front();
+            self.buffers.show(count);
         }
     }
 
@@ -357,7 +380,7 @@ impl Kernel {
         Standing {
             outstanding: self.outstanding,
             lent: self.buffers.count(Owner::Caller),
-            free: self.buffers.free(),
+            free: self.buffers.published(),
             open: self.network.open() - self.away,
             accepting: (0..self.setup.listeners).filter(open).all(|one| self.accept_is_out(one)),
         }
@@ -429,6 +452,7 @@ impl Kernel {
     /// Takes the first `count` operations of the submission queue.
     pub(super) fn submit(&mut self, count: usize) {
         for _ in 0..count {
+            self.take_requests();
             let Some((operation, token)) = self.submission.pop_front() else { return };
             self.taken += 1;
             let connection = match operation {
@@ -473,6 +497,7 @@ impl Kernel {
             });
             self.arm(id);
         }
+        self.take_requests();
     }
 
     /// What the kernel does of its own accord in an enter: some of what it could, in any order.

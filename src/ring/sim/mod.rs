@@ -49,6 +49,12 @@ pub struct Setup {
     pub buffer_size: u32,
     /// Whether they are filled bit by bit.
     pub incremental: bool,
+    /// Whether they are provided by requests, which are taken with the operations.
+    pub classic: bool,
+    /// Whether one receive may fill several of them.
+    pub bundle: bool,
+    /// The most bytes one receive takes, where that is not the buffer's size.
+    pub receive_most: Option<u32>,
     /// Entries of the submission queue, at least 1.
     pub sq: usize,
     /// Entries of the completion queue, at least 1.
@@ -293,7 +299,7 @@ impl Ring for Sim {
     }
 
     fn publish(&mut self) {
-        self.kernel.borrow_mut().buffers.publish();
+        self.kernel.borrow_mut().publish();
     }
 
     fn now(&mut self) -> Duration {

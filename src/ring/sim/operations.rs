@@ -283,10 +283,13 @@ impl Kernel {
         let multishot = self.setup.receive_multishot;
         let limited = !multishot || self.setup.obeys_limit;
         let passes = happens(&mut self.random, self.odds.limit_passed);
-        let allowed = if limited && !passes { limit.saturating_sub(op.received).max(1) } else { u32::MAX };
-        let bytes = self.size_of_receive(number, allowed);
-        let buffer = self.fill(number, bytes);
-        let received = op.received + bytes;
+        let allowed = match () {
+            () if !limited => u32::MAX,
+            () if passes => limit.max(self.buffers.size()),
+            () => limit.saturating_sub(op.received).max(1),
+        };
+        let (before, bytes, buffer) = self.fill_several(op, number, allowed);
+        let received = op.received + before + bytes;
         if let Some(index) = self.position(op.id) {
             self.flying[index].received = received;
         }
@@ -304,6 +307,32 @@ impl Kernel {
             () => Outcome::ReceiveMore,
         });
         self.post(op.id, bytes as i32, !over, Some(buffer));
+    }
+
+    /// Where one receive may fill several buffers, all but the last of them are answered here. How many bytes
+    /// that were, and the last with its own.
+    fn fill_several(&mut self, op: &InFlight, number: usize, allowed: u32) -> (u32, u32, Picked) {
+        let (mut before, allowed) = (0, self.capped(allowed));
+        loop {
+            let bytes = self.size_of_receive(number, allowed - before);
+            let picked = self.fill(number, bytes);
+            let goes_on = self.setup.bundle
+                && bytes == self.buffers.size()
+                && before + bytes < allowed
+                && self.network.connections[number].unread() > 0
+                && self.buffers.free() > 0;
+            if !goes_on || self.queue_is_full() {
+                return (before, bytes, picked);
+            }
+            self.coverage.note(Outcome::ReceiveSeveral);
+            self.post(op.id, bytes as i32, true, Some(picked));
+            before += bytes;
+        }
+    }
+
+    /// The most bytes one receive takes of as many.
+    pub(super) fn capped(&self, bytes: u32) -> u32 {
+        self.setup.receive_most.map_or(bytes, |most| bytes.min(most))
     }
 
     pub(super) fn size_of_receive(&mut self, number: usize, allowed: u32) -> u32 {
@@ -348,7 +377,7 @@ impl Kernel {
         } else if self.broken_before_bytes(number) {
             self.fail_receive(op.id, number, Outcome::ReceiveNowReset);
         } else if self.network.connections[number].unread() > 0 {
-            let bytes = self.size_of_receive(number, limit);
+            let bytes = self.size_of_receive(number, self.capped(limit));
             let buffer = self.fill(number, bytes);
             self.coverage.note(Outcome::ReceiveNowData);
             self.post(op.id, bytes as i32, false, Some(buffer));

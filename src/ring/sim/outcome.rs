@@ -47,6 +47,7 @@ outcomes! {
     ReceiveLimitPassed = "receive: ended beyond its limit",
     ReceiveByte = "receive: one byte of several",
     ReceiveWhole = "receive: a whole buffer",
+    ReceiveSeveral = "bundle: a buffer of several that one receive fills",
     ReceiveNoBuffersArming = "receive: ENOBUFS at once",
     ReceiveNoBuffersData = "receive: ENOBUFS when bytes came",
     ReceiveIdleArmed = "receive: armed on an idle peer, nothing taken",
@@ -189,8 +190,8 @@ impl Outcome {
     /// is for both.
     #[must_use]
     pub fn is_for(self, side: Side) -> bool {
-        const SERVER: [&str; 9] =
-            ["accept", "hand", "receive now", "count", "peer", "wait", "piece", "kept", "lent"];
+        const SERVER: [&str; 10] =
+            ["accept", "hand", "receive now", "count", "peer", "wait", "piece", "kept", "lent", "bundle"];
         const CLIENT: [&str; 4] = ["open", "connect", "server", "lie"];
         let begins = |words: &[&str]| words.contains(&self.name().split(':').next().unwrap_or(""));
         match side {

@@ -42,7 +42,7 @@ impl Kernel {
                 () if waits => Outcome::ReceiveOnce,
                 () => Outcome::ReceiveNowData,
             });
-            let bytes = self.size_of_receive(number, span.length);
+            let bytes = self.size_of_receive(number, self.capped(span.length));
             self.fill_span(number, span, bytes);
             self.post(op.id, bytes as i32, false, None);
         } else if self.network.connections[number].finished {

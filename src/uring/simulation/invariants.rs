@@ -150,7 +150,9 @@ fn look_at(one: &ConnectionAudit, sim: &Sim, scenario: &Scenario, obeys_limit: b
         return Err(format!("I3: the kernel sees {view:?}"));
     }
     // Beyond the window: what a receive may bring after its limit.
-    let most = u64::from(scenario.limits.window) + u64::from(scenario.buffer_size);
+    let several = if scenario.bundle { scenario.limits.window } else { 0 };
+    let once = scenario.buffer_size.max(several);
+    let most = u64::from(scenario.limits.window) + u64::from(once);
     if obeys_limit && one.owed > most {
         return Err(format!("I5: more than {most} bytes are owed"));
     }

@@ -11,6 +11,7 @@
 //! every question and answer.
 
 mod allocation;
+mod combination;
 mod invariants;
 mod planted;
 mod scenario;
@@ -22,6 +23,7 @@ use crate::ring::sim::{Coverage, External, Facts, Sim};
 use crate::seeds;
 use crate::uring::buffers::{Arena, Buffers, Incremental, Owned, Ownership, Shared};
 use crate::worker::Worker;
+use combination::{Combination, Pairs};
 use invariants::{Watch, at_the_end};
 use scenario::Scenario;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -30,8 +32,12 @@ use std::rc::Rc;
 /// What `cargo test` runs.
 const SEEDS: u64 = 2_000;
 
+/// How often each two values of the dimensions that go together are drawn together, at least.
+const PAIRS_LEAST: u64 = 10;
+
 /// How one seed ended.
 struct Outcome {
+    combination: Combination,
     coverage: Coverage,
     facts: Facts,
     turns: u64,
@@ -63,7 +69,7 @@ fn run_seed<R: Listening>(seed: u64, eyes: Eyes, plant: impl FnOnce(Sim) -> R) -
     let facts = sim.facts();
     let fault = facts.violations.first().cloned().or(panicked.err());
     let fault = fault.map(|fault| format!("seed {seed}, turn {turns}: {fault}\n{scenario:#?}"));
-    Outcome { coverage: sim.coverage(), facts, turns, fault }
+    Outcome { combination: scenario.combination, coverage: sim.coverage(), facts, turns, fault }
 }
 
 fn drive<R: Listening>(
@@ -121,7 +127,7 @@ fn turn_to_the_end<R: Listening, K: Ownership>(
 
 #[test]
 fn every_seed_keeps_the_invariants_and_every_outcome_is_drawn() {
-    let mut coverage = Coverage::default();
+    let (mut coverage, mut pairs) = (Coverage::default(), Pairs::default());
     let (mut turns, mut bytes, mut connections) = (0, 0, 0);
     let mut slowest = 0.0f64;
     let seeds = seeds::several(SEEDS);
@@ -132,6 +138,7 @@ fn every_seed_keeps_the_invariants_and_every_outcome_is_drawn() {
             panic!("{fault}\nreplay: C10K_SEED={seed} cargo test --lib every_seed");
         }
         coverage.merge(&outcome.coverage);
+        pairs.note(&outcome.combination);
         turns += outcome.turns;
         bytes += outcome.facts.sent;
         connections += outcome.facts.accepted;
@@ -139,10 +146,12 @@ fn every_seed_keeps_the_invariants_and_every_outcome_is_drawn() {
     }
     println!("{count} seeds: {turns} turns, {connections} connections, {bytes} bytes echoed");
     println!("after the faults at most {slowest:.1} enters for each outstanding thing");
-    println!("{}", coverage.table());
+    println!("{}\n{}", coverage.table(), pairs.table());
     if count >= SEEDS {
         let missed = coverage.below(100);
         assert!(missed.is_empty(), "drawn fewer than 100 times: {missed:#?}");
+        let missed = pairs.below(PAIRS_LEAST);
+        assert!(missed.is_empty(), "drawn together fewer than {PAIRS_LEAST} times: {missed:#?}");
     }
 }
 

@@ -1,6 +1,7 @@
 //! What one seed runs with: sizes, features, limits, and what happens from outside when.
 
 use super::NOTHING;
+use super::combination::Combination;
 use crate::config::Config;
 use crate::conn::{Admission, Handover, Limits};
 use crate::counters::Counters;
@@ -20,6 +21,8 @@ use std::time::Duration;
 #[derive(Clone, Debug)]
 pub(super) struct Scenario {
     pub(super) seed: u64,
+    /// The values that the flags below stand for.
+    pub(super) combination: Combination,
     pub(super) buffers: u32,
     pub(super) buffer_size: u32,
     pub(super) sq: usize,
@@ -37,6 +40,12 @@ pub(super) struct Scenario {
     pub(super) owned: bool,
     /// `buffers=incremental`: a buffer is filled bit by bit.
     pub(super) incremental: bool,
+    /// `buffers=classic`: buffers are provided by requests.
+    pub(super) classic: bool,
+    /// `bundle=recv`: one receive may fill several buffers.
+    pub(super) bundle: bool,
+    /// `recv-cap`: the most bytes of one receive.
+    pub(super) receive_cap: Option<u32>,
     /// `send=zc`: the kernel may go on reading what it took.
     pub(super) keeps_sent: bool,
     /// `bundle=send`: so many buffers at most are sent at once.
@@ -71,21 +80,19 @@ impl Scenario {
         let peers_most = [3, 12, 40, 64][random.usize(0..4)];
         let peers = random.usize(1..=peers_most);
         let max_connections = random.u32(1..=peers as u32 + 4);
-        let direct = random.bool();
         let heal_at = random.u64(1_000..150_000);
         // Half of the stops come while most peers are busy.
         let stop_most = if random.bool() { 20_000 } else { 200_000 };
         let stop_at = random.bool().then(|| random.u64(0..stop_most));
         let cut = stop_at.filter(|_| random.u8(0..4) == 0);
-        // Values that came later are drawn from a stream of their own, so that the rest of a seed stays.
+        // Drawn from a stream of their own, so that the rest of a seed stays when values come.
         let later = &mut Rng::with_seed(seed ^ 0xfea7_0000_0000_0000);
-        let thread_submits = later.u8(0..10) == 0;
-        let owned = later.u8(0..10) == 0;
-        let incremental = !owned && later.u8(0..8) == 0;
-        let keeps_sent = !owned && !incremental && later.u8(0..6) == 0;
+        let combination = Combination::draw(later);
+        let has = |text| combination.has(text);
+        let (owned, direct) = (has("buffers=owned"), has("files=direct"));
         let minimum = Wait::Minimum { count: later.u32(1..=12), time: later.u32(1..=2_000) };
-        let latest = &mut Rng::with_seed(seed ^ 0xb41d_0000_0000_0000);
-        let lends = if !owned && !keeps_sent && latest.u8(0..4) == 0 { latest.usize(2..=8) } else { 0 };
+        let sends_several = has("bundle=send") || has("bundle=both");
+        let lends = if sends_several { later.usize(2..=8) } else { 0 };
         Self {
             seed,
             buffers: match 2 << random.u32(0..7).saturating_sub(1) {
@@ -102,17 +109,20 @@ impl Scenario {
                 max_connections + 64
             },
             direct,
-            accept_multishot: random.u8(0..4) > 0,
-            receive_multishot: random.u8(0..4) > 0 && !owned,
+            accept_multishot: has("accept=multishot"),
+            receive_multishot: has("recv=multishot"),
             owned,
-            incremental,
-            keeps_sent,
+            incremental: has("buffers=incremental"),
+            classic: has("buffers=classic"),
+            bundle: has("bundle=recv") || has("bundle=both"),
+            receive_cap: has("recv-cap=64").then(|| later.u32(1..=100)),
+            keeps_sent: has("send=zc"),
             lends,
             obeys_limit: random.bool(),
-            skips_sent: random.bool() && !thread_submits && !keeps_sent,
-            thread_submits,
-            wait: if !thread_submits && later.u8(0..6) == 0 { minimum } else { Wait::One },
-            hands_on: (later.u8(0..4) == 0).then(|| [0, 100, 500, 1000][later.usize(0..4)]),
+            skips_sent: has("cqe-skip=on"),
+            thread_submits: has("taskrun=sqpoll"),
+            wait: if has("wait=one") { Wait::One } else { minimum },
+            hands_on: has("spread=msg-ring").then(|| [0, 100, 500, 1000][later.usize(0..4)]),
             arrived_known: !direct,
             counts_arrived: random.u8(0..3) > 0,
             buffers_at_arming: random.u8(0..8) > 0,
@@ -125,6 +135,7 @@ impl Scenario {
             heal_at,
             stop_at,
             cut_at: cut.map(|at| at + random.u64(0..20_000)),
+            combination,
         }
     }
 
@@ -136,6 +147,9 @@ impl Scenario {
             buffers: self.buffers as u16,
             buffer_size: self.buffer_size,
             incremental: self.incremental,
+            classic: self.classic,
+            bundle: self.bundle,
+            receive_most: self.receive_cap,
             sq: self.sq,
             cq: self.cq,
             descriptors: self.descriptors,
@@ -254,9 +268,10 @@ impl Scenario {
             buffers: match (self.owned, self.incremental) {
                 (true, _) => Buffers::Owned,
                 (_, true) => Buffers::Incremental,
+                _ if self.classic => Buffers::Classic,
                 _ => Buffers::Ring,
             },
-            bundle_receive: false,
+            bundle_receive: self.bundle,
             groups: if self.lends > 0 { self.max_connections } else { 0 },
             cqe_skip: self.skips_sent,
             zero_copy: self.keeps_sent,
@@ -265,7 +280,7 @@ impl Scenario {
             wait: self.wait,
             spread: if self.hands_on.is_some() { Spread::MsgRing } else { Spread::Reuseport },
             poll_first: false,
-            receive_cap: None,
+            receive_cap: self.receive_cap,
             no_iowait: false,
             napi: None,
             ring_fd_registered: true,
