@@ -23,7 +23,8 @@ use crate::ring::{Completion, Handed, Listening, Operation, Socket};
 pub(super) struct Leaving {
     socket: Socket,
     worker: usize,
-    /// It is stranded: its FIN has been asked for, and then it is closed.
+    /// It is stranded: its FIN has been asked for, and then it is closed and its permit given back. Not
+    /// before: whoever holds a place here holds a permit.
     stranded: bool,
 }
 
@@ -64,6 +65,7 @@ impl<R: Listening, K: Ownership> EventLoop<'_, R, K> {
         let (socket, worker) = (leaving.socket, leaving.worker);
         if leaving.stranded {
             self.leaving.remove(id);
+            self.give_back_permit();
             return self.close_other(socket);
         }
         let handed = self.ring.handed(socket, done.outcome());
@@ -83,7 +85,6 @@ impl<R: Listening, K: Ownership> EventLoop<'_, R, K> {
             Handed::Stranded => {
                 self.turn_back(worker);
                 self.worker.counters.refused.at(Refusal::Memory as usize).add(1);
-                self.give_back_permit();
             }
             Handed::Kept => {
                 self.turn_back(worker);
