@@ -134,15 +134,15 @@ impl<'a> Bench<'a> {
         let suite = Suite::ALL.iter().find(|(name, _)| *name == plan.suite);
         let keeps_servers = suite.is_none_or(|(_, suite)| suite.keeps_servers());
         let rule = Rule { band: plan.same_band, ..Rule::default() };
-        let state = |cell: &Cell| State {
-            cell: cell.clone(),
-            slices: Vec::new(),
-            histograms: Vec::new(),
-            ended: cell.left_out.is_some().then_some("left_out"),
-            pace: Pace::of(&plan.pace, cell),
-            could_not: before.iter().find(|one| one.id == cell.id).and_then(|one| one.left_out.clone()),
-            broke_off: None,
-            took: None,
+        let state = |cell: &Cell| {
+            let known = before.iter().find(|one| one.id == cell.id);
+            let mut cell = cell.clone();
+            // A server that had started and had no turn yet has told what it runs with, in no slice.
+            if let Some(known) = known {
+                cell.variant.features.clone_from(&known.variant.features);
+                cell.reference.features.clone_from(&known.reference.features);
+            }
+            State::of(cell, &plan.pace, known.and_then(|known| known.left_out.clone()))
         };
         let mut states: Vec<State> = plan.cells.iter().map(state).collect();
         for raw in done {
@@ -433,6 +433,20 @@ impl<'a> Bench<'a> {
 }
 
 impl State {
+    /// Nothing is measured. `could_not` is why an earlier sitting left it out.
+    fn of(cell: Cell, pace: &str, could_not: Option<String>) -> Self {
+        Self {
+            ended: cell.left_out.is_some().then_some("left_out"),
+            pace: Pace::of(pace, &cell),
+            cell,
+            slices: Vec::new(),
+            histograms: Vec::new(),
+            could_not,
+            broke_off: None,
+            took: None,
+        }
+    }
+
     /// It cannot be run, or not any more: what was measured before still counts.
     fn end_for(&mut self, sentence: String) {
         match self.slices.is_empty() {

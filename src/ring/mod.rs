@@ -33,9 +33,16 @@ pub use pages::Pages;
 
 use nix::errno::Errno;
 use std::io;
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::ptr::NonNull;
 use std::time::Duration;
+
+/// Where whoever tries something of the kernel listens: any port of 127.0.0.1, or of `::1` where there is no
+/// IPv4.
+const LOOPBACK: [SocketAddr; 2] = [
+    SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 0),
+    SocketAddr::new(IpAddr::V6(Ipv6Addr::LOCALHOST), 0),
+];
 
 /// What the caller wants to hear back with a completion. The ring never looks inside.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]

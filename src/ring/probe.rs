@@ -9,14 +9,14 @@ mod order;
 use super::buffer_ring::{BufferRing, GROUP};
 use super::entry::Builder;
 use super::neighbours::Rings;
-use super::{Memory, Name, Operation, Pages, Socket, Span, Token};
+use super::{LOOPBACK, Memory, Name, Operation, Pages, Socket, Span, Token};
 use crate::features::{Answers, Capability};
 use crate::host;
 use io_uring::{EnterFlags, IoUring, cqueue, opcode, squeue, types};
 use nix::errno::Errno;
 use socket2::SockRef;
 use std::io::{self, Read, Write};
-use std::net::{Ipv4Addr, TcpListener, TcpStream};
+use std::net::{TcpListener, TcpStream};
 use std::ops::RangeInclusive;
 use std::os::fd::{AsRawFd, RawFd};
 use std::os::linux::net::SocketAddrExt;
@@ -230,7 +230,7 @@ impl Trial {
     /// Fills a TCP socket of loopback with sends that skip their completion, until one has one, and
     /// holds what the kernel said against what arrived: the server counts on nothing else.
     fn skip_sent(&mut self) -> io::Result<()> {
-        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?;
+        let listener = TcpListener::bind(&LOOPBACK[..])?;
         let ours = TcpStream::connect(listener.local_addr()?)?;
         let (mut theirs, _) = listener.accept()?;
         let pages = Pages::new(u64::from(SENT))?;
@@ -322,7 +322,7 @@ impl Trial {
 
     /// Counts what lies in a TCP socket of loopback, before and after something has arrived there.
     fn count_arrived(&mut self) -> io::Result<()> {
-        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?;
+        let listener = TcpListener::bind(&LOOPBACK[..])?;
         let mut ours = TcpStream::connect(listener.local_addr()?)?;
         let (theirs, _) = listener.accept()?;
         theirs.set_read_timeout(Some(PATIENCE))?;
@@ -448,7 +448,7 @@ fn submission_thread() -> io::Result<()> {
 /// Two ends of a connection of loopback, whose ports are free again when it is closed: there may be few, and
 /// a client that starts wants them.
 fn connection() -> io::Result<(TcpStream, TcpStream)> {
-    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?;
+    let listener = TcpListener::bind(&LOOPBACK[..])?;
     let ours = TcpStream::connect(listener.local_addr()?)?;
     let (theirs, _) = listener.accept()?;
     for end in [&ours, &theirs] {

@@ -202,7 +202,10 @@ fn says_the_same_when_resumed(directory: &Directory, before: &Value) {
     let (one, other) = (&before["comparisons"][0], &after["comparisons"][0]);
     assert_eq!(other["slices"].as_array().map(Vec::len), Some(text.lines().count()));
     for side in ["variant", "reference"] {
-        assert_eq!(one["cell"][side], other["cell"][side], "what really ran");
+        // Who had not had a turn before the signal has one now, and only then says what it ran with.
+        if one["cell"][side]["features"].is_object() {
+            assert_eq!(one["cell"][side], other["cell"][side], "what really ran");
+        }
         assert!(other["cell"][side]["features"].is_object(), "{}", other["cell"]);
     }
     if text == kept {
@@ -271,7 +274,9 @@ fn does_not_start() {
     assert_eq!(result["comparisons"][0]["verdict"], "left_out");
     let reason = result["comparisons"][0]["cell"]["left_out"].as_str().expect("a reason").to_owned();
     assert!(reason.contains("/nowhere/at-all could not be started"), "{reason}");
-    assert!(ended.lines.iter().any(|line| line.contains(&reason)), "{}", ended.said());
+    // Long lines are broken.
+    let words: Vec<&str> = ended.lines.iter().flat_map(|line| line.split_whitespace()).collect();
+    assert!(words.join(" ").contains(&reason), "{}", ended.said());
 }
 
 fn taken() {

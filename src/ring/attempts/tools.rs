@@ -3,8 +3,9 @@
 
 use super::hand::{Cqe, HandRing, PATIENCE, Place, Sqe};
 use super::{Found, Trouble};
+use crate::ring::LOOPBACK;
 use std::io::{Read, Write};
-use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
+use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::os::fd::AsRawFd;
 
 pub(super) const OP_POLL_ADD: u8 = 6;
@@ -29,7 +30,7 @@ pub(super) struct Pair {
 impl Pair {
     pub(super) fn new() -> Found<Self> {
         let made = || {
-            let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?;
+            let listener = TcpListener::bind(&LOOPBACK[..])?;
             let theirs = TcpStream::connect_timeout(&listener.local_addr()?, PATIENCE)?;
             let (ours, _) = listener.accept()?;
             for end in [&ours, &theirs] {
@@ -92,7 +93,7 @@ pub(super) struct Host {
 impl Host {
     pub(super) fn new() -> Found<Self> {
         let made = || {
-            let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?;
+            let listener = TcpListener::bind(&LOOPBACK[..])?;
             let address = listener.local_addr()?;
             Ok(Self { listener, address })
         };

@@ -4,7 +4,7 @@
 use super::super::{Completion, Operation};
 use super::buffers::Picked;
 use super::kernel::Kernel;
-use super::network::{Dialed, Handed};
+use super::network::Dialed;
 use super::outcome::Outcome;
 use nix::errno::Errno;
 
@@ -177,7 +177,6 @@ impl Kernel {
             Operation::AwaitRoom { .. } => connection.full = false,
             Operation::Shutdown { .. } => connection.error_taken |= failed,
             Operation::Hand { .. } if completion.result >= 0 => self.facts.handed += 1,
-            Operation::Hand { .. } => self.facts.stranded += u64::from(connection.handed == Handed::Stranded),
             Operation::Connect { .. } if completion.result == 0 => connection.dialed = Dialed::Known,
             _ => {}
         }

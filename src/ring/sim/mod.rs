@@ -116,8 +116,6 @@ pub struct Facts {
     pub closed: u64,
     /// Sockets that became another worker's, as the caller knows.
     pub handed: u64,
-    /// Sockets that another's ring holds and nobody serves, as the caller knows.
-    pub stranded: u64,
     /// Sockets another worker was given and has not closed.
     pub elsewhere: u64,
     /// Connections the kernel dropped before they were accepted.

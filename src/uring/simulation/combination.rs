@@ -47,7 +47,7 @@ const DRAWN: [Drawn; 26] = [
     drawn("wait", "min:2:50us", 1),
     drawn("recv-cap", "off", 5),
     drawn("recv-cap", "64", 1),
-    drawn("spread", "reuseport", 3),
+    drawn("spread", "reuseport", 1),
     drawn("spread", "msg-ring", 1),
 ];
 

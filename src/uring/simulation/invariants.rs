@@ -60,7 +60,7 @@ impl Watch {
         same!("I3", "bytes sent", counters.bytes_sent.get(), facts.sent);
         same!("I12", "overflows", counters.own.at(Own::Overflows as usize).get(), facts.overflows);
         same!("I15", "stale completions", counters.stale_events.get(), 0);
-        let here = facts.accepted - facts.handed - facts.stranded;
+        let here = facts.accepted - facts.handed;
         same!("I10", "sockets accepted", sockets(event_loop), here);
         if counters.open.get() > u64::from(scenario.max_connections) {
             return Err(format!("{} connections at once", counters.open.get()));
@@ -123,11 +123,13 @@ impl Watch {
     }
 }
 
-/// Sockets the loop has taken from the kernel, to serve or to refuse them.
+/// Sockets the loop has taken from the kernel: to serve them, to refuse them, to send them on. An accept
+/// that failed is counted as a refusal too, without a socket.
 fn sockets<R: Listening, K: Ownership>(event_loop: &EventLoop<'_, R, K>) -> u64 {
     let counters = event_loop.worker.counters;
-    let refused = [Refusal::Full, Refusal::Stopping].map(|cause| counters.refused.at(cause as usize).get());
-    counters.accepted.get() + refused.iter().sum::<u64>() + event_loop.on_their_way()
+    let refused: u64 = (0..Refusal::NAMES.len()).map(|cause| counters.refused.at(cause).get()).sum();
+    let refused = refused - counters.accept_errors.get();
+    counters.accepted.get() + refused + event_loop.on_their_way()
 }
 
 /// One connection.

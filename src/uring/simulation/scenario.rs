@@ -81,14 +81,15 @@ impl Scenario {
         let peers = random.usize(1..=peers_most);
         let max_connections = random.u32(1..=peers as u32 + 4);
         let heal_at = random.u64(1_000..150_000);
-        // Half of the stops come while most peers are busy.
-        let stop_most = if random.bool() { 20_000 } else { 200_000 };
-        let stop_at = random.bool().then(|| random.u64(0..stop_most));
-        let cut = stop_at.filter(|_| random.u8(0..4) == 0);
         // Drawn from a stream of their own, so that the rest of a seed stays when values come.
         let later = &mut Rng::with_seed(seed ^ 0xfea7_0000_0000_0000);
         let combination = Combination::draw(later);
         let has = |text| combination.has(text);
+        // Half of the stops come while most peers are busy, and all that are to find somebody on the way.
+        let early = random.bool() || has("spread=msg-ring");
+        let stop_most = if early { 20_000 } else { 200_000 };
+        let stop_at = random.bool().then(|| random.u64(0..stop_most));
+        let cut = stop_at.filter(|_| random.u8(0..4) == 0);
         let (owned, direct) = (has("buffers=owned"), has("files=direct"));
         let minimum = Wait::Minimum { count: later.u32(1..=12), time: later.u32(1..=2_000) };
         let sends_several = has("bundle=send") || has("bundle=both");
