@@ -328,7 +328,8 @@ impl Ring for RealRing<'_> {
         let Some(entry) = self.completions.next() else {
             // Everything that had come by the last call has been returned.
             self.answered = self.taken;
-            // Shows the kernel that the entries are free; what arrives now is for the next turn.
+            // Shows the kernel that the entries are free; what arrives now is for the next turn, unless a full
+            // submission queue makes a call before it.
             self.completions.sync();
             return None;
         };

@@ -199,11 +199,17 @@ fn start<'scope, 'env: 'scope>(
     body: &'scope Body<'_>,
     bell: &'scope Bell,
 ) -> std::io::Result<()> {
-    let index = worker.index;
+    let (index, stop) = (worker.index, worker.stop);
+    let handover = worker.handover.filter(|_| !worker.listeners.is_empty());
     let thread = thread::Builder::new().name(format!("c10k-worker-{index}"));
     let spawned = thread.spawn_scoped(scope, move || {
         pin(worker.config, index, bell);
         let ending = body(worker);
+        if let Some(handover) = handover {
+            // However it ended, it sends nobody any more: the others must not wait for its word.
+            handover.end();
+            stop.wake_others(index);
+        }
         bell.say(Said::Ended(index, ending));
     });
     spawned.map(drop)

@@ -76,7 +76,7 @@ pub(super) struct Connection {
     pub(super) lends: bool,
     /// The send whose bytes the kernel may go on reading.
     pub(super) kept: Kept,
-    /// True once the kernel refused to send without a copy.
+    /// True once the kernel refused to send without a copy, or several buffers at once: the plain way is left.
     pub(super) copies: bool,
     /// True from the moment the kernel took less than it was offered until it reports room.
     pub(super) full: bool,

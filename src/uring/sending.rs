@@ -31,7 +31,7 @@ impl<R: Listening, K: Ownership> EventLoop<'_, R, K> {
             return;
         }
         let Some(span) = self.buffers.front(&connection.queue) else { return };
-        let lends = self.ring.lends() > 1 && connection.queue.has_several();
+        let lends = self.ring.lends() > 1 && !connection.copies && connection.queue.has_several();
         let offered = if lends { self.lend(id) } else { span.length };
         let connection = self.connections.get_mut(id).expect("just looked up");
         (connection.lends, connection.offered) = (lends, offered);
@@ -123,8 +123,11 @@ impl<R: Listening, K: Ownership> EventLoop<'_, R, K> {
             Ok(bytes) => self.on_taken(id, bytes),
             Err(Errno::EAGAIN) => self.on_blocked(id),
             Err(Errno::EINTR | Errno::ECANCELED) => {}
-            // No memory may be locked for it, or this socket cannot: what is copied may go.
-            Err(Errno::ENOMEM | Errno::ENOBUFS | Errno::EOPNOTSUPP) if was_kept => connection.copies = true,
+            // No memory may be locked for it, or none is left for several at once, or this socket cannot: what
+            // is copied may go.
+            Err(Errno::ENOMEM | Errno::ENOBUFS | Errno::EOPNOTSUPP) if was_kept || lent => {
+                connection.copies = true;
+            }
             Err(error) => connection.machine.close(CloseReason::of(error)),
         }
         self.advance(id);

@@ -434,7 +434,9 @@ fn extra_behind_a_churn(engine: Engine) {
         assert_eq!(wrong["what"], Kind::Extra { bytes: bytes as u64 }.to_string(), "{said}");
         assert_eq!(ran.number("verification/wrong_connections"), 1, "{said}");
         // The life does not count, and those behind it do.
-        assert_eq!((ran.number("rates/messages"), ran.number("rates/connections")), (5, 4), "{said}");
+        assert_eq!(ran.number("rates/messages"), 5, "{said}");
+        // The last one may be closed when the run is over, and belongs to no window then.
+        assert!((3..=4).contains(&ran.number("rates/connections")), "{said}");
     }
 }
 

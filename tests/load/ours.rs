@@ -14,11 +14,12 @@ type Row = (&'static str, fn(Engine, &Server));
 
 /// The trials.
 pub fn trials() -> Vec<Trial> {
-    let rows: [Row; 12] = [
+    let rows: [Row; 13] = [
         ("as_many_messages_as_were_asked_for", exact),
         ("an_open_loop_sends_what_its_schedule_says", open_loop),
         ("a_churn_makes_the_connections_it_counts", churn),
         ("a_churn_makes_the_connections_its_schedule_says", churn_by_schedule),
+        ("a_churn_of_many_at_once_ends_as_it_should", churn_of_many),
         ("no_time_is_recorded_where_none_is_wanted", no_latency),
         ("every_idle_connection_echoes", idle),
         ("sizes_are_drawn_from_their_range", sizes),
@@ -107,6 +108,13 @@ fn churn(engine: Engine, server: &Server) {
     // Those that were closed when the last message had come back belong to no window any more.
     let closed = ran.number("rates/connections");
     assert!((490..=500).contains(&closed), "{closed} of 500 connections were made, used and closed");
+}
+
+/// So many lives in step that closes are answered in the turn that asks for them.
+fn churn_of_many(engine: Engine, server: &Server) {
+    let ran = run(load(engine, "churn", server.address(), "-c 1000 -t 1 -s 64 -n 5000")).code(0);
+    ran.is_clean();
+    assert_eq!(ran.number("rates/messages"), 5_000);
 }
 
 /// A connection for every time of the schedule, however late, and its response counts from there.

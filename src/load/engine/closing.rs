@@ -122,6 +122,7 @@ impl<R: Dialing> Engine<'_, R> {
         let connection = &mut self.connections[slot as usize];
         let began = connection.began;
         let (failed, counts) = (connection.failed, connection.counts());
+        let answered = connection.answered > 0;
         // Of all lives of all slots each has a number of its own, until the numbers are used up.
         let number = connection.number.wrapping_add(self.share.plan.connections) & super::NUMBERS;
         connection.permitted = false;
@@ -130,16 +131,18 @@ impl<R: Dialing> Engine<'_, R> {
             self.account.messages(counts).connections += 1;
             let latency = self.share.plan.latency;
             if let Some(interval) = self.account.samples(began, counts).filter(|_| latency) {
-                interval.close.record(self.now - began);
+                // Operations can be answered in the turn that asks for them, and `began` is as late as the
+                // last stamp.
+                interval.close.record(self.sending_at - began);
             }
         }
-        if failed > 0 {
-            // In an open loop at the same time of the schedule: whoever waits, waits on.
-            return self.try_again(slot);
-        }
-        if matches!(self.order, Loop::Open(_)) {
+        if answered && matches!(self.order, Loop::Open(_)) {
             self.connections[slot as usize].free_since = self.now;
             self.set_due(slot);
+        }
+        if failed > 0 {
+            // What was not answered is asked again at the same time of the schedule: whoever waits, waits on.
+            return self.try_again(slot);
         }
         self.connect(slot);
     }

@@ -90,7 +90,7 @@ pub(super) struct Connection {
     /// The error of the send that found the connection broken, 0 while none has: it is lost when everything
     /// that came before has been received.
     pub(super) broken: u8,
-    /// Attempts to connect that failed in a row.
+    /// Attempts in a row that failed: to connect, or lives that came to a bad end.
     pub(super) failed: u8,
     /// True from the moment a send is pushed until it is over.
     pub(super) sending: bool,

@@ -248,7 +248,8 @@ impl<R: Dialing> Engine<'_, R> {
     }
 
     fn on_standing(&mut self, slot: u32) {
-        let now = self.now;
+        // It may have begun in this very turn, as late as the last stamp.
+        let now = self.sending_at;
         self.delist(slot);
         let connection = &mut self.connections[slot as usize];
         let began = connection.began;

@@ -29,7 +29,8 @@ impl<R: Dialing> Engine<'_, R> {
     pub(super) fn advance(&mut self, slot: u32) {
         match self.connections[slot as usize].state {
             State::Standing => {
-                if self.may_begin() {
+                // Where a send has found it broken nothing more can be sent.
+                if self.connections[slot as usize].broken == 0 && self.may_begin() {
                     self.begin_messages(slot);
                 }
                 self.send_next(slot);

@@ -1,5 +1,6 @@
 //! A client's kernel by readiness: epoll behind the seam of the rings, so that the load generator has one
-//! engine. Operations are done in the enter that takes them, or wait here for epoll's word.
+//! engine. Operations are done in the enter that takes them, or as soon as there are many, or wait here for
+//! epoll's word.
 //!
 //! Every socket is watched once, edge-triggered, and never again: what was said is remembered per socket.
 //! A send that is taken whole has no completion, as on a ring that skips them: one wait and one receive
