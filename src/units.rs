@@ -1,12 +1,14 @@
 //! Quantities as people write them: times (`50us`, `10ms`, `5s`, `1m`, `2h`), counts (`10k`, `1m`) and bytes
 //! (`4Ki`, `1Mi`). Whole numbers only; what does not fit is refused, never rounded or wrapped. Lists of CPUs
-//! (`0,2-3`). And lists of what would do, in a sentence, and sentences over several lines.
+//! (`0,2-3`), and signs of comparison. And lists of what would do, in a sentence, and sentences over several lines.
 //!
 //! Absent on purpose: bounds. Which values make sense is known where the setting is.
 
 mod cpus;
+mod relation;
 
 pub use cpus::{parse_cpus, print_cpus};
+pub use relation::Relation;
 
 use std::fmt::Write as _;
 use std::time::Duration;

@@ -18,6 +18,11 @@ pub(super) struct Exclusion {
 
 const NO_KERNEL_PICKS: &str = "its receives are system calls, and the server picks their buffers itself";
 
+const FROM_A_RING: &str = "a bundle takes its buffers from a ring";
+const ONE_BUFFER: &str = "a send without a copy takes one buffer";
+const ORDER_WAS_LOST: &str = "kernels lost the order of bytes with both until 2026, and may not say that no \
+                              buffer is left (axboe/liburing issue 1320)";
+
 /// All such pairs. In each the other is a value that can be in force without having been typed, or one
 /// that cannot go with the first.
 pub(super) const EXCLUSIONS: &[Exclusion] = &[
@@ -117,8 +122,7 @@ pub(super) const EXCLUSIONS: &[Exclusion] = &[
         other: ("buffers", "incremental"),
         instead: "ring",
         kind: Kind::Unavailable,
-        why: "kernels lost the order of bytes with both until 2026, and may not say that no buffer is left \
-              (axboe/liburing issue 1320)",
+        why: ORDER_WAS_LOST,
     },
     Exclusion {
         one: ("bundle", "recv"),
@@ -132,14 +136,14 @@ pub(super) const EXCLUSIONS: &[Exclusion] = &[
         other: ("buffers", "classic"),
         instead: "ring",
         kind: Kind::Usage,
-        why: "a bundle takes its buffers from a ring",
+        why: FROM_A_RING,
     },
     Exclusion {
         one: ("bundle", "recv"),
         other: ("buffers", "owned"),
         instead: "ring",
         kind: Kind::Usage,
-        why: "a bundle takes its buffers from a ring",
+        why: FROM_A_RING,
     },
     Exclusion {
         one: ("bundle", "send"),
@@ -160,15 +164,14 @@ pub(super) const EXCLUSIONS: &[Exclusion] = &[
         other: ("send", "zc"),
         instead: "plain",
         kind: Kind::Usage,
-        why: "a send without a copy takes one buffer",
+        why: ONE_BUFFER,
     },
     Exclusion {
         one: ("bundle", "both"),
         other: ("buffers", "incremental"),
         instead: "ring",
         kind: Kind::Unavailable,
-        why: "kernels lost the order of bytes with both until 2026, and may not say that no buffer is left \
-              (axboe/liburing issue 1320)",
+        why: ORDER_WAS_LOST,
     },
     Exclusion {
         one: ("bundle", "both"),
@@ -182,21 +185,21 @@ pub(super) const EXCLUSIONS: &[Exclusion] = &[
         other: ("buffers", "classic"),
         instead: "ring",
         kind: Kind::Usage,
-        why: "a bundle takes its buffers from a ring",
+        why: FROM_A_RING,
     },
     Exclusion {
         one: ("bundle", "both"),
         other: ("buffers", "owned"),
         instead: "ring",
         kind: Kind::Usage,
-        why: "a bundle takes its buffers from a ring",
+        why: FROM_A_RING,
     },
     Exclusion {
         one: ("bundle", "both"),
         other: ("send", "zc"),
         instead: "plain",
         kind: Kind::Usage,
-        why: "a send without a copy takes one buffer",
+        why: ONE_BUFFER,
     },
 ];
 

@@ -2,7 +2,7 @@
 //! and held against numbers that somebody else looks up by name: `--find-rate` searches the highest rate at
 //! which one holds, `--fail-if` ends with exit code 3 where one does. Pure.
 
-use crate::units;
+use crate::units::{self, Relation};
 use std::fmt;
 use std::time::Duration;
 
@@ -62,22 +62,6 @@ pub enum Value {
     Max,
 }
 
-/// How a number is compared with the bound.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Relation {
-    /// `<`
-    Below,
-    /// `<=`
-    AtMost,
-    /// `>`
-    Above,
-    /// `>=`
-    AtLeast,
-}
-
-/// Longer symbols first: `<=` begins with `<`.
-const RELATIONS: [(&str, Relation); 4] =
-    [("<=", Relation::AtMost), (">=", Relation::AtLeast), ("<", Relation::Below), (">", Relation::Above)];
 const DISTRIBUTIONS: [(&str, Distribution); 5] = [
     ("response", Distribution::Response),
     ("service", Distribution::Service),
@@ -103,24 +87,20 @@ impl Condition {
         let Some((name, rest)) = position.map(|position| text.split_at(position)) else {
             return Err(format!("{text:?} compares nothing; write it like p99<1ms"));
         };
-        let Some((symbol, relation)) = RELATIONS.iter().find(|(symbol, _)| rest.starts_with(symbol)) else {
+        let Some(relation) = Relation::leading(rest) else {
             return Err(format!("{text:?} compares in no known way; <, <=, > and >= would do"));
         };
         let metric = Metric::parse(name.trim()).map_err(|why| format!("{text:?}: {why}"))?;
-        let bound = metric.bound(rest[symbol.len()..].trim()).map_err(|why| format!("{text:?}: {why}"))?;
-        Ok(Self { metric, relation: *relation, bound })
+        let bound =
+            metric.bound(rest[relation.sign().len()..].trim()).map_err(|why| format!("{text:?}: {why}"))?;
+        Ok(Self { metric, relation, bound })
     }
 
     /// Whether it holds, for the numbers that `look_up` knows, in the units of [`Self::bound`]; `None`
     /// where it does not know: a percentile without ten samples beyond it.
     pub fn holds(&self, look_up: impl FnOnce(Metric) -> Option<f64>) -> Option<bool> {
         let number = look_up(self.metric)?;
-        Some(match self.relation {
-            Relation::Below => number < self.bound,
-            Relation::AtMost => number <= self.bound,
-            Relation::Above => number > self.bound,
-            Relation::AtLeast => number >= self.bound,
-        })
+        Some(self.relation.holds(number, self.bound))
     }
 }
 
@@ -182,8 +162,7 @@ fn unknown(name: &str) -> String {
 
 impl fmt::Display for Condition {
     fn fmt(&self, text: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let (symbol, _) = RELATIONS.iter().find(|(_, other)| *other == self.relation).expect("all are there");
-        write!(text, "{}{symbol}", self.metric)?;
+        write!(text, "{}{}", self.metric, self.relation.sign())?;
         match self.metric {
             Metric::Time(..) => text.write_str(&units::print_time(Duration::from_nanos(self.bound as u64))),
             Metric::Throughput => text.write_str(&units::print_bytes(self.bound as u64)),

@@ -4,6 +4,7 @@
 //! guards nothing, and says so. The bench and the report hold the same one. Pure.
 
 use super::bench::{BenchGate, Cell, Comparison, Judgement, Ratio};
+use crate::units::Relation;
 
 /// How sure an interval has to be that breaches a gate.
 const CONFIDENCE: f64 = 0.95;
@@ -19,18 +20,6 @@ pub struct Condition {
     bound: f64,
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Relation {
-    Below,
-    AtMost,
-    Above,
-    AtLeast,
-}
-
-/// Longer signs first: `<=` begins with `<`.
-const RELATIONS: [(&str, Relation); 4] =
-    [("<=", Relation::AtMost), (">=", Relation::AtLeast), ("<", Relation::Below), (">", Relation::Above)];
-
 impl Condition {
     /// Reads a condition. Blanks around the sign do not matter. `example` is one that would do here.
     ///
@@ -41,17 +30,14 @@ impl Condition {
         let Some(at) = text.rfind(['<', '>']) else {
             return Err(format!("{text:?} compares nothing; '{example}' would do"));
         };
-        let (symbol, relation) = RELATIONS
-            .iter()
-            .find(|(symbol, _)| text[at..].starts_with(symbol))
-            .expect("one of them is there");
-        let (subject, number) = (text[..at].trim(), text[at + symbol.len()..].trim());
+        let relation = Relation::leading(&text[at..]).expect("one of them is there");
+        let (subject, number) = (text[..at].trim(), text[at + relation.sign().len()..].trim());
         let plain = number.bytes().all(|byte| byte.is_ascii_digit() || byte == b'.');
         let bound = number.parse::<f64>().ok().filter(|bound| plain && bound.is_finite() && *bound > 0.0);
         let Some(bound) = bound else {
             return Err(format!("{text:?}: {number:?} is no ratio like 1.00; '{example}' would do"));
         };
-        Ok(Self { text: text.trim().into(), subject: subject.into(), relation: *relation, bound })
+        Ok(Self { text: text.trim().into(), subject: subject.into(), relation, bound })
     }
 
     /// Whether it is about this cell.
@@ -88,12 +74,7 @@ impl Condition {
     }
 
     fn meets(&self, number: f64) -> bool {
-        match self.relation {
-            Relation::Below => number < self.bound,
-            Relation::AtMost => number <= self.bound,
-            Relation::Above => number > self.bound,
-            Relation::AtLeast => number >= self.bound,
-        }
+        self.relation.holds(number, self.bound)
     }
 }
 
