@@ -9,9 +9,11 @@ use c10k::load;
 use c10k::report;
 use c10k::server;
 use std::io::Write as _;
-use std::process::ExitCode;
+use std::panic;
+use std::process::{self, ExitCode};
 
 fn main() -> ExitCode {
+    abort_on_panic();
     match cli::parse(std::env::args_os()) {
         Ok(Asked::Serve(typed)) => server::serve(&typed).into(),
         Ok(Asked::Load(typed)) => load::load(&typed).into(),
@@ -30,6 +32,15 @@ fn main() -> ExitCode {
             ExitCode::from(answer.exit_code() as u8)
         }
     }
+}
+
+/// A panic is a mistake of ours: it ends the program, not a thread of it, in builds that would unwind too.
+fn abort_on_panic() {
+    let print = panic::take_hook();
+    panic::set_hook(Box::new(move |told| {
+        print(told);
+        process::abort();
+    }));
 }
 
 fn page(text: &str) -> ExitCode {

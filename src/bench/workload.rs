@@ -10,6 +10,9 @@ pub const IN_FLIGHT_MAX: u64 = 256 << 20;
 /// What a connection of a stream has under way beside its message: what the kernel holds unsent of it at
 /// the server's limit, and as much in the receiver's buffer.
 const STREAM_BYTES: u64 = 128 << 10;
+/// Connections a churn begins at once: as many as a listener's queue holds where nobody raised
+/// `net.core.somaxconn` (4,096 since Linux 5.4).
+const CHURN_MAX: u32 = 4096;
 const SIZE_MAX: u64 = 16 << 20;
 const CONNECTIONS_MAX: u64 = 1_000_000;
 const DEPTH_MAX: u64 = 4096;
@@ -102,6 +105,13 @@ pub fn beside_idle(workload: Workload, idle: u32) -> Workload {
 /// Why a workload is not run: more would be under way at once than is reasonable.
 #[must_use]
 pub fn too_much(workload: &Workload) -> Option<String> {
+    if workload.kind == "churn" && workload.connections > CHURN_MAX {
+        return Some(format!(
+            "{} connects at once, and a listener queues {CHURN_MAX}: what would be measured is the second \
+             until a lost one is sent again",
+            workload.connections
+        ));
+    }
     let message = u64::from(workload.size_bytes) * u64::from(workload.depth);
     let each = match workload.kind.as_str() {
         "stream" => message + STREAM_BYTES,
