@@ -9,15 +9,13 @@ use crate::ring::neighbours::Rings;
 use crate::ring::polled::PolledRing;
 use crate::ring::probe::barred;
 use crate::ring::real::RealRing;
-use crate::ring::{Listening, setup, stride};
+use crate::ring::{Listening, Pages, setup, stride};
 use crate::worker::{Ending, Failure, Laid, Worker};
 use io_uring::IoUring;
 use std::io;
 use std::os::fd::AsRawFd;
 use std::sync::Arc;
 
-/// Bytes of a connection's buffer group.
-const PAGE: u64 = 4096;
 /// Slots of a direct-descriptor table beyond the connection limit: a full table makes the kernel
 /// drop peers, and a burst of accepts can overshoot the limit before it is cancelled.
 const SLOTS_MARGIN: u32 = 1024;
@@ -141,7 +139,7 @@ fn describe(laid: &mut Laid, features: &Uring, worker: &Worker<'_>, arena: &Aren
         laid.memory.push(("own_buffers", pool));
     }
     if features.groups > 0 {
-        laid.memory.push(("groups", u64::from(features.groups) * PAGE));
+        laid.memory.push(("groups", u64::from(features.groups) * Pages::size_of_one()));
     }
     laid.sizes = vec![("sq", u64::from(features.sq)), ("cq", u64::from(features.cq))];
 }
