@@ -222,6 +222,24 @@ mod tests {
         }
     }
 
+    #[test]
+    fn a_group_goes_round_past_65536_spans_and_what_was_taken_back_is_never_sent() {
+        let Some(line) = Line::new(None) else { return };
+        let mut line = line.unwrap();
+        let (mut lends, mut rounds) = (0u32, 0u16);
+        while lends < 2 * 65_536 + 1_000 {
+            let spans = 1 + rounds % SPANS;
+            line.send(1, spans);
+            (lends, rounds) = (lends + u32::from(spans), rounds + 1);
+            if rounds.is_multiple_of(3) {
+                line.lend(1, 1 + rounds % 50);
+                line.lent.take_back(1);
+            }
+            assert_eq!((line.lent.tails[1], line.lent.head(1).unwrap()), (lends as u16, lends as u16));
+        }
+        assert_eq!((line.lent.tails[0], line.lent.tails[2]), (0, 0));
+    }
+
     /// What a host with larger pages needs, which this one cannot show otherwise.
     #[test]
     fn groups_lie_a_page_apart_however_large_it_is() {
