@@ -348,6 +348,9 @@ impl<'w, R: Listening, K: Ownership> EventLoop<'w, R, K> {
     }
 
     fn on_receive_failed(&mut self, id: ConnId, error: Errno) {
+        if error == Errno::ENOBUFS {
+            self.ring.found_no_buffer();
+        }
         let connection = self.connections.get_mut(id).expect("the caller looked it up");
         match error {
             // Who is ending has left every queue for good.

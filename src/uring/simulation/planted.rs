@@ -248,6 +248,10 @@ impl Ring for Planted {
         self.ring.publish();
     }
 
+    fn found_no_buffer(&mut self) {
+        self.ring.found_no_buffer();
+    }
+
     fn now(&mut self) -> Duration {
         self.ring.now()
     }

@@ -37,6 +37,8 @@ struct State {
     counts_arrived: bool,
     /// Whether a send may go on reading what it took.
     keeps_sent: bool,
+    /// How often the loop said that a receive found no buffer.
+    empty_pools: u32,
 }
 
 /// A handle; clones are the same kernel.
@@ -85,6 +87,14 @@ fn is_receive(operation: &Operation, number: u32) -> bool {
     matches!(operation, Operation::Receive { socket, .. } if *socket == sim::slot(number))
 }
 
+fn is_accept(operation: &Operation) -> bool {
+    matches!(operation, Operation::Accept { .. })
+}
+
+fn is_cancel(operation: &Operation) -> bool {
+    matches!(operation, Operation::Cancel { .. })
+}
+
 fn is_send(operation: &Operation, number: u32) -> bool {
     matches!(operation, Operation::Send { socket, .. } if *socket == sim::slot(number))
 }
@@ -107,6 +117,10 @@ impl Ring for Scripted {
     fn provide(&mut self, _: u16) {}
 
     fn publish(&mut self) {}
+
+    fn found_no_buffer(&mut self) {
+        self.0.borrow_mut().empty_pools += 1;
+    }
 
     fn now(&mut self) -> Duration {
         Duration::from_millis(self.0.borrow().now)
@@ -269,6 +283,28 @@ fn who_waits_for_a_buffer_is_not_idled_out_meanwhile() {
     });
 }
 
+/// The ring gives the kernel more buffers for it: an accept that finds no memory says the same word.
+#[test]
+fn only_a_receive_says_that_the_pool_is_empty() {
+    on_stage(0, 0, |stage| {
+        stage.kernel.accept(0);
+        stage.turn();
+        stage.kernel.answer(is_accept, NO_BUFFERS, false, None);
+        stage.kernel.receive(0, 10, Some(0));
+        stage.turn();
+        stage.kernel.send(0, NO_BUFFERS);
+        stage.turn();
+        assert_eq!(stage.kernel.0.borrow().empty_pools, 0);
+    });
+    on_stage(0, 0, |stage| {
+        stage.kernel.accept(0);
+        stage.turn();
+        stage.kernel.receive(0, NO_BUFFERS, None);
+        stage.turn();
+        assert_eq!(stage.kernel.0.borrow().empty_pools, 1);
+    });
+}
+
 #[test]
 fn a_queue_that_never_ends_is_left_after_as_many_as_could_have_been_in_it_at_the_stop() {
     on_stage(0, 0, |stage| {
@@ -291,7 +327,6 @@ fn a_queue_that_never_ends_is_left_after_as_many_as_could_have_been_in_it_at_the
 fn a_worker_whose_table_is_full_takes_nobody_until_somebody_leaves() {
     on_stage_with_room(2, 0, 0, |stage| {
         stage.turn();
-        let is_accept = |one: &Operation| matches!(one, Operation::Accept { .. });
         (0..3).for_each(|socket| stage.kernel.accept(socket));
         stage.turn();
         let refused = |stage: &Stage<'_>| stage.counters.refused.at(Refusal::Descriptors as usize).get();
@@ -314,7 +349,6 @@ fn a_worker_whose_table_is_full_takes_nobody_until_somebody_leaves() {
 fn a_shortage_pauses_longer_each_time_and_who_leaves_ends_it() {
     on_stage(0, 0, |stage| {
         stage.turn();
-        let is_accept = |one: &Operation| matches!(one, Operation::Accept { .. });
         let mut now = 0;
         for (error, pause) in [(Errno::EMFILE, 1000), (Errno::ENFILE, 2000), (Errno::ENOMEM, 4000)] {
             stage.kernel.answer(is_accept, -(error as i32), false, None);
