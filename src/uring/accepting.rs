@@ -195,16 +195,20 @@ impl<R: Listening, K: Ownership> EventLoop<'_, R, K> {
     }
 
     /// True when the listener may be closed: nobody is queued any more, or nothing that they lack will
-    /// come free. While there is no room and somebody may still leave, the queue waits: it is asked for
-    /// again every turn.
+    /// come free. While there is no room and somebody may still leave, of whichever worker, the queue
+    /// waits: it is asked for again every turn, and who leaves elsewhere wakes us.
     fn empty_queue(&mut self, index: usize) -> bool {
         let draining = matches!(self.stopping, Stopping::Draining { .. });
+        if draining {
+            // Before anything is looked at, so that nobody can leave in between unnoticed.
+            self.worker.admission.wait();
+        }
         for _ in 0..VISITS {
-            let somebody_leaves = draining && !self.connections.is_empty();
+            let somebody_leaves = draining && self.worker.admission.open() > 0;
             if self.entrance.queued[index] == 0 {
                 return true;
             }
-            if somebody_leaves && self.worker.admission.is_full() {
+            if somebody_leaves && (self.worker.admission.is_full() || self.is_full_here()) {
                 return false;
             }
             self.entrance.queued[index] -= 1;

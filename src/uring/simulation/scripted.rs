@@ -324,6 +324,54 @@ fn a_queue_that_never_ends_is_left_after_as_many_as_could_have_been_in_it_at_the
 }
 
 #[test]
+fn at_the_stop_who_is_queued_waits_for_the_permit_of_any_worker() {
+    on_stage(0, 0, |stage| {
+        stage.turn();
+        // All of them are with another worker.
+        let admission = stage.event_loop.worker.admission;
+        (0..admission.limit()).for_each(|_| assert!(admission.try_enter()));
+        stage.kernel.0.borrow_mut().queued = 1;
+        stage.stop.advance(stop::Phase::Draining);
+        stage.turn();
+        stage.kernel.answer(is_accept, CANCELLED, false, None);
+        (0..2).for_each(|_| stage.turn());
+        assert_eq!((stage.kernel.0.borrow().taken, stage.kernel.0.borrow().listener_closed), (0, false));
+        assert_eq!(stage.kernel.0.borrow().wait_for, 1, "it spins");
+        assert!(admission.leave(), "nobody would wake it");
+        stage.turn();
+        let refused = stage.counters.refused.iter().map(|(_, count)| count).sum::<u64>();
+        assert_eq!((stage.counters.accepted.get(), refused), (1, 0));
+        // The next is still waited for, until it is known that there is none.
+        assert!(!stage.kernel.0.borrow().listener_closed);
+        assert!(admission.leave(), "nobody would wake it");
+        stage.turn();
+        assert!(stage.kernel.0.borrow().listener_closed);
+    });
+}
+
+#[test]
+fn at_the_stop_who_is_queued_waits_for_a_place_of_a_worker_that_is_full() {
+    on_stage_with_room(1, 0, 0, |stage| {
+        stage.kernel.accept(0);
+        stage.turn();
+        stage.kernel.0.borrow_mut().queued = 1;
+        stage.stop.advance(stop::Phase::Draining);
+        stage.turn();
+        stage.kernel.answer(is_accept, CANCELLED, false, None);
+        (0..2).for_each(|_| stage.turn());
+        assert_eq!(stage.kernel.0.borrow().taken, 0, "there is no place for it");
+        // The accept's, and the receive's.
+        (0..2).for_each(|_| stage.kernel.answer(is_cancel, 0, false, None));
+        stage.kernel.receive(0, 0, None);
+        stage.turn();
+        stage.kernel.answer(|one| matches!(one, Operation::Close { .. }), 0, false, None);
+        stage.turn();
+        let refused = stage.counters.refused.iter().map(|(_, count)| count).sum::<u64>();
+        assert_eq!((stage.kernel.0.borrow().taken, stage.counters.accepted.get(), refused), (1, 2, 0));
+    });
+}
+
+#[test]
 fn a_worker_whose_table_is_full_takes_nobody_until_somebody_leaves() {
     on_stage_with_room(2, 0, 0, |stage| {
         stage.turn();
