@@ -4,6 +4,7 @@
 
 use super::buffers::{Arena, Buffers, Incremental, Owned, Ownership, Shared};
 use super::event_loop::EventLoop;
+use super::handing::PASSAGE;
 use crate::features::{self, Files, Recv, Uring};
 use crate::ring::neighbours::Rings;
 use crate::ring::polled::PolledRing;
@@ -20,8 +21,8 @@ use std::sync::Arc;
 /// drop peers, and a burst of accepts can overshoot the limit before it is cancelled.
 const SLOTS_MARGIN: u32 = 1024;
 /// What is left of the margin where the descriptor limit, which bounds each table, is nearer than the
-/// permits: then this worker takes nobody into its last slots.
-const SLOTS_MARGIN_LEAST: u32 = 64;
+/// permits: then this worker serves nobody in its last slots, and only passes on who comes.
+const SLOTS_MARGIN_LEAST: u32 = PASSAGE;
 
 /// Serves until told to stop; `rings` are those of all workers.
 ///
@@ -133,7 +134,7 @@ fn describe(laid: &mut Laid, features: &Uring, worker: &Worker<'_>, arena: &Aren
         ("spill", worker.spill_limit()),
     ];
     if worker.handover.is_some() {
-        laid.memory.push(("leaving", EventLoop::<RealRing<'_>>::leaving_bytes(worker.room)));
+        laid.memory.push(("leaving", EventLoop::<RealRing<'_>>::leaving_bytes(worker)));
     }
     if owned {
         laid.memory.push(("own_buffers", pool));

@@ -1,10 +1,12 @@
 //! A kernel that answers what the test says and nothing else: for what a seed meets too seldom, or
 //! what is over before a random run looks at it. It keeps no rules; `sim` does.
 
+mod handing;
+
 use super::scenario::Scenario;
 use crate::config::Config;
 use crate::conn::machine::{CloseReason, Phase, Refusal};
-use crate::conn::{Admission, Handover, Limits};
+use crate::conn::{Admission, Limits};
 use crate::counters::Counters;
 use crate::ring::{Completion, Entered, Listening, Operation, Ring, Socket, Token, sim};
 use crate::stop::{self, Stop};
@@ -60,7 +62,11 @@ impl Scripted {
     }
 
     fn is_asked(&self, is: impl Fn(&Operation) -> bool) -> bool {
-        self.0.borrow().asked.iter().any(|(operation, _)| is(operation))
+        self.count_asked(is) > 0
+    }
+
+    fn count_asked(&self, is: impl Fn(&Operation) -> bool) -> usize {
+        self.0.borrow().asked.iter().filter(|(operation, _)| is(operation)).count()
     }
 
     fn accept(&self, socket: i32) {
@@ -508,63 +514,5 @@ fn a_close_does_not_wait_for_bytes_that_the_kernel_still_reads() {
         kernel.answer(is_kept, 0, false, None);
         stage.turn();
         assert_eq!((stage.counters.lent.get(), stage.counters.stale_events.get()), (0, 0));
-    });
-}
-
-/// The second of two workers, of which the first accepts.
-fn on_stage_of_the_second(play: impl FnOnce(&mut Stage<'_>, &Handover, &Admission)) {
-    let scenario = Scenario { max_connections: 1000, ..Scenario::draw(0) };
-    let arena = Arena::new(2, 64, 16 * u64::from(CHUNK)).unwrap();
-    let (config, counters) = (scenario.config(), scenario.counters());
-    let (admission, stop): (Rc<Admission>, Stop) = (scenario.admission(), scenario.stop());
-    let handover = Handover::new(2);
-    let worker = Worker {
-        index: 1,
-        handover: Some(&handover),
-        ..Worker::for_tests(&config, &admission, &counters, &stop)
-    };
-    let kernel = Scripted::default();
-    let event_loop = EventLoop::new(kernel.clone(), Buffers::<Shared>::new(&arena), &worker, 0);
-    play(&mut Stage { kernel, event_loop, counters: &counters, stop: &stop }, &handover, &admission);
-}
-
-#[test]
-fn who_arrives_from_another_worker_is_served_like_one_of_its_own() {
-    on_stage_of_the_second(|stage, handover, admission| {
-        assert_eq!(handover.choose(0), 1, "it is there, and the other is not");
-        assert!(admission.try_enter());
-        handover.sent(1);
-        stage.kernel.arrive(7);
-        stage.turn();
-        assert_eq!(stage.counters.accepted.get(), 1);
-        assert!(stage.kernel.is_asked(|one| is_receive(one, 7)));
-        handover.end();
-        assert!(handover.nobody_comes(1));
-    });
-}
-
-#[test]
-fn a_worker_does_not_end_while_somebody_may_still_arrive() {
-    on_stage_of_the_second(|stage, handover, admission| {
-        let finishes =
-            |stage: &Stage<'_>| stage.kernel.is_asked(|one| matches!(one, Operation::Cancel { .. }));
-        assert!(admission.try_enter());
-        handover.sent(1);
-        stage.stop.advance(stop::Phase::Draining);
-        stage.at(1);
-        assert!(!finishes(stage), "the other worker may still send somebody");
-        handover.end();
-        stage.at(2);
-        assert!(!finishes(stage), "somebody is on the way");
-        stage.stop.advance(stop::Phase::Cut);
-        stage.turn();
-        stage.kernel.arrive(7);
-        stage.turn();
-        assert!(!finishes(stage), "it is not closed yet");
-        stage.kernel.answer(|one| matches!(one, Operation::Close { .. }), 0, false, None);
-        stage.turn();
-        assert!(finishes(stage));
-        assert_eq!(stage.counters.refused.at(Refusal::Stopping as usize).get(), 1);
-        assert_eq!((admission.open(), stage.counters.accepted.get()), (0, 0));
     });
 }
