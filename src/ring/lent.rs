@@ -247,7 +247,8 @@ mod tests {
         for stride in [None, Some(page), Some(4 * page), Some(16 * page)] {
             let Some(line) = Line::new(stride) else { return };
             let mut line = line.unwrap();
-            assert_eq!(line.lent.stride, stride.unwrap_or(page));
+            let apart = line.lent.entries(2) as u64 - line.lent.entries(1) as u64;
+            assert_eq!(apart, stride.unwrap_or(page));
             for round in 1..=10 {
                 (0..GROUPS).for_each(|group| line.send(group, round));
             }
