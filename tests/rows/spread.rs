@@ -4,6 +4,7 @@
 use super::{Case, Row, Variant, row, scaled, served};
 use crate::client::{Ending, Peer, crowd, exchange, finish_cleanly};
 use crate::server::Account;
+use crate::skip::Need;
 use nix::sys::signal::Signal;
 
 /// The rows.
@@ -23,6 +24,8 @@ pub fn rows() -> Vec<Row> {
         let limited = on(row!(the_limit_is_one_over_all_workers)).with("--max-connections 20");
         rows.push(limited.workers(4));
     }
+    let full = row!(through_a_full_table_they_come_to_a_worker_with_room).features("spread=msg-ring");
+    rows.push(full.workers(2).on(&[Variant::UringDirect]).starts_its_own().needs(Need::Prlimit));
     rows
 }
 
@@ -81,6 +84,31 @@ fn a_stop_while_connections_are_handed_on_loses_none(case: &mut Case) {
         assert_eq!((ended.code, summary.get("accepted"), summary.refused()), (Some(0), 200, 0));
         case.start();
     }
+}
+
+/// Each of the two workers has a table for 136, and all 272 are there. Then only the second has room.
+fn through_a_full_table_they_come_to_a_worker_with_room(case: &mut Case) {
+    const EACH: u64 = 136;
+    let launch = case.launch(&["--max-connections", "272"]);
+    case.adopt(launch.through(&["prlimit", "--nofile=200:200"]).start());
+    let server = case.server();
+    // One after the other: every second one is with the second worker.
+    let (mut first, mut second) = (Vec::new(), Vec::new());
+    for _ in 0..EACH {
+        first.extend(served(server, 1));
+        second.extend(served(server, 1));
+    }
+    for _ in 0..scaled(3, 50) {
+        let full = server.wait_until("both are full", |account| each(account, "open") == [EACH; 2]);
+        finish_cleanly(second.split_off(EACH as usize - 40));
+        server.wait_until("forty have left", |account| each(account, "open") == [EACH, EACH - 40]);
+        second.extend(served(server, 40));
+        let account = server.wait_until("forty have come", |account| each(account, "open") == [EACH; 2]);
+        assert_eq!((account.get("accepted") - full.get("accepted"), account.refused()), (40, 0));
+    }
+    first.append(&mut second);
+    exchange(&mut first, 1_000, 100);
+    finish_cleanly(first);
 }
 
 fn a_single_worker_hands_nothing_on(case: &mut Case) {
