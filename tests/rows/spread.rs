@@ -3,6 +3,7 @@
 
 use super::{Case, Row, Variant, row, scaled, served};
 use crate::client::{Ending, Peer, crowd, exchange, finish_cleanly};
+use crate::queues::wait_until_arrived;
 use crate::server::Account;
 use crate::skip::Need;
 use nix::sys::signal::Signal;
@@ -70,6 +71,7 @@ fn a_stop_while_connections_are_handed_on_loses_none(case: &mut Case) {
         server.signal(Signal::SIGSTOP);
         let mut peers = crowd(server.address(), 200);
         peers.iter_mut().for_each(|peer| peer.send(1_000));
+        wait_until_arrived(&peers);
         // The first are served, and the others come while the stop begins.
         server.signal(Signal::SIGCONT);
         peers[0].receive(1_000);
