@@ -106,7 +106,7 @@ impl Launch {
         let stderr = Arc::new(Mutex::new(String::new()));
         let errors = child.stderr.take().expect("a pipe");
         let sink = stderr.clone();
-        thread::spawn(move || collect(errors, &sink));
+        thread::spawn(move || collect(errors, sink));
         let (sender, lines) = channel();
         let held = match (self.output, child.stdout.take()) {
             (Output::NeverRead, Some(pipe)) => Some(pipe),
@@ -128,7 +128,8 @@ impl Launch {
     }
 }
 
-fn collect(mut errors: impl Read, sink: &Mutex<String>) {
+/// Reads it to the end, and holds on to the sink until then.
+fn collect(mut errors: impl Read, sink: Arc<Mutex<String>>) {
     let mut bytes = [0; 4096];
     while let Ok(count @ 1..) = errors.read(&mut bytes) {
         sink.lock().expect("never poisoned").push_str(&String::from_utf8_lossy(&bytes[..count]));
@@ -202,15 +203,11 @@ impl Process {
         while let Ok(line) = self.lines.lock().expect("never poisoned").recv_timeout(GUARD) {
             lines.push(line);
         }
-        // The reader of standard error sees the end of its pipe soon after; it has no other event.
-        let mut stderr = self.stderr();
-        for _ in 0..100 {
-            if Arc::strong_count(&self.stderr) == 1 {
-                break;
-            }
+        // Its reader drops its handle at the end of the pipe, and what was read before that is there then.
+        while Arc::strong_count(&self.stderr) > 1 && from.elapsed() < GUARD {
             thread::sleep(Duration::from_millis(1));
-            stderr = self.stderr();
         }
+        let stderr = self.stderr();
         Ended { code: status.code(), signal: status.signal(), lines, stderr, ran: self.started.elapsed() }
     }
 }

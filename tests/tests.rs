@@ -13,6 +13,7 @@ mod doctor;
 mod kernel_log;
 mod liar;
 mod load;
+mod queues;
 mod report;
 mod rooms;
 mod rows;

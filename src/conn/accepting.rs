@@ -163,6 +163,13 @@ impl Accepting {
         !self.paused
     }
 
+    /// Some of what was short has come free: a pause for want of it has lasted long enough.
+    pub const fn relieved(&mut self) {
+        if let Cause::Shortage { retry, .. } = &mut self.cause {
+            *retry = 0;
+        }
+    }
+
     /// The server stops: the end of a pause would be waited for in vain.
     pub const fn stop(&mut self) {
         *self = Self::new();
@@ -219,6 +226,18 @@ mod tests {
         assert!(admission.leave(), "somebody waits");
         assert!(starved.resume(2, &admission) && full.resume(2, &admission));
         assert!(!full.full(3, &admission), "somebody has left since the attempt");
+    }
+
+    #[test]
+    fn what_comes_free_ends_a_pause_for_want_of_it_and_no_other() {
+        let admission = Admission::new(1);
+        assert!(admission.try_enter());
+        let (mut starved, mut full) = (Accepting::new(), Accepting::new());
+        assert!(starved.starved(5, &admission) && full.full(5, &admission));
+        starved.relieved();
+        full.relieved();
+        assert_eq!((starved.retry(), full.retry()), (Some(0), None));
+        assert!(starved.resume(6, &admission) && !full.resume(6, &admission));
     }
 
     #[test]

@@ -51,11 +51,24 @@ impl Handover {
         let first = self.next.load(Ordering::Relaxed);
         let count = self.places.len();
         let in_turn = (0..count).map(|step| (first + step) % count);
-        let held = |worker: usize| self.places[worker].held.load(Ordering::Relaxed);
-        let has_room = |&worker: &usize| held(worker) < self.places[worker].room.load(Ordering::Acquire);
-        let chosen = in_turn.filter(has_room).min_by_key(|&worker| held(worker)).unwrap_or(home);
+        let with_room = in_turn.filter(|&worker| self.has_room(worker));
+        let chosen = with_room.min_by_key(|&worker| self.held(worker)).unwrap_or(home);
         self.next.store((chosen + 1) % count, Ordering::Relaxed);
         chosen
+    }
+
+    /// Whether a worker other than `home` is there and has room. It stays so until `home` sends somebody.
+    #[must_use]
+    pub fn has_room_beside(&self, home: usize) -> bool {
+        (0..self.places.len()).any(|worker| worker != home && self.has_room(worker))
+    }
+
+    fn held(&self, worker: usize) -> u32 {
+        self.places[worker].held.load(Ordering::Relaxed)
+    }
+
+    fn has_room(&self, worker: usize) -> bool {
+        self.held(worker) < self.places[worker].room.load(Ordering::Acquire)
     }
 
     /// `worker` serves one that it accepted itself.
@@ -148,6 +161,16 @@ mod tests {
         handover.open(2, 5);
         assert_eq!(handover.choose(0), 2);
         assert_eq!(Handover::new(2).choose(0), 0);
+    }
+
+    #[test]
+    fn room_beside_is_that_of_the_others() {
+        let handover = opened(&[5, 1, 0]);
+        assert!(handover.has_room_beside(0));
+        handover.sent(1);
+        assert!(!handover.has_room_beside(0) && handover.has_room_beside(1));
+        handover.left(1);
+        assert!(handover.has_room_beside(0));
     }
 
     #[test]

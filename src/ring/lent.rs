@@ -16,12 +16,10 @@ use std::os::fd::RawFd;
 use std::sync::atomic::{AtomicU16, Ordering};
 
 /// Spans that one send may take. The kernel looks at no more than 256 at a time, and has an answer of its
-/// own for each such part; with fewer there is one answer. They lie in one page.
+/// own for each such part; with fewer there is one answer. They lie in one page, the smallest there is.
 pub(super) const SPANS: u16 = 64;
 /// Marks a buffer number in the completion of such a send: no buffer that is received into has it.
 pub(super) const MARK: u16 = 1 << 15;
-/// The bytes one group takes, and the kernel locks.
-const PAGE: u64 = 4096;
 /// `IORING_REGISTER_PBUF_STATUS` (Linux 6.8).
 const REGISTER_PBUF_STATUS: libc::c_uint = 26;
 
@@ -37,6 +35,8 @@ struct Status {
 /// One buffer ring for each group.
 pub(super) struct Lent {
     pages: Pages,
+    /// Bytes from one group to the next: a page, which the kernel locks and where a group has to begin.
+    stride: u64,
     ring: RawFd,
     /// Where the spans lie.
     memory: Memory,
@@ -55,9 +55,20 @@ impl Lent {
         memory: Memory,
         groups: u32,
     ) -> io::Result<Self> {
+        Self::laid_out(submitter, ring, memory, groups, Pages::size_of_one())
+    }
+
+    /// The same where a page has `stride` bytes.
+    fn laid_out(
+        submitter: &io_uring::Submitter<'_>,
+        ring: RawFd,
+        memory: Memory,
+        groups: u32,
+        stride: u64,
+    ) -> io::Result<Self> {
         assert!(groups <= crate::features::GROUPS_MAX, "a group is named by 16 bits");
-        let pages = Pages::new(u64::from(groups) * PAGE)?;
-        let this = Self { pages, ring, memory, tails: vec![0; groups as usize].into() };
+        let pages = Pages::new(u64::from(groups) * stride)?;
+        let this = Self { pages, stride, ring, memory, tails: vec![0; groups as usize].into() };
         for group in 0..groups {
             let address = this.entries(group) as u64;
             super::setup::patiently(|| {
@@ -71,7 +82,7 @@ impl Lent {
 
     fn entries(&self, group: u32) -> *mut BufRingEntry {
         assert!((group as usize) < self.tails.len(), "there is no group {group}");
-        self.pages.memory().base.as_ptr().wrapping_add(group as usize * PAGE as usize).cast()
+        self.pages.memory().base.as_ptr().wrapping_add((u64::from(group) * self.stride) as usize).cast()
     }
 
     /// Puts a span behind those that are in the group. The send that is pushed next takes them.
@@ -124,4 +135,126 @@ impl Lent {
 /// The number of a group in the kernel's table. The first one there is received into.
 pub(super) const fn number(group: u32) -> u16 {
     GROUP + 1 + group as u16
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::probe::probe;
+    use super::*;
+    use crate::features::Capability;
+    use io_uring::{IoUring, opcode, types};
+    use std::io::Read;
+    use std::os::fd::AsRawFd;
+    use std::os::unix::net::UnixStream;
+
+    const GROUPS: u32 = 3;
+    /// Bytes after which the pattern begins anew, and the most in one span.
+    const KINDS: u64 = 251;
+    const LONGEST: u64 = 3;
+
+    fn byte(place: u64) -> u8 {
+        (place % KINDS) as u8
+    }
+
+    /// A ring with some groups, and a connection that their spans are sent over.
+    struct Line {
+        // The ring is dropped first: the kernel reads no more.
+        ring: IoUring,
+        lent: Lent,
+        _pattern: Pages,
+        ours: UnixStream,
+        theirs: UnixStream,
+        /// Bytes sent so far.
+        place: u64,
+    }
+
+    impl Line {
+        /// With groups a page apart, or `stride` bytes. `None` where the kernel has no such sends.
+        fn new(stride: Option<u64>) -> Option<io::Result<Self>> {
+            let answers = probe();
+            let barred = answers.barred.is_some();
+            if barred || answers.refused.iter().any(|(what, _)| *what == Capability::SendBundle) {
+                return None;
+            }
+            let pattern = Pages::new(KINDS + LONGEST).unwrap();
+            for place in 0..KINDS + LONGEST {
+                // SAFETY: within the mapping.
+                let at = unsafe { pattern.memory().base.add(place as usize) };
+                // SAFETY: mapped, writable, and nobody else's yet.
+                unsafe { at.write(byte(place)) };
+            }
+            let ring = IoUring::new(8).unwrap();
+            let (submitter, descriptor, memory) = (ring.submitter(), ring.as_raw_fd(), pattern.memory());
+            let lent = match stride {
+                None => Lent::new(&submitter, descriptor, memory, GROUPS),
+                Some(stride) => Lent::laid_out(&submitter, descriptor, memory, GROUPS, stride),
+            };
+            let (ours, theirs) = UnixStream::pair().unwrap();
+            Some(lent.map(|lent| Self { ring, lent, _pattern: pattern, ours, theirs, place: 0 }))
+        }
+
+        /// Lends so many spans of different lengths; how many bytes they have together.
+        fn lend(&mut self, group: u32, spans: u16) -> u64 {
+            let mut bytes = 0;
+            for number in 0..spans {
+                let length = 1 + u64::from(number) % LONGEST;
+                let offset = (self.place + bytes) % KINDS;
+                self.lent.lend(group, Span { offset, length: length as u32 });
+                bytes += length;
+            }
+            bytes
+        }
+
+        /// Sends so many spans of a group, and expects them and nothing else at the other end.
+        fn send(&mut self, group: u32, spans: u16) {
+            let bytes = self.lend(group, spans);
+            let entry = opcode::SendBundle::new(types::Fd(self.ours.as_raw_fd()), number(group)).build();
+            // SAFETY: what it reads is lent from the pattern, which outlives the ring.
+            unsafe { self.ring.submission().push(&entry) }.unwrap();
+            self.ring.submit_and_wait(1).unwrap();
+            let done = self.ring.completion().next().unwrap();
+            assert_eq!(done.result(), bytes as i32, "at {} of group {group}", self.place);
+            let mut got = vec![0; bytes as usize];
+            self.theirs.read_exact(&mut got).unwrap();
+            let sent: Vec<u8> = (self.place..self.place + bytes).map(byte).collect();
+            assert_eq!(got, sent, "at {} of group {group}", self.place);
+            self.place += bytes;
+        }
+    }
+
+    #[test]
+    fn a_group_goes_round_past_65536_spans_and_what_was_taken_back_is_never_sent() {
+        let Some(line) = Line::new(None) else { return };
+        let mut line = line.unwrap();
+        let (mut lends, mut rounds) = (0u32, 0u16);
+        while lends < 2 * 65_536 + 1_000 {
+            let spans = 1 + rounds % SPANS;
+            line.send(1, spans);
+            (lends, rounds) = (lends + u32::from(spans), rounds + 1);
+            if rounds.is_multiple_of(3) {
+                line.lend(1, 1 + rounds % 50);
+                line.lent.take_back(1);
+            }
+            assert_eq!((line.lent.tails[1], line.lent.head(1).unwrap()), (lends as u16, lends as u16));
+        }
+        assert_eq!((line.lent.tails[0], line.lent.tails[2]), (0, 0));
+    }
+
+    /// What a host with larger pages needs, which this one cannot show otherwise.
+    #[test]
+    fn groups_lie_a_page_apart_however_large_it_is() {
+        let page = Pages::size_of_one();
+        for stride in [None, Some(page), Some(4 * page), Some(16 * page)] {
+            let Some(line) = Line::new(stride) else { return };
+            let mut line = line.unwrap();
+            let apart = line.lent.entries(2) as u64 - line.lent.entries(1) as u64;
+            assert_eq!(apart, stride.unwrap_or(page));
+            for round in 1..=10 {
+                (0..GROUPS).for_each(|group| line.send(group, round));
+            }
+        }
+        let narrow = Line::new(Some(page / 2)).expect("it was just offered");
+        let refused = narrow.err().and_then(|error| error.raw_os_error());
+        assert_eq!(refused, Some(libc::EINVAL), "a group that does not begin with a page");
+    }
 }

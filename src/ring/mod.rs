@@ -282,8 +282,12 @@ pub trait Ring {
     fn provide(&mut self, buffer: u16);
 
     /// Shows the kernel what was provided, or as much of it as it is likely to need: at least one whenever
-    /// a receive has found none.
+    /// it was told of a receive that [`found_no_buffer`](Self::found_no_buffer).
     fn publish(&mut self);
+
+    /// A receive was answered with `ENOBUFS`: the kernel had no buffer for it. Only the caller knows that it
+    /// was a receive: a send or an accept says the same when the kernel has no memory.
+    fn found_no_buffer(&mut self) {}
 
     /// Monotonic time since an origin of the ring's own.
     fn now(&mut self) -> Duration;

@@ -2,6 +2,7 @@
 //! resident only where touched. Does not know what it holds.
 
 use super::Memory;
+use crate::host;
 use std::io;
 use std::ptr::NonNull;
 
@@ -12,15 +13,19 @@ pub struct Pages {
     length: usize,
 }
 
-const PAGE: usize = 4096;
-
 impl Pages {
+    /// Bytes of one page of this host, which the kernel locks as a whole and wants ring memory to begin with.
+    #[must_use]
+    pub fn size_of_one() -> u64 {
+        host::page_bytes()
+    }
+
     /// At least `bytes` (and at least one page), rounded up to whole pages.
     ///
     /// # Errors
     /// `ENOMEM` when the address space or the overcommit limit is used up.
     pub fn new(bytes: u64) -> io::Result<Self> {
-        let length = (bytes.max(1) as usize).next_multiple_of(PAGE);
+        let length = (bytes.max(1) as usize).next_multiple_of(Self::size_of_one() as usize);
         let access = libc::PROT_READ | libc::PROT_WRITE;
         let kind = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_NORESERVE;
         // SAFETY: a new mapping at an address of the kernel's choice; nothing else refers to it.
@@ -35,7 +40,7 @@ impl Pages {
     /// Makes the first `bytes` resident, on the memory node of the calling thread.
     pub fn touch(&self, bytes: u64) {
         assert!(bytes <= self.length as u64);
-        for offset in (0..bytes as usize).step_by(PAGE) {
+        for offset in (0..bytes as usize).step_by(Self::size_of_one() as usize) {
             // SAFETY: within the mapping, by the assertion above.
             let page = unsafe { self.base.add(offset) };
             // SAFETY: mapped and writable; nobody else uses the memory before it is handed out.

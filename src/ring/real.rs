@@ -378,6 +378,12 @@ impl Ring for RealRing<'_> {
         }
     }
 
+    fn found_no_buffer(&mut self) {
+        if let Provided::Ring(_, reserve) = &mut self.provided {
+            reserve.missed();
+        }
+    }
+
     fn now(&mut self) -> Duration {
         self.origin.elapsed()
     }

@@ -9,8 +9,6 @@
 
 use super::Completion;
 
-/// What a receive is told that found no buffer.
-const NO_BUFFER: i32 = -libc::ENOBUFS;
 /// Receives after which the number is looked at.
 const PERIOD: u32 = 1024;
 /// Receives in a period that may find no buffer.
@@ -79,15 +77,11 @@ impl Reserve {
         Some(buffer)
     }
 
-    /// Learns from a completion.
+    /// Learns from a completion. Whether it is that of a receive that found no buffer, it does not tell.
     #[inline]
     pub(super) fn note(&mut self, done: &Completion) {
-        if done.buffer.is_some() {
-            if !done.keeps_buffer {
-                self.took();
-            }
-        } else if done.result == NO_BUFFER {
-            self.missed();
+        if done.buffer.is_some() && !done.keeps_buffer {
+            self.took();
         }
     }
 
@@ -112,7 +106,7 @@ impl Reserve {
 
     /// A receive found no buffer. At that moment the kernel had none, whatever was counted.
     #[cold]
-    fn missed(&mut self) {
+    pub(super) fn missed(&mut self) {
         self.given = 0;
         self.misses += 1;
         if self.misses > MISSES_MAX {
@@ -220,6 +214,18 @@ mod tests {
             reserve.missed();
             assert!(reserve.next().is_some(), "somebody waits, and a buffer is free");
         }
+    }
+
+    /// Nothing was received there: a send, an accept or a request that provides buffers said so.
+    #[test]
+    fn want_of_memory_elsewhere_is_no_sign_of_an_empty_pool() {
+        let mut kernel = Kernel::new(128);
+        kernel.load(1);
+        let shown = kernel.ring.len();
+        let shortage = Completion::bare(crate::ring::Token(7), -libc::ENOBUFS, false);
+        (0..10 * PERIOD).for_each(|_| kernel.reserve.note(&shortage));
+        kernel.publish();
+        assert_eq!(kernel.ring.len(), shown);
     }
 
     #[test]

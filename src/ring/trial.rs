@@ -321,6 +321,7 @@ impl<'a> Client<'a> {
             Ok(_) if !done.more && (self.task.shuts || received < self.whole()) => self.receive_again(place),
             Ok(_) => self.limits_reached += u32::from(!done.more),
             Err(Errno::ENOBUFS) => {
+                self.ring.found_no_buffer();
                 self.empty_pool += 1;
                 self.starved.push(place);
             }

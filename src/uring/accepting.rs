@@ -104,7 +104,8 @@ impl<R: Listening, K: Ownership> EventLoop<'_, R, K> {
     /// Serves `socket`, or closes it at once when every permit is taken, or every place of this worker.
     pub(super) fn admit(&mut self, socket: Socket) {
         let cutting = matches!(self.stopping, Stopping::Cutting { .. });
-        if !cutting && self.is_full_here() && !self.worker.admission.is_full() {
+        let no_place = self.is_full_here() && !self.may_pass_through();
+        if !cutting && no_place && !self.worker.admission.is_full() {
             self.refuse(socket, Refusal::Descriptors);
             return self.on_worker_full();
         }
@@ -116,12 +117,19 @@ impl<R: Listening, K: Ownership> EventLoop<'_, R, K> {
         self.place(socket);
         if self.worker.admission.is_full() {
             self.on_full();
+        } else if self.passage_is_crowded() {
+            self.on_worker_full();
         }
     }
 
-    /// Whether this worker can name no more sockets; those on their way to others have a name here too.
+    /// Whether this worker can serve nobody more; those on their way to others have a name here too.
     pub(super) fn is_full_here(&self) -> bool {
-        (self.connections.len() + self.leaving.len()) as u32 >= self.worker.room
+        self.names_in_use() >= self.worker.room
+    }
+
+    /// Sockets this worker has a name for, but those it is closing.
+    pub(super) fn names_in_use(&self) -> u32 {
+        (self.connections.len() + self.leaving.len()) as u32
     }
 
     /// Serves `socket`, which holds a permit.
@@ -146,7 +154,7 @@ impl<R: Listening, K: Ownership> EventLoop<'_, R, K> {
     }
 
     /// Its table of direct descriptors is used up, while others may have room: a pause like that for
-    /// want of descriptors, which whoever leaves ends.
+    /// want of descriptors, which whoever leaves ends, and who has passed through.
     fn on_worker_full(&mut self) {
         if self.stopping == Stopping::No && self.entrance.accepting.starved(self.now, self.worker.admission) {
             self.pause();
@@ -195,16 +203,20 @@ impl<R: Listening, K: Ownership> EventLoop<'_, R, K> {
     }
 
     /// True when the listener may be closed: nobody is queued any more, or nothing that they lack will
-    /// come free. While there is no room and somebody may still leave, the queue waits: it is asked for
-    /// again every turn.
+    /// come free. While there is no room and somebody may still leave, of whichever worker, the queue
+    /// waits: it is asked for again every turn, and who leaves elsewhere wakes us.
     fn empty_queue(&mut self, index: usize) -> bool {
         let draining = matches!(self.stopping, Stopping::Draining { .. });
+        if draining {
+            // Before anything is looked at, so that nobody can leave in between unnoticed.
+            self.worker.admission.wait();
+        }
         for _ in 0..VISITS {
-            let somebody_leaves = draining && !self.connections.is_empty();
+            let somebody_leaves = draining && self.worker.admission.open() > 0;
             if self.entrance.queued[index] == 0 {
                 return true;
             }
-            if somebody_leaves && self.worker.admission.is_full() {
+            if somebody_leaves && (self.worker.admission.is_full() || self.is_full_here()) {
                 return false;
             }
             self.entrance.queued[index] -= 1;

@@ -17,7 +17,7 @@ use super::accepting::Entrance;
 use super::buffers::{Buffers, Lease, Ownership, Room, Shared};
 use super::connection::{Connection, Receiving};
 use super::ending::Stopping;
-use super::handing::Leaving;
+use super::handing::{self, Leaving};
 use super::sending::{SILENCE_MAX, Silent};
 use super::token::{self, Kind};
 use crate::conn::machine::CloseReason;
@@ -143,7 +143,7 @@ impl<'w, R: Listening, K: Ownership> EventLoop<'w, R, K> {
             // One at most for each connection, and one that failed and was not yet passed.
             silent: VecDeque::with_capacity(2 * capacity as usize),
             entrance: Entrance::new(listeners, queued_max(worker.config)),
-            leaving: Table::new(if worker.handover.is_some() { capacity } else { 0 }),
+            leaving: Table::new(handing::leaving_max(worker)),
             stopping: Stopping::No,
             left_behind: Vec::new(),
             chunks_awaited: 0,
@@ -170,8 +170,8 @@ impl<'w, R: Listening, K: Ownership> EventLoop<'w, R, K> {
 
     /// Bytes reserved beside them where connections are handed on.
     #[must_use]
-    pub const fn leaving_bytes(capacity: u32) -> u64 {
-        Table::<Leaving>::bytes(capacity)
+    pub fn leaving_bytes(worker: &Worker<'_>) -> u64 {
+        Table::<Leaving>::bytes(handing::leaving_max(worker))
     }
 
     /// Serves until stopped.
@@ -348,6 +348,9 @@ impl<'w, R: Listening, K: Ownership> EventLoop<'w, R, K> {
     }
 
     fn on_receive_failed(&mut self, id: ConnId, error: Errno) {
+        if error == Errno::ENOBUFS {
+            self.ring.found_no_buffer();
+        }
         let connection = self.connections.get_mut(id).expect("the caller looked it up");
         match error {
             // Who is ending has left every queue for good.

@@ -7,6 +7,9 @@
 //! is served here: no socket is lost, and nothing is tried twice. At the stop nobody is sent any more,
 //! and no worker ends while somebody is on the way to it.
 //!
+//! Where the table of this worker is full and another has room, who comes passes through: into a name of
+//! the table's margin, and on. Accepting pauses before the margin is used up, until some have passed.
+//!
 //! Absent on purpose: whether the kernel copies a name or a number (it is behind
 //! [`Listening::handed`]), and who is chosen (it is in [`crate::conn::Handover`]).
 
@@ -17,6 +20,13 @@ use super::token::{self, Kind};
 use crate::conn::ConnId;
 use crate::conn::machine::Refusal;
 use crate::ring::{Completion, Handed, Listening, Operation, Socket};
+use crate::worker::Worker;
+
+/// Names of sockets that the table of a worker has beyond those it can serve, at least. Who only passes
+/// through may use them.
+pub(super) const PASSAGE: u32 = 64;
+/// Of these so many may be in use before accepting pauses: the kernel drops whom a full table cannot name.
+const PASSING_MAX: u32 = PASSAGE / 2;
 
 /// A socket on its way to another worker.
 #[derive(Debug)]
@@ -35,6 +45,12 @@ impl Leaving {
     }
 }
 
+/// How many may be on their way from this worker at once: as many as it can name, and as there are permits.
+pub(super) fn leaving_max(worker: &Worker<'_>) -> u32 {
+    let named = worker.room.saturating_add(PASSAGE).min(worker.admission.limit());
+    if worker.handover.is_some() { named } else { 0 }
+}
+
 impl<R: Listening, K: Ownership> EventLoop<'_, R, K> {
     /// Has `socket`, which holds a permit, served by whoever is to have it.
     pub(super) fn place(&mut self, socket: Socket) {
@@ -49,6 +65,19 @@ impl<R: Listening, K: Ownership> EventLoop<'_, R, K> {
         self.in_flight_other += 1;
         let arrival = token::of_listener(Kind::Arrival, 0);
         self.ring.push(Operation::Hand { socket, worker: chosen, arrival }, token::of(Kind::Hand, id));
+    }
+
+    /// Whether this worker, though it can serve nobody more, can name one until another worker has it. Only
+    /// one that still serves passes connections on.
+    pub(super) fn may_pass_through(&self) -> bool {
+        let beside = self.worker.handover.filter(|_| self.stopping == Stopping::No);
+        self.names_in_use() < self.worker.room + PASSAGE
+            && beside.is_some_and(|handover| handover.has_room_beside(self.worker.index))
+    }
+
+    /// Whether so many pass through a full table that the next burst might not fit.
+    pub(super) fn passage_is_crowded(&self) -> bool {
+        self.worker.handover.is_some() && self.names_in_use() >= self.worker.room + PASSING_MAX
     }
 
     fn serve_here(&mut self, socket: Socket) {
@@ -81,6 +110,10 @@ impl<R: Listening, K: Ownership> EventLoop<'_, R, K> {
             Handed::Shared => {
                 self.count(Own::HandedOn, 1);
                 self.close_other(socket);
+                // Its name here is free when accepting goes on: the close is ahead in the queue.
+                if !self.passage_is_crowded() {
+                    self.entrance.accepting.relieved();
+                }
             }
             Handed::Stranded => {
                 self.turn_back(worker);
@@ -108,7 +141,7 @@ impl<R: Listening, K: Ownership> EventLoop<'_, R, K> {
         if matches!(self.stopping, Stopping::Cutting { .. }) {
             self.refuse(socket, Refusal::Stopping);
             self.give_back_permit();
-        } else if self.is_full_here() {
+        } else if self.connections.len() as u32 >= self.worker.room {
             self.refuse(socket, Refusal::Descriptors);
             self.give_back_permit();
         } else {

@@ -4,26 +4,25 @@
 
 use super::buffers::{Arena, Buffers, Incremental, Owned, Ownership, Shared};
 use super::event_loop::EventLoop;
+use super::handing::PASSAGE;
 use crate::features::{self, Files, Recv, Uring};
 use crate::ring::neighbours::Rings;
 use crate::ring::polled::PolledRing;
 use crate::ring::probe::barred;
 use crate::ring::real::RealRing;
-use crate::ring::{Listening, setup, stride};
+use crate::ring::{Listening, Pages, setup, stride};
 use crate::worker::{Ending, Failure, Laid, Worker};
 use io_uring::IoUring;
 use std::io;
 use std::os::fd::AsRawFd;
 use std::sync::Arc;
 
-/// Bytes of a connection's buffer group.
-const PAGE: u64 = 4096;
 /// Slots of a direct-descriptor table beyond the connection limit: a full table makes the kernel
 /// drop peers, and a burst of accepts can overshoot the limit before it is cancelled.
 const SLOTS_MARGIN: u32 = 1024;
 /// What is left of the margin where the descriptor limit, which bounds each table, is nearer than the
-/// permits: then this worker takes nobody into its last slots.
-const SLOTS_MARGIN_LEAST: u32 = 64;
+/// permits: then this worker serves nobody in its last slots, and only passes on who comes.
+const SLOTS_MARGIN_LEAST: u32 = PASSAGE;
 
 /// Serves until told to stop; `rings` are those of all workers.
 ///
@@ -135,13 +134,13 @@ fn describe(laid: &mut Laid, features: &Uring, worker: &Worker<'_>, arena: &Aren
         ("spill", worker.spill_limit()),
     ];
     if worker.handover.is_some() {
-        laid.memory.push(("leaving", EventLoop::<RealRing<'_>>::leaving_bytes(worker.room)));
+        laid.memory.push(("leaving", EventLoop::<RealRing<'_>>::leaving_bytes(worker)));
     }
     if owned {
         laid.memory.push(("own_buffers", pool));
     }
     if features.groups > 0 {
-        laid.memory.push(("groups", u64::from(features.groups) * PAGE));
+        laid.memory.push(("groups", u64::from(features.groups) * Pages::size_of_one()));
     }
     laid.sizes = vec![("sq", u64::from(features.sq)), ("cq", u64::from(features.cq))];
 }

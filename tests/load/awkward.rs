@@ -46,7 +46,7 @@ fn after_a_pause(engine: Engine) {
     let liar = Liar::start(Manner { delivery: pause, ..Manner::default() });
     for (workload, words) in [
         ("pingpong", "-c 5 -P 8 -s 1..3000 -n 200"),
-        ("stream", "-c 2 -s 16Ki -d 200ms -w 0"),
+        ("stream", "-c 2 -s 16Ki -d 1s -w 0"),
         ("churn", "-c 5 -s 5000 -n 40"),
     ] {
         let ran = run(load(engine, workload, liar.address, words)).code(0);
@@ -59,7 +59,7 @@ fn tiny_receive_buffer(engine: Engine) {
     let liar = Liar::start(Manner { receive_buffer: Some(2304), ..Manner::default() });
     for (workload, words) in [
         ("pingpong", "-c 3 -s 300000 -n 9"),
-        ("stream", "-c 2 -s 64Ki -d 300ms -w 0 --grace 10s"),
+        ("stream", "-c 2 -s 64Ki -d 1s -w 0 --grace 10s"),
         ("churn", "-c 2 -s 100000 -n 6"),
     ] {
         let ran = run(load(engine, workload, liar.address, words)).code(0);

@@ -3,7 +3,7 @@
 
 use super::run::{ENGINES, Engine, load, run};
 use crate::rows::Variant;
-use crate::server::{Launch, Server};
+use crate::server::{Account, Launch, Server};
 use crate::skip::{Need, unless_missing};
 use libtest_mimic::Trial;
 
@@ -50,9 +50,15 @@ fn trial(name: &str, engine: Engine, variant: Variant, body: fn(Engine, &Server)
         let server = Launch::new(variant.command()).start().unwrap_or_else(|ended| panic!("{ended:?}"));
         body(engine, &server);
         // The client has left nothing behind.
-        server.wait_until("everybody has gone", |account| account.get("open") == 0);
+        everybody_gone(&server);
         Ok(())
     })
+}
+
+/// The account when nobody is connected any more: before, the server may not have heard that its last bytes
+/// were sent.
+fn everybody_gone(server: &Server) -> Account {
+    server.wait_until("everybody has gone", |account| account.get("open") == 0)
 }
 
 /// Not one more and not one fewer, and no byte beside them.
@@ -69,7 +75,7 @@ fn exact(engine: Engine, server: &Server) {
         assert_eq!(ran.number("rates/messages"), messages, "{words}");
         assert_eq!(ran.number("service_latency_us/samples"), messages, "{words}");
         assert_eq!(ran.number("verification/bytes"), messages * size, "{words}");
-        let account = server.stats();
+        let account = everybody_gone(server);
         assert_eq!(account.get("bytes_received") - before, messages * size, "{words}");
         assert_eq!(account.get("bytes_sent"), account.get("bytes_received"), "{words}");
         before = account.get("bytes_received");
@@ -99,7 +105,7 @@ fn churn(engine: Engine, server: &Server) {
     ran.is_clean();
     assert_eq!(ran.number("rates/messages"), 500);
     assert_eq!(ran.number("verification/bytes"), 500 * 1024);
-    let account = server.wait_until("all have gone", |account| account.get("open") == 0);
+    let account = everybody_gone(server);
     assert_eq!(account.get("accepted"), 500, "{}", account.0);
     assert_eq!(account.get("bytes_received"), 500 * 1024);
     for latency in ["connect", "service"] {
@@ -122,7 +128,7 @@ fn churn_by_schedule(engine: Engine, server: &Server) {
     let words = "-c 8 -t 2 -s 100 -R 400 --arrival uniform -d 1s -w 0 --grace 20s";
     let ran = run(load(engine, "churn", server.address(), words)).code(0);
     ran.is_clean();
-    let account = server.wait_until("all have gone", |account| account.get("open") == 0);
+    let account = everybody_gone(server);
     assert_eq!(account.get("accepted"), 400, "{}", account.0);
     assert_eq!(account.get("bytes_received"), 400 * 100);
     assert_eq!(ran.number("response_latency_us/samples"), 400);
@@ -176,7 +182,7 @@ fn sizes(engine: Engine, server: &Server) {
     ran.is_clean();
     assert_eq!(ran.number("rates/messages"), 2000);
     let bytes = ran.number("verification/bytes");
-    assert_eq!(server.stats().get("bytes_received"), bytes);
+    assert_eq!(everybody_gone(server).get("bytes_received"), bytes);
     // 2,000 draws of a mean of 5,000 and a deviation of 2,887: five deviations of the sum.
     assert!(bytes.abs_diff(10_001_000) < 650_000, "{bytes} bytes of 2,000 messages");
 }
@@ -186,12 +192,12 @@ fn depth(engine: Engine, server: &Server) {
     ran.is_clean();
     assert_eq!(ran.number("rates/messages"), 20_000);
     // Sixteen of them go out in one send: the server receives far more seldom than there are messages.
-    let receives = server.stats().get("receives");
+    let receives = everybody_gone(server).get("receives");
     assert!(receives < 15_000, "{receives} receives of 20,000 messages");
 }
 
 fn stream(engine: Engine, server: &Server) {
-    let ran = run(load(engine, "stream", server.address(), "-c 4 -d 500ms -w 0 --grace 30s")).code(0);
+    let ran = run(load(engine, "stream", server.address(), "-c 4 -d 1s -w 0 --grace 30s")).code(0);
     ran.is_clean();
     assert_eq!(ran.at("response_latency_us"), &serde_json::Value::Null);
     assert_eq!(
@@ -200,7 +206,7 @@ fn stream(engine: Engine, server: &Server) {
         "nobody waits for a message of a stream"
     );
     assert!(ran.float("rates/bytes_received_per_second") > 0.0);
-    let account = server.wait_until("all have gone", |account| account.get("open") == 0);
+    let account = everybody_gone(server);
     assert!(account.get("bytes_received") >= ran.number("rates/bytes_sent"), "{}", account.0);
 }
 
@@ -232,7 +238,7 @@ fn direct(engine: Engine, server: &Server) {
     for (workload, words) in [
         ("pingpong", "-c 500 -n 5k -P 2 --direct on"),
         ("churn", "-c 20 -n 300 --direct on"),
-        ("stream", "-c 3 -d 200ms -w 0 --direct on --grace 30s"),
+        ("stream", "-c 3 -d 1s -w 0 --direct on --grace 30s"),
         ("idle", "-c 200 --every 200ms -d 400ms --direct on --grace 20s"),
     ] {
         let ran = run(load(engine, workload, server.address(), words)).code(0);

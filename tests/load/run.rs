@@ -47,12 +47,29 @@ pub fn load_as(format: &str, engine: Engine, workload: &str, target: SocketAddr,
     Launch::new(fixed.into_iter().chain(words.split_whitespace()))
 }
 
-/// A load that runs and prints a line for each interval; the first has been read.
+/// A load that runs and prints a line for each interval; the first have been read, up to one that tells of a
+/// message.
 #[track_caller]
 pub fn running(engine: Engine, workload: &str, target: SocketAddr, words: &str) -> Process {
+    running_until(1, engine, workload, target, words)
+}
+
+/// The same, up to the line with which they tell of so many messages.
+#[track_caller]
+pub fn running_until(
+    messages: u64,
+    engine: Engine,
+    workload: &str,
+    target: SocketAddr,
+    words: &str,
+) -> Process {
     let process = load_as("ndjson", engine, workload, target, &format!("-i 50ms {words}")).spawn();
-    let line = line(&process);
-    assert_eq!(line["event"], "interval", "{line}");
+    let mut told = 0;
+    while told < messages {
+        let line = line(&process);
+        assert_eq!(line["event"], "interval", "{line}");
+        told += line["messages"].as_u64().expect("a number");
+    }
     process
 }
 
@@ -76,14 +93,25 @@ pub fn end(process: Process) -> Ran {
 
 /// Waits until a load takes its signals itself; until then they would end it.
 pub fn wait_for_signals(process: &Process) {
-    let taken = 1u64 << (Signal::SIGUSR1 as u32 - 1);
-    let blocked = || {
+    wait_for_mask(process, "SigBlk:", Signal::SIGUSR1, true);
+}
+
+/// Sends a signal, and waits until the load has taken it: two that wait are one.
+pub fn signal_and_see(process: &Process, signal: Signal) {
+    process.signal(signal);
+    wait_for_mask(process, "ShdPnd:", signal, false);
+}
+
+/// Waits until a signal is in a mask of the process, or is not.
+fn wait_for_mask(process: &Process, name: &str, signal: Signal, set: bool) {
+    let bit = 1u64 << (signal as u32 - 1);
+    let mask = || {
         let status = std::fs::read_to_string(format!("/proc/{}/status", process.pid)).ok()?;
-        let mask = status.lines().find_map(|line| line.strip_prefix("SigBlk:"))?.trim().to_owned();
+        let mask = status.lines().find_map(|line| line.strip_prefix(name))?.trim().to_owned();
         u64::from_str_radix(&mask, 16).ok()
     };
     let from = Instant::now();
-    while blocked().is_none_or(|mask| mask & taken == 0) {
+    while mask().is_none_or(|mask| (mask & bit != 0) != set) {
         assert!(from.elapsed() < GUARD && process.is_alive(), "takes no signals: {}", process.stderr());
         thread::sleep(Duration::from_millis(2));
     }

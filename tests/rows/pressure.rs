@@ -4,6 +4,7 @@
 use super::{Case, Row, row, scaled, served};
 use crate::client::{Peer, SMALL, Shape, exchange, finish_cleanly};
 use crate::server::{GUARD, Server};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -137,32 +138,34 @@ fn a_flooding_peer_that_never_reads_starves_nobody(case: &mut Case) {
 fn flooded(case: &mut Case, flood: impl Fn(&mut Peer) -> bool + Sync) {
     let server = case.server();
     let mut healthy = served(server, 100);
-    let done = std::sync::atomic::AtomicBool::new(false);
-    let done = &done;
-    let flood = &flood;
+    let done = AtomicBool::new(false);
+    let turns = [AtomicUsize::new(0), AtomicUsize::new(0)];
     thread::scope(|scope| {
-        let flooders: Vec<_> = (0..2)
-            .map(|_| {
-                scope.spawn(move || {
-                    let mut peer = Peer::connect(server.address());
-                    let mut turns = 0;
-                    while !done.load(std::sync::atomic::Ordering::Relaxed) {
-                        assert!(flood(&mut peer), "the flooder was thrown out");
-                        turns += 1;
-                    }
-                    peer.receive(peer.sent - peer.verified);
-                    peer.finish_cleanly();
-                    turns
-                })
-            })
-            .collect();
-        let result = crate::client::try_exchange(&mut healthy, 64 * scaled(50, 2_000) as u64, 64);
-        done.store(true, std::sync::atomic::Ordering::Relaxed);
-        result.unwrap_or_else(|wrong| panic!("beside a flooder: {wrong}"));
-        for flooder in flooders {
-            assert!(flooder.join().expect("no panic") > 0, "the flooder never ran");
+        for turns in &turns {
+            let (done, flood) = (&done, &flood);
+            scope.spawn(move || {
+                let mut peer = Peer::connect(server.address());
+                while !done.load(Ordering::Relaxed) {
+                    assert!(flood(&mut peer), "the flooder was thrown out");
+                    turns.fetch_add(1, Ordering::Relaxed);
+                }
+                peer.receive(peer.sent - peer.verified);
+                peer.finish_cleanly();
+            });
         }
+        // Until both have had a turn: before that nobody floods.
+        let from = Instant::now();
+        let result = loop {
+            let result = crate::client::try_exchange(&mut healthy, 64 * scaled(50, 2_000) as u64, 64);
+            let flooded = turns.iter().all(|turns| turns.load(Ordering::Relaxed) > 0);
+            if result.is_err() || flooded || from.elapsed() > GUARD {
+                break result;
+            }
+        };
+        done.store(true, Ordering::Relaxed);
+        result.unwrap_or_else(|wrong| panic!("beside a flooder: {wrong}"));
     });
+    assert!(turns.into_iter().all(|turns| turns.into_inner() > 0), "a flooder never ran");
     finish_cleanly(healthy);
 }
 

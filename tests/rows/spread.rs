@@ -3,7 +3,9 @@
 
 use super::{Case, Row, Variant, row, scaled, served};
 use crate::client::{Ending, Peer, crowd, exchange, finish_cleanly};
+use crate::queues::wait_until_arrived;
 use crate::server::Account;
+use crate::skip::Need;
 use nix::sys::signal::Signal;
 
 /// The rows.
@@ -23,6 +25,8 @@ pub fn rows() -> Vec<Row> {
         let limited = on(row!(the_limit_is_one_over_all_workers)).with("--max-connections 20");
         rows.push(limited.workers(4));
     }
+    let full = row!(through_a_full_table_they_come_to_a_worker_with_room).features("spread=msg-ring");
+    rows.push(full.workers(2).on(&[Variant::UringDirect]).starts_its_own().needs(Need::Prlimit));
     rows
 }
 
@@ -34,7 +38,10 @@ fn each(account: &Account, what: &str) -> Vec<u64> {
 
 fn each_of_four_workers_has_a_quarter(case: &mut Case) {
     let peers = served(case.server(), 100);
-    let account = case.server().wait_until("all are open", |account| account.get("open") == 100);
+    // The one who accepts may hear that the last is handed on after the other has served it.
+    let account = case.server().wait_until("all are open, and counted", |account| {
+        account.get("open") == 100 && account.get("handed_on") >= 75
+    });
     let open = each(&account, "open");
     assert!(open.len() == 4 && open.iter().all(|open| open.abs_diff(25) <= 1), "{open:?}");
     assert_eq!(account.get("handed_on"), 75, "{}", account.0);
@@ -67,6 +74,7 @@ fn a_stop_while_connections_are_handed_on_loses_none(case: &mut Case) {
         server.signal(Signal::SIGSTOP);
         let mut peers = crowd(server.address(), 200);
         peers.iter_mut().for_each(|peer| peer.send(1_000));
+        wait_until_arrived(&peers);
         // The first are served, and the others come while the stop begins.
         server.signal(Signal::SIGCONT);
         peers[0].receive(1_000);
@@ -81,6 +89,31 @@ fn a_stop_while_connections_are_handed_on_loses_none(case: &mut Case) {
         assert_eq!((ended.code, summary.get("accepted"), summary.refused()), (Some(0), 200, 0));
         case.start();
     }
+}
+
+/// Each of the two workers has a table for 136, and all 272 are there. Then only the second has room.
+fn through_a_full_table_they_come_to_a_worker_with_room(case: &mut Case) {
+    const EACH: u64 = 136;
+    let launch = case.launch(&["--max-connections", "272"]);
+    case.adopt(launch.through(&["prlimit", "--nofile=200:200"]).start());
+    let server = case.server();
+    // One after the other: every second one is with the second worker.
+    let (mut first, mut second) = (Vec::new(), Vec::new());
+    for _ in 0..EACH {
+        first.extend(served(server, 1));
+        second.extend(served(server, 1));
+    }
+    for _ in 0..scaled(3, 50) {
+        let full = server.wait_until("both are full", |account| each(account, "open") == [EACH; 2]);
+        finish_cleanly(second.split_off(EACH as usize - 40));
+        server.wait_until("forty have left", |account| each(account, "open") == [EACH, EACH - 40]);
+        second.extend(served(server, 40));
+        let account = server.wait_until("forty have come", |account| each(account, "open") == [EACH; 2]);
+        assert_eq!((account.get("accepted") - full.get("accepted"), account.refused()), (40, 0));
+    }
+    first.append(&mut second);
+    exchange(&mut first, 1_000, 100);
+    finish_cleanly(first);
 }
 
 fn a_single_worker_hands_nothing_on(case: &mut Case) {

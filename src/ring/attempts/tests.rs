@@ -27,3 +27,12 @@ fn what_a_feature_carries_is_a_value_of_a_dimension() {
         assert!(dimension.values.iter().any(|known| known.form.name() == value), "{name} cannot be {value}");
     }
 }
+
+#[test]
+fn a_kernel_that_ignores_how_much_must_be_left_over_does_not_pass() {
+    let judge = buffers::judge_least;
+    assert!(judge([true, false], [true, true]).is_ok());
+    assert!(judge([true, true], [true, true]).is_err(), "it goes on as if nothing had been asked for");
+    assert!(judge([true, false], [true, false]).is_err(), "it gives up the rest unasked");
+    assert!(judge([false, false], [true, true]).is_err());
+}

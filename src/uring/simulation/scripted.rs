@@ -1,10 +1,12 @@
 //! A kernel that answers what the test says and nothing else: for what a seed meets too seldom, or
 //! what is over before a random run looks at it. It keeps no rules; `sim` does.
 
+mod handing;
+
 use super::scenario::Scenario;
 use crate::config::Config;
 use crate::conn::machine::{CloseReason, Phase, Refusal};
-use crate::conn::{Admission, Handover, Limits};
+use crate::conn::{Admission, Limits};
 use crate::counters::Counters;
 use crate::ring::{Completion, Entered, Listening, Operation, Ring, Socket, Token, sim};
 use crate::stop::{self, Stop};
@@ -37,6 +39,8 @@ struct State {
     counts_arrived: bool,
     /// Whether a send may go on reading what it took.
     keeps_sent: bool,
+    /// How often the loop said that a receive found no buffer.
+    empty_pools: u32,
 }
 
 /// A handle; clones are the same kernel.
@@ -58,7 +62,11 @@ impl Scripted {
     }
 
     fn is_asked(&self, is: impl Fn(&Operation) -> bool) -> bool {
-        self.0.borrow().asked.iter().any(|(operation, _)| is(operation))
+        self.count_asked(is) > 0
+    }
+
+    fn count_asked(&self, is: impl Fn(&Operation) -> bool) -> usize {
+        self.0.borrow().asked.iter().filter(|(operation, _)| is(operation)).count()
     }
 
     fn accept(&self, socket: i32) {
@@ -85,6 +93,14 @@ fn is_receive(operation: &Operation, number: u32) -> bool {
     matches!(operation, Operation::Receive { socket, .. } if *socket == sim::slot(number))
 }
 
+fn is_accept(operation: &Operation) -> bool {
+    matches!(operation, Operation::Accept { .. })
+}
+
+fn is_cancel(operation: &Operation) -> bool {
+    matches!(operation, Operation::Cancel { .. })
+}
+
 fn is_send(operation: &Operation, number: u32) -> bool {
     matches!(operation, Operation::Send { socket, .. } if *socket == sim::slot(number))
 }
@@ -107,6 +123,10 @@ impl Ring for Scripted {
     fn provide(&mut self, _: u16) {}
 
     fn publish(&mut self) {}
+
+    fn found_no_buffer(&mut self) {
+        self.0.borrow_mut().empty_pools += 1;
+    }
 
     fn now(&mut self) -> Duration {
         Duration::from_millis(self.0.borrow().now)
@@ -269,6 +289,28 @@ fn who_waits_for_a_buffer_is_not_idled_out_meanwhile() {
     });
 }
 
+/// The ring gives the kernel more buffers for it: an accept that finds no memory says the same word.
+#[test]
+fn only_a_receive_says_that_the_pool_is_empty() {
+    on_stage(0, 0, |stage| {
+        stage.kernel.accept(0);
+        stage.turn();
+        stage.kernel.answer(is_accept, NO_BUFFERS, false, None);
+        stage.kernel.receive(0, 10, Some(0));
+        stage.turn();
+        stage.kernel.send(0, NO_BUFFERS);
+        stage.turn();
+        assert_eq!(stage.kernel.0.borrow().empty_pools, 0);
+    });
+    on_stage(0, 0, |stage| {
+        stage.kernel.accept(0);
+        stage.turn();
+        stage.kernel.receive(0, NO_BUFFERS, None);
+        stage.turn();
+        assert_eq!(stage.kernel.0.borrow().empty_pools, 1);
+    });
+}
+
 #[test]
 fn a_queue_that_never_ends_is_left_after_as_many_as_could_have_been_in_it_at_the_stop() {
     on_stage(0, 0, |stage| {
@@ -288,10 +330,57 @@ fn a_queue_that_never_ends_is_left_after_as_many_as_could_have_been_in_it_at_the
 }
 
 #[test]
+fn at_the_stop_who_is_queued_waits_for_the_permit_of_any_worker() {
+    on_stage(0, 0, |stage| {
+        stage.turn();
+        // All of them are with another worker.
+        let admission = stage.event_loop.worker.admission;
+        (0..admission.limit()).for_each(|_| assert!(admission.try_enter()));
+        stage.kernel.0.borrow_mut().queued = 1;
+        stage.stop.advance(stop::Phase::Draining);
+        stage.turn();
+        stage.kernel.answer(is_accept, CANCELLED, false, None);
+        (0..2).for_each(|_| stage.turn());
+        assert_eq!((stage.kernel.0.borrow().taken, stage.kernel.0.borrow().listener_closed), (0, false));
+        assert_eq!(stage.kernel.0.borrow().wait_for, 1, "it spins");
+        assert!(admission.leave(), "nobody would wake it");
+        stage.turn();
+        let refused = stage.counters.refused.iter().map(|(_, count)| count).sum::<u64>();
+        assert_eq!((stage.counters.accepted.get(), refused), (1, 0));
+        // The next is still waited for, until it is known that there is none.
+        assert!(!stage.kernel.0.borrow().listener_closed);
+        assert!(admission.leave(), "nobody would wake it");
+        stage.turn();
+        assert!(stage.kernel.0.borrow().listener_closed);
+    });
+}
+
+#[test]
+fn at_the_stop_who_is_queued_waits_for_a_place_of_a_worker_that_is_full() {
+    on_stage_with_room(1, 0, 0, |stage| {
+        stage.kernel.accept(0);
+        stage.turn();
+        stage.kernel.0.borrow_mut().queued = 1;
+        stage.stop.advance(stop::Phase::Draining);
+        stage.turn();
+        stage.kernel.answer(is_accept, CANCELLED, false, None);
+        (0..2).for_each(|_| stage.turn());
+        assert_eq!(stage.kernel.0.borrow().taken, 0, "there is no place for it");
+        // The accept's, and the receive's.
+        (0..2).for_each(|_| stage.kernel.answer(is_cancel, 0, false, None));
+        stage.kernel.receive(0, 0, None);
+        stage.turn();
+        stage.kernel.answer(|one| matches!(one, Operation::Close { .. }), 0, false, None);
+        stage.turn();
+        let refused = stage.counters.refused.iter().map(|(_, count)| count).sum::<u64>();
+        assert_eq!((stage.kernel.0.borrow().taken, stage.counters.accepted.get(), refused), (1, 2, 0));
+    });
+}
+
+#[test]
 fn a_worker_whose_table_is_full_takes_nobody_until_somebody_leaves() {
     on_stage_with_room(2, 0, 0, |stage| {
         stage.turn();
-        let is_accept = |one: &Operation| matches!(one, Operation::Accept { .. });
         (0..3).for_each(|socket| stage.kernel.accept(socket));
         stage.turn();
         let refused = |stage: &Stage<'_>| stage.counters.refused.at(Refusal::Descriptors as usize).get();
@@ -314,7 +403,6 @@ fn a_worker_whose_table_is_full_takes_nobody_until_somebody_leaves() {
 fn a_shortage_pauses_longer_each_time_and_who_leaves_ends_it() {
     on_stage(0, 0, |stage| {
         stage.turn();
-        let is_accept = |one: &Operation| matches!(one, Operation::Accept { .. });
         let mut now = 0;
         for (error, pause) in [(Errno::EMFILE, 1000), (Errno::ENFILE, 2000), (Errno::ENOMEM, 4000)] {
             stage.kernel.answer(is_accept, -(error as i32), false, None);
@@ -426,63 +514,5 @@ fn a_close_does_not_wait_for_bytes_that_the_kernel_still_reads() {
         kernel.answer(is_kept, 0, false, None);
         stage.turn();
         assert_eq!((stage.counters.lent.get(), stage.counters.stale_events.get()), (0, 0));
-    });
-}
-
-/// The second of two workers, of which the first accepts.
-fn on_stage_of_the_second(play: impl FnOnce(&mut Stage<'_>, &Handover, &Admission)) {
-    let scenario = Scenario { max_connections: 1000, ..Scenario::draw(0) };
-    let arena = Arena::new(2, 64, 16 * u64::from(CHUNK)).unwrap();
-    let (config, counters) = (scenario.config(), scenario.counters());
-    let (admission, stop): (Rc<Admission>, Stop) = (scenario.admission(), scenario.stop());
-    let handover = Handover::new(2);
-    let worker = Worker {
-        index: 1,
-        handover: Some(&handover),
-        ..Worker::for_tests(&config, &admission, &counters, &stop)
-    };
-    let kernel = Scripted::default();
-    let event_loop = EventLoop::new(kernel.clone(), Buffers::<Shared>::new(&arena), &worker, 0);
-    play(&mut Stage { kernel, event_loop, counters: &counters, stop: &stop }, &handover, &admission);
-}
-
-#[test]
-fn who_arrives_from_another_worker_is_served_like_one_of_its_own() {
-    on_stage_of_the_second(|stage, handover, admission| {
-        assert_eq!(handover.choose(0), 1, "it is there, and the other is not");
-        assert!(admission.try_enter());
-        handover.sent(1);
-        stage.kernel.arrive(7);
-        stage.turn();
-        assert_eq!(stage.counters.accepted.get(), 1);
-        assert!(stage.kernel.is_asked(|one| is_receive(one, 7)));
-        handover.end();
-        assert!(handover.nobody_comes(1));
-    });
-}
-
-#[test]
-fn a_worker_does_not_end_while_somebody_may_still_arrive() {
-    on_stage_of_the_second(|stage, handover, admission| {
-        let finishes =
-            |stage: &Stage<'_>| stage.kernel.is_asked(|one| matches!(one, Operation::Cancel { .. }));
-        assert!(admission.try_enter());
-        handover.sent(1);
-        stage.stop.advance(stop::Phase::Draining);
-        stage.at(1);
-        assert!(!finishes(stage), "the other worker may still send somebody");
-        handover.end();
-        stage.at(2);
-        assert!(!finishes(stage), "somebody is on the way");
-        stage.stop.advance(stop::Phase::Cut);
-        stage.turn();
-        stage.kernel.arrive(7);
-        stage.turn();
-        assert!(!finishes(stage), "it is not closed yet");
-        stage.kernel.answer(|one| matches!(one, Operation::Close { .. }), 0, false, None);
-        stage.turn();
-        assert!(finishes(stage));
-        assert_eq!(stage.counters.refused.at(Refusal::Stopping as usize).get(), 1);
-        assert_eq!((admission.open(), stage.counters.accepted.get()), (0, 0));
     });
 }

@@ -225,14 +225,7 @@ fn count_allocations(arrivals: Arrivals, silent: bool) {
     let arena = Arena::new(BUFFERS, MESSAGE * DEPTH, 16 * 1024).unwrap();
     let control = Control::new(Instant::now(), 0);
     let (sender, reports) = channel();
-    let share = Share {
-        thread: 0,
-        plan: &plan,
-        control: &control,
-        connections: 0..CONNECTIONS,
-        reports: sender,
-        cpu: || Duration::ZERO,
-    };
+    let share = Share::of_all(&plan, &control, sender);
     let mut engine = Engine::new(Still::new(arena.memory(), silent), &arena, share, channel().1);
     while reports.try_recv().is_err() {
         assert_eq!(engine.turn(), None);

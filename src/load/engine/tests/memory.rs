@@ -95,14 +95,7 @@ fn peak(engine: plan::Engine, connections: u32) -> Option<u64> {
     };
     let allocated = allocation_counter::measure(|| {
         let (sender, reports) = channel();
-        let share = Share {
-            thread: 0,
-            plan: &plan,
-            control: &control,
-            connections: 0..connections,
-            reports: sender,
-            cpu: || Duration::ZERO,
-        };
+        let share = Share::of_all(&plan, &control, sender);
         let spares = channel().1;
         match &offered {
             Some(offered) => {

@@ -126,6 +126,13 @@ impl Ran {
     }
 }
 
+impl<'a> Share<'a> {
+    /// The share of one thread that does everything, without a clock of its CPU time.
+    fn of_all(plan: &'a Plan, control: &'a Control, reports: Reports) -> Self {
+        Self { thread: 0, plan, control, connections: 0..plan.connections, reports, cpu: || Duration::ZERO }
+    }
+}
+
 /// Runs one seed.
 fn run(seed: u64, world: World) -> Ran {
     let scenario = Scenario::draw(seed, world);
@@ -136,9 +143,7 @@ fn run(seed: u64, world: World) -> Ran {
     let messages = if let End::Messages(messages) = plan.end { messages } else { 0 };
     let control = Rc::new(Control::new(Instant::now(), messages));
     let (sender, reports) = channel();
-    let connections = 0..plan.connections;
-    let share =
-        Share { thread: 0, plan, control: &control, connections, reports: sender, cpu: || Duration::ZERO };
+    let share = Share::of_all(plan, &control, sender);
     let mut seen = Seen::default();
     plan_interruption(&scenario, &sim, &control);
     let mut engine = Engine::new(sim.clone(), &arena, share, channel().1);
