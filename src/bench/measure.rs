@@ -12,6 +12,10 @@
 //! | the load failed, or connections were left owed bytes | |
 //! | the client was the limit: it could not keep the offered rate, or was busy 95 % of the time at it | a closed loop always has a limit: there the rate is called the client's, and the cost holds |
 //! | the server's completion queue overflowed though nobody asked for a small one | |
+//! | the client's completion queue overflowed | nobody can ask for a small one: the client got its answers late, and they cost it more than they would |
+//!
+//! That the client's receives found no buffer is shown and invalidates nothing: they are begun again in the same
+//! turn, on both sides of a comparison alike.
 
 use super::client::Ran;
 use super::pace::RATE_MISSED;
@@ -84,6 +88,10 @@ fn limits(numbers: &Numbers, load: &LoadResult, variant: &Variant) -> Vec<String
     if overflows > 0 && !variant::sizes_its_queues(variant) {
         reasons.push(format!("the server's completion queue overflowed {overflows} times"));
     }
+    let overflows = load.cost.client_queue_overflows;
+    if overflows > 0 {
+        reasons.push(format!("the client's completion queue overflowed {overflows} times"));
+    }
     if load.verdict.word == VerdictWord::Invalid && load.plan.workload != "idle" {
         reasons.extend(load.verdict.reasons.iter().map(|reason| format!("the client says: {reason}")));
     }
@@ -151,9 +159,11 @@ fn health(server: &ServerStats, load: &LoadResult) -> BTreeMap<String, u64> {
     if server.kernel_workers_cpu_us > 0 {
         health.insert("kernel_workers_cpu_us".into(), server.kernel_workers_cpu_us);
     }
-    if load.cost.client_overflows > 0 {
-        health.insert("client_overflows".into(), load.cost.client_overflows);
-    }
+    let client = [
+        ("client_queue_overflows", load.cost.client_queue_overflows),
+        ("client_empty_pool", load.cost.client_empty_pool),
+    ];
+    health.extend(client.into_iter().filter(|(_, count)| *count > 0).map(|(name, count)| (name.into(), count)));
     health
 }
 

@@ -137,7 +137,7 @@ fn cell(comparison: &Comparison) -> String {
 }
 
 /// What is worth a line where it happened at all.
-const HEALTH: [&str; 8] = [
+const HEALTH: [&str; 9] = [
     "overflows",
     "empty_pool",
     "receives_rearmed_after_empty_pool",
@@ -145,7 +145,8 @@ const HEALTH: [&str; 8] = [
     "stale_events",
     "bytes_spilled",
     "kernel_workers_cpu_us",
-    "client_overflows",
+    "client_queue_overflows",
+    "client_empty_pool",
 ];
 
 fn row(metric: &Metric) -> [String; 5] {

@@ -156,6 +156,19 @@ fn an_overflow_makes_a_slice_invalid_unless_it_was_asked_for() {
 }
 
 #[test]
+fn a_client_whose_queue_overflowed_invalidates_and_one_whose_buffers_ran_out_is_shown() {
+    let (slice, _) = filled("uring", |load| load.cost.client_queue_overflows = 2);
+    assert_eq!(slice.invalid, ["the client's completion queue overflowed 2 times"]);
+    // Whoever sized the server's queue has not sized the client's.
+    let (slice, _) = filled("uring:cq=64", |load| load.cost.client_queue_overflows = 2);
+    assert_eq!(slice.invalid.len(), 1, "{:?}", slice.invalid);
+    let (slice, _) = filled("uring", |load| load.cost.client_empty_pool = 500_000);
+    assert!(slice.invalid.is_empty() && slice.disturbed.is_empty(), "{slice:?}");
+    let health = slice.numbers.unwrap().health;
+    assert_eq!((health.get("client_empty_pool"), health.get("client_queue_overflows")), (Some(&500_000), None));
+}
+
+#[test]
 fn wrong_bytes_and_failures_count_nowhere() {
     let (slice, wrong) = filled("uring", |load| load.exit_code = 5);
     assert!(wrong && slice.invalid[0].starts_with("bytes were wrong"), "{slice:?}");
