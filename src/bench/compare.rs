@@ -3,7 +3,7 @@
 //! Of each position of a block the last attempt counts. A block counts where all four of its slices do.
 
 use super::histogram::curve;
-use super::{words, workload};
+use super::{ceiling, words, workload};
 use crate::result::bench::{
     Cell, Comparison, Judgement, LatencyComparison, Metric, Numbers, Purpose, Ratio, Side, Slice,
 };
@@ -215,6 +215,7 @@ pub fn compare(material: &Material<'_>, rule: Rule, resamples: &mut Resamples) -
         blocks: blocks.len() as u32,
         repeated: slices.iter().filter(|one| one.attempt > 0).count() as u32,
         invalid: slices.iter().filter(|one| !one.invalid.is_empty()).count() as u32,
+        client_ceiling: ceiling::ceiling(cell, slices),
         metrics,
         latency: latency(material),
         variant_health: health(slices, Side::A),

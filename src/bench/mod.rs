@@ -13,6 +13,7 @@
 //!
 //! It leaves out what a server or a load does: it sees both as processes and as what they print.
 
+pub mod ceiling;
 pub mod check;
 pub mod child;
 pub mod client;

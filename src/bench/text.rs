@@ -2,7 +2,7 @@
 //! that repeats it. Pure.
 
 use super::matrix::{self, WIDTH};
-use super::words::{interval, names};
+use super::words::{ceiling_in_words, interval, names};
 use crate::result::bench::{BenchResult, Comparison, Curve, Judgement, Metric};
 use crate::units::{approximate_bytes, print_cpus, whole, wrapped};
 use comfy_table::presets::NOTHING;
@@ -124,6 +124,9 @@ fn cell(comparison: &Comparison) -> String {
         comparison.ended.replace('_', " "),
         comparison.band * 100.0
     );
+    if let Some(ceiling) = &comparison.client_ceiling {
+        lines(&mut out, &wrapped("  ", &ceiling_in_words(ceiling), WIDTH));
+    }
     let reasons = comparison.reasons.iter().flat_map(|reason| wrapped("  ", reason, WIDTH));
     lines(&mut out, &reasons.collect::<Vec<_>>());
     let health = |name: &str, counts: &std::collections::BTreeMap<String, u64>| {

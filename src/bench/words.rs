@@ -1,9 +1,10 @@
 //! What a comparison says in words: its sentence, why it is weak, what has to be said beside every number.
 //! Pure.
 
+use super::text::number;
 use super::variant::short;
-use super::workload;
-use crate::result::bench::{Cell, Comparison, Judgement, Metric, Purpose, Ratio, Slice};
+use super::{ceiling, workload};
+use crate::result::bench::{Cell, ClientCeiling, Comparison, Judgement, Metric, Purpose, Ratio, Slice};
 use crate::statistics::paired::{BAND_MAX, Rule};
 
 /// What has to be said beside every number taken on one machine.
@@ -137,15 +138,44 @@ fn undecided(comparison: &Comparison) -> Option<String> {
 /// How busy a client is that is the limit.
 const CLIENT_BUSY: f64 = 0.95;
 
-/// A closed loop whose client was busy all the time.
+/// A closed loop whose client was busy all the time, or a client that was near its limit.
 fn client_limit(comparison: &Comparison) -> Option<String> {
-    is_client_limited(comparison).then(|| {
-        format!(
+    if is_client_limited(comparison) {
+        return Some(format!(
             "in this closed loop the client was the limit ({:.0} % busy): the rate is the client's, the cost is \
              the server's at that rate",
             busiest_in_closed_loops(&comparison.slices, Purpose::Cost) * 100.0
+        ));
+    }
+    is_client_near(comparison).then(|| {
+        format!(
+            "it is not proved that the client was not the limit: {}, and {} times would prove it; costs hold, \
+             rates and latencies are in doubt",
+            comparison.client_ceiling.as_ref().map_or(String::new(), ceiling_in_words),
+            ceiling::TIMES
         )
     })
+}
+
+/// Whether the client's ceiling is nearer to what was measured than it may be.
+#[must_use]
+pub fn is_client_near(comparison: &Comparison) -> bool {
+    comparison.client_ceiling.as_ref().is_some_and(|one| !one.enough)
+}
+
+/// The client's ceiling beside what was measured.
+#[must_use]
+pub fn ceiling_in_words(one: &ClientCeiling) -> String {
+    let known = match one.known.as_str() {
+        ceiling::REACHED => "reached in a closed loop",
+        _ => "reckoned from how busy it was",
+    };
+    format!(
+        "the client can do {} a second ({known}), {:.2} times the {} that were measured",
+        number(one.units_per_second),
+        one.times,
+        number(one.measured_units_per_second)
+    )
 }
 
 /// Whether cost was measured in a closed loop whose client was busy all the time.

@@ -187,6 +187,7 @@ fn comparison(id: String, sketch: &Sketch, dice: &mut Dice) -> Comparison {
         blocks: if ran { 8 } else { 0 },
         repeated: u32::from(ran),
         invalid: u32::from(ran),
+        client_ceiling: ran.then(|| ceiling(sketch)),
         latency: (ran && sketch.latency).then(|| latency(sketch)),
         variant_health: match ran {
             true => health(&[("enters", messages / 18), ("messages", messages), ("pool_empty", 3)]),
@@ -199,6 +200,21 @@ fn comparison(id: String, sketch: &Sketch, dice: &mut Dice) -> Comparison {
         cell,
         metrics,
         slices,
+    }
+}
+
+/// A stream drives its client to the limit, the others do not.
+fn ceiling(sketch: &Sketch) -> ClientCeiling {
+    let (known, times) = match sketch.workload.0 {
+        "stream" => ("reckoned", 1.04),
+        _ => ("reached", 2.0),
+    };
+    ClientCeiling {
+        units_per_second: short(85_000.0 * times),
+        known: known.into(),
+        measured_units_per_second: 85_000.0,
+        times,
+        enough: times >= 1.5,
     }
 }
 

@@ -136,6 +136,19 @@ fn the_verdict_is_read_first_and_the_rest_in_its_order() {
 }
 
 #[test]
+fn a_client_near_its_ceiling_stands_in_every_form_and_earlier_results_have_none() {
+    let mut result = newer();
+    for (form, text) in forms(&document(&[source(result.clone())])) {
+        let text = words(&text);
+        assert!(text.contains("1.04") && text.contains("reckoned") && text.contains("NO"), "{form}");
+    }
+    result.comparisons.iter_mut().for_each(|one| one.client_ceiling = None);
+    for (form, text) in forms(&document(&[source(result)])) {
+        assert!(!text.contains("ceiling"), "{form}");
+    }
+}
+
+#[test]
 fn a_line_of_text_is_no_wider_than_a_hundred_columns_but_a_command() {
     for sources in [vec![source(newer())], both()] {
         let text = text::render(&document(&sources));

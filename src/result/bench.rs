@@ -305,6 +305,9 @@ pub struct Comparison {
     pub repeated: u32,
     /// Slices that counted nowhere.
     pub invalid: u32,
+    /// What the client could have done; `null` where no rate was measured, and in earlier results.
+    #[serde(default)]
+    pub client_ceiling: Option<ClientCeiling>,
     /// What was measured, the two headlines first: `server_cpu_ns`, `total_cpu_ns`.
     pub metrics: Vec<Metric>,
     /// Latency at an offered rate.
@@ -315,6 +318,21 @@ pub struct Comparison {
     pub reference_health: BTreeMap<String, u64>,
     /// Every slice, also those that do not count, without what clients said.
     pub slices: Vec<Slice>,
+}
+
+/// How far the client was from its own limit.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct ClientCeiling {
+    /// Units a second that the client can do at least: the faster side's median.
+    pub units_per_second: f64,
+    /// `reached` in a closed loop with the same pinning, or `reckoned` from how busy the client was.
+    pub known: String,
+    /// Units a second while cost was measured: the faster side's median.
+    pub measured_units_per_second: f64,
+    /// The first over the second.
+    pub times: f64,
+    /// Whether that is 1.5 or more, so that the client was not the limit.
+    pub enough: bool,
 }
 
 /// A verdict in one word. Better and worse need both headlines on the same side of the band.

@@ -261,3 +261,19 @@ fn a_latency_curve_has_the_slices_that_count_and_no_others() {
         assert!(curve.points.iter().all(|point| (point.us - 50.0).abs() < 1.0), "{curve:?}");
     }
 }
+
+#[test]
+fn a_client_that_was_near_its_ceiling_is_told_and_changes_no_verdict() {
+    let mut slices: Vec<Slice> = (0..8).flat_map(|number| block(Purpose::Cost, number, 0.8, 1.0)).collect();
+    slices.iter_mut().for_each(|one| one.numbers.as_mut().unwrap().client_busy = 0.8);
+    let near = compared(&slices);
+    assert_eq!((near.verdict, near.client_ceiling.as_ref().unwrap().times), (Judgement::Better, 1.25));
+    let told = |one: &Comparison| one.reasons.iter().filter(|reason| reason.contains("1.25 times the")).count();
+    assert_eq!(told(&near), 1, "{:?}", near.reasons);
+    // One that was the limit has a sentence of its own, and no second one.
+    slices.iter_mut().for_each(|one| one.numbers.as_mut().unwrap().client_busy = 0.97);
+    let limited = compared(&slices);
+    assert!(limited.reasons.iter().filter(|reason| reason.contains("client")).count() == 1, "{:?}", limited.reasons);
+    slices.iter_mut().for_each(|one| one.numbers.as_mut().unwrap().client_busy = 0.5);
+    assert_eq!(compared(&slices).reasons, Vec::<String>::new());
+}

@@ -18,7 +18,36 @@ pub(super) fn parts(matter: &Matter<'_>) -> Vec<Part> {
     let text = "The median slice of each side; the ratio is of pairs within a block, so it need not be the quotient \
          of the two medians. The floor is the same server against itself. Arrows say which way is better; \
          what has none only explains.";
-    std::iter::once(Part::paragraph(text)).chain(tables).collect()
+    let mut parts: Vec<Part> = std::iter::once(Part::paragraph(text)).chain(tables).collect();
+    if let Some(table) = ceilings(matter) {
+        parts.extend([Part::heading("How far the client was from its limit"), Part::paragraph(CEILING)]);
+        parts.push(Part::Table(table));
+    }
+    parts
+}
+
+const CEILING: &str = "The client's ceiling was reached in a closed loop against the faster of the two servers, with \
+     the same pinning, or is reckoned from how busy the client was. Where it is below 1.5 times what was \
+     measured it is not proved that the client was not the limit: costs hold, rates and latencies are in doubt.";
+
+/// What the client could have done beside what it was asked for.
+fn ceilings(matter: &Matter<'_>) -> Option<Table> {
+    let columns = ["cell", "#measured", "#ceiling", "how known", "#times", "1.5 or more"];
+    let mut table = Table::new("The client's ceiling beside what was measured, units a second", &columns);
+    for group in &matter.groups {
+        for &(source, comparison) in &group.members {
+            let Some(ceiling) = &comparison.client_ceiling else { continue };
+            table.row(vec![
+                matter.of(&group.title(), source),
+                numbers::plain(Some(ceiling.measured_units_per_second)),
+                numbers::plain(Some(ceiling.units_per_second)),
+                ceiling.known.clone(),
+                format!("{:.2}", ceiling.times),
+                if ceiling.enough { "yes" } else { "NO" }.into(),
+            ]);
+        }
+    }
+    (!table.rows.is_empty()).then_some(table)
 }
 
 /// A row for each quantity; for each result the two sides, the ratio, the floor.
