@@ -3,7 +3,7 @@
 //! Of each position of a block the last attempt counts. A block counts where all four of its slices do.
 
 use super::histogram::curve;
-use super::{ceiling, words, workload};
+use super::{ceiling, disturbance, words, workload};
 use crate::result::bench::{
     Cell, Comparison, Judgement, LatencyComparison, Metric, Numbers, Purpose, Ratio, Side, Slice,
 };
@@ -214,6 +214,7 @@ pub fn compare(material: &Material<'_>, rule: Rule, resamples: &mut Resamples) -
         band: rule.band(floor.as_ref()),
         blocks: blocks.len() as u32,
         repeated: slices.iter().filter(|one| one.attempt > 0).count() as u32,
+        disturbances: disturbance::counted(slices),
         invalid: slices.iter().filter(|one| !one.invalid.is_empty()).count() as u32,
         client_ceiling: ceiling::ceiling(cell, slices),
         metrics,

@@ -2,10 +2,11 @@
 //! until each cell is done, the time is spent, or a signal comes.
 
 use super::check::Facts;
+use super::canary;
 use super::child::Log;
 use super::client::{self, Idle, Ran, Signals, Task};
 use super::environment::slab_bytes;
-use super::measure;
+use super::{disturbance, measure};
 use super::order::{self, SLICES};
 use super::pace::{self, Ended, Next, Pace};
 use super::progress::Progress;
@@ -13,7 +14,8 @@ use super::server::Server;
 use super::store::{Done, Store};
 use super::suite::Suite;
 use super::variant;
-use crate::result::bench::{BenchPlan, Cell, Purpose, RawSlice, Side, Slice, Variant};
+use crate::host;
+use crate::result::bench::{Before, BenchPlan, Cell, Purpose, RawSlice, Side, Slice, Variant};
 use crate::statistics::paired::Rule;
 use nix::sys::signal::Signal;
 use std::collections::BTreeMap;
@@ -315,6 +317,7 @@ impl<'a> Bench<'a> {
                     attempt,
                     began_us: self.elapsed().as_micros() as u64,
                     measured_us: 0,
+                    before: None,
                     invalid: Vec::new(),
                     disturbed: Vec::new(),
                     numbers: None,
@@ -337,6 +340,9 @@ impl<'a> Bench<'a> {
 
     /// Measures one slice and keeps it. Whether it was disturbed.
     fn slice(&mut self, cell: usize, mut slice: Slice, rate: Option<f64>) -> Result<bool, Stopped> {
+        let now = self.look_before();
+        slice.disturbed = self.disturbed_before(&now);
+        slice.before = Some(now);
         let looks = self.plan.suite == "scale";
         let before = looks.then(slab_bytes).flatten();
         let ran = self.load(cell, &slice, rate, looks)?;
@@ -375,6 +381,32 @@ impl<'a> Bench<'a> {
             }
         }
         Ok(again)
+    }
+
+    /// What the machine is like while nothing is measured.
+    fn look_before(&self) -> Before {
+        let cpus = [self.plan.server_cpus.as_slice(), &self.plan.client_cpus].concat();
+        let first = host::runnable();
+        let canaries = canary::canaries(&cpus);
+        // A task that only passed by is not there at the second look.
+        let fewest = first.into_iter().chain(host::runnable()).min();
+        Before { canaries, runnable_others: fewest.map(|tasks| tasks.saturating_sub(1)) }
+    }
+
+    /// What disturbs a slice that begins now.
+    fn disturbed_before(&self, now: &Before) -> Vec<String> {
+        let slices = self.states.iter().flat_map(|state| &state.slices);
+        let mut reasons = canary::slow(&now.canaries, slices);
+        // The kernel polls for some servers, and for others nobody knows.
+        let polled = |kept: &&Kept| {
+            let taskrun = kept.server.features.as_ref().map(|features| features.get("taskrun"));
+            taskrun.is_none_or(|value| value.is_some_and(|value| value == "sqpoll"))
+        };
+        let own = self.servers.iter().filter(polled).count() as u32;
+        if let Some(others) = now.runnable_others.filter(|&others| others > own) {
+            reasons.push(format!("{} before it began: {others}", disturbance::RUNNABLE));
+        }
+        reasons
     }
 
     fn load(&mut self, cell: usize, slice: &Slice, rate: Option<f64>, looks: bool) -> Result<Ran, Stopped> {

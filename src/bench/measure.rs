@@ -4,6 +4,8 @@
 //! |---|---|
 //! | steal above 1 %, and at least two ticks | one tick of a short slice is more than 1 % already |
 //! | some task waited for a CPU in 20 % of the time | server and client have CPUs of their own: whoever waits there is kept by a third |
+//! | a canary just before it took a quarter longer than canaries do mostly ([`super::canary`]) | its CPU is slow for a reason that no account tells |
+//! | others were ready to run just before it began, more than our own kernel threads can be | the same as the next line, seen earlier |
 //! | others took a tenth of a CPU, beyond what counting ticks leaves to chance | the machine's busy time is sampled, the server's and the client's is not |
 //!
 //! | invalid (counted nowhere) | |
@@ -18,6 +20,7 @@
 //! turn, on both sides of a comparison alike.
 
 use super::client::Ran;
+use super::disturbance::{OTHERS, PRESSURE as WAITED, STEAL as STOLEN};
 use super::pace::RATE_MISSED;
 use super::variant;
 use crate::result::bench::{Numbers, Slice, Unit, Variant, Workload};
@@ -66,7 +69,7 @@ pub fn fill(slice: &mut Slice, workload: &Workload, variant: &Variant, ran: &Ran
     }
     if let Some(numbers) = &slice.numbers {
         slice.invalid.extend(limits(numbers, load, variant));
-        slice.disturbed = disturbed(load);
+        slice.disturbed.extend(disturbed(load));
     }
     wrong
 }
@@ -177,16 +180,16 @@ fn disturbed(load: &LoadResult) -> Vec<String> {
     let (cpus, seconds) = (machine.cpus as f64, load.window.measured_us as f64 / 1e6);
     let ticks = (cpus * seconds * TICKS_PER_SECOND).max(1.0);
     if machine.steal > STEAL && machine.steal * ticks > STEAL_TICKS {
-        reasons.push(format!("the hypervisor gave {:.1} % of the CPU time to others", machine.steal * 100.0));
+        reasons.push(format!("{STOLEN} {:.1} % of the CPU time to others", machine.steal * 100.0));
     }
     if let Some(pressure) = machine.pressure.filter(|&share| share > PRESSURE) {
-        reasons.push(format!("tasks waited for a CPU in {:.0} % of the time", pressure * 100.0));
+        reasons.push(format!("{WAITED} in {:.0} % of the time", pressure * 100.0));
     }
     let client = load.cost.client_process_cpu_us.unwrap_or(load.cost.client_cpu_us) as f64 / 1e6 / seconds;
     let others = machine.busy * cpus - server.cpus_busy - client;
     let chance = CHANCE * cpus * (machine.busy * (1.0 - machine.busy) / ticks).max(0.0).sqrt();
     if others > OTHERS_CPUS + chance {
-        reasons.push(format!("other programs took {others:.2} CPUs"));
+        reasons.push(format!("{OTHERS} {others:.2} CPUs"));
     }
     reasons
 }

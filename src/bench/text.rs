@@ -1,6 +1,7 @@
 //! A result for people: the machine, a table for each cell, the verdicts, what they leave open, the command
 //! that repeats it. Pure.
 
+use super::disturbance;
 use super::matrix::{self, WIDTH};
 use super::words::{ceiling_in_words, interval, names};
 use crate::result::bench::{BenchResult, Comparison, Curve, Judgement, Metric};
@@ -117,9 +118,10 @@ fn cell(comparison: &Comparison) -> String {
     });
     let _ = writeln!(
         out,
-        "  sound blocks of 4 slices: {}; {} slices repeated, {} counted nowhere; ended: {}; band {:.1} %",
+        "  sound blocks of 4 slices: {}; {} slices repeated{}, {} counted nowhere; ended: {}; band {:.1} %",
         comparison.blocks,
         comparison.repeated,
+        disturbed(comparison),
         comparison.invalid,
         comparison.ended.replace('_', " "),
         comparison.band * 100.0
@@ -137,6 +139,14 @@ fn cell(comparison: &Comparison) -> String {
     out.push_str(&health(variant, &comparison.variant_health));
     out.push_str(&health(reference, &comparison.reference_health));
     out
+}
+
+/// What disturbed slices, in brackets.
+fn disturbed(comparison: &Comparison) -> String {
+    match disturbance::in_words(&comparison.disturbances) {
+        none if none.is_empty() => none,
+        some => format!(" (disturbed: {some})"),
+    }
 }
 
 /// What is worth a line where it happened at all.

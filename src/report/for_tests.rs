@@ -186,6 +186,10 @@ fn comparison(id: String, sketch: &Sketch, dice: &mut Dice) -> Comparison {
         band: 0.04,
         blocks: if ran { 8 } else { 0 },
         repeated: u32::from(ran),
+        disturbances: match ran {
+            true => BTreeMap::from([("canary".into(), 1), ("steal".into(), 1)]),
+            false => BTreeMap::new(),
+        },
         invalid: u32::from(ran),
         client_ceiling: ran.then(|| ceiling(sketch)),
         latency: (ran && sketch.latency).then(|| latency(sketch)),
@@ -344,6 +348,10 @@ fn slices(cell: &str, metrics: &[Metric], dice: &mut Dice) -> Vec<Slice> {
                 attempt: 0,
                 began_us: u64::from(block) * 2_000_000 + u64::from(position) * 500_000,
                 measured_us: 400_000,
+                before: Some(Before {
+                    canaries: vec![Canary { cpu: 0, cpu_us: short(2_000.0 * noise), took_us: 2_100.0 }],
+                    runnable_others: Some(0),
+                }),
                 invalid: Vec::new(),
                 disturbed: Vec::new(),
                 numbers: Some(Numbers {
@@ -359,7 +367,8 @@ fn slices(cell: &str, metrics: &[Metric], dice: &mut Dice) -> Vec<Slice> {
             });
         }
     }
-    slices[5].disturbed = vec!["the hypervisor took 2.1 % of the time".into()];
+    slices[5].disturbed = vec!["the hypervisor gave 2.1 % of the CPU time to others".into()];
+    slices[6].disturbed = vec!["a canary was slow: CPU 0 took 1.31 times as long as it does mostly".into()];
     slices[9].invalid = vec!["the client was the limit: 99 % busy".into()];
     slices[13].numbers = None;
     slices

@@ -195,13 +195,36 @@ pub struct Slice {
     pub began_us: u64,
     /// How long was measured.
     pub measured_us: u64,
+    /// What the machine was like just before; `null` in earlier results.
+    #[serde(default)]
+    pub before: Option<Before>,
     /// Why it is counted nowhere: the client was the limit, bytes were wrong, the ring overflowed. Never
     /// repeated.
     pub invalid: Vec<String>,
-    /// Why it was done again: steal, pressure, another process.
+    /// Why it was done again: steal, pressure, another process, a slow canary.
     pub disturbed: Vec<String>,
     /// What was measured; `null` where nothing came of it.
     pub numbers: Option<Numbers>,
+}
+
+/// What a machine was like just before a slice.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct Before {
+    /// The same small work on each CPU of servers and clients, timed.
+    pub canaries: Vec<Canary>,
+    /// Tasks beside the bench itself that ran or were ready to run: the fewer of two looks.
+    pub runnable_others: Option<u32>,
+}
+
+/// How long a CPU took for a fixed piece of work.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct Canary {
+    /// Which CPU.
+    pub cpu: usize,
+    /// CPU time it took: what is judged.
+    pub cpu_us: f64,
+    /// The time that passed meanwhile.
+    pub took_us: f64,
 }
 
 /// What a slice measured.
@@ -303,6 +326,9 @@ pub struct Comparison {
     pub blocks: u32,
     /// Slices that were done again because something disturbed them.
     pub repeated: u32,
+    /// Slices that were disturbed, by what: `steal`, `pressure`, `other_programs`, `runnable`, `canary`.
+    #[serde(default)]
+    pub disturbances: BTreeMap<String, u32>,
     /// Slices that counted nowhere.
     pub invalid: u32,
     /// What the client could have done; `null` where no rate was measured, and in earlier results.

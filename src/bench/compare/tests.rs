@@ -27,6 +27,7 @@ pub(in crate::bench) fn slice(purpose: Purpose, block: u32, position: u8, side: 
         attempt: 0,
         began_us: 0,
         measured_us: 400_000,
+        before: None,
         invalid: Vec::new(),
         disturbed: Vec::new(),
         numbers: Some(numbers),

@@ -186,6 +186,17 @@ fn wrong_bytes_and_failures_count_nowhere() {
 }
 
 #[test]
+fn what_disturbed_a_machine_before_is_not_forgotten() {
+    let load = LoadResult { cost: Cost { machine: None, ..load().cost }, ..load() };
+    let ran = Ran { result: Some(Box::new(load)), ..Ran::default() };
+    let mut slice = slice(Purpose::Cost, 0, 0, Side::A, 1.0);
+    slice.disturbed.push("a canary was slow".into());
+    let variant = variant::parse("uring", &[0]).unwrap();
+    fill(&mut slice, &workload::parse("pingpong").unwrap(), &variant, &ran);
+    assert_eq!(slice.disturbed, ["a canary was slow"]);
+}
+
+#[test]
 fn what_disturbs_a_machine_is_named_and_a_single_tick_is_not() {
     let disturbed = |change: &dyn Fn(&mut Machine)| {
         filled("uring", |load| change(load.cost.machine.as_mut().unwrap())).0.disturbed

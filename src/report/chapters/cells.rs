@@ -242,9 +242,12 @@ fn how(comparison: &Comparison) -> String {
     let interval = compare::ratio(comparison, SERVER).map_or(String::new(), |ratio| {
         format!("{} by {}; ", numbers::backing(ratio), ratio.method.replace('_', " "))
     });
-    let Comparison { repeated, invalid, band, .. } = comparison;
+    let Comparison { repeated, invalid, band, disturbances, .. } = comparison;
     let band = numbers::plain(Some(band * 100.0));
+    let told: Vec<String> =
+        disturbances.iter().map(|(kind, count)| format!("{} {count}", kind.replace('_', " "))).collect();
+    let disturbed = if told.is_empty() { String::new() } else { format!(", disturbed: {}", told.join(" and ")) };
     format!(
-        " ({interval}{ended}; the same is within {band} %; slices repeated: {repeated}, invalid: {invalid}.)"
+        " ({interval}{ended}; the same is within {band} %; slices repeated: {repeated}{disturbed}, invalid: {invalid}.)"
     )
 }

@@ -44,6 +44,7 @@ fn slices(comparison: &Comparison) -> Option<Table> {
         "#units/s",
         "#client busy",
         "#steal",
+        "#slowest canary, us",
         "counts",
     ];
     let mut table = Table::new("Slices, in the order they were measured", &columns);
@@ -62,10 +63,17 @@ fn slices(comparison: &Comparison) -> Option<Table> {
             numbers::plain(numbers.map(|numbers| numbers.units_per_second)),
             share(numbers.map(|numbers| numbers.client_busy)),
             share(numbers.and_then(|numbers| numbers.steal)),
+            numbers::plain(slowest_canary(slice)),
             counts(slice),
         ]);
     }
     (!table.rows.is_empty()).then_some(table)
+}
+
+/// Of the CPUs the one that took longest for the same work.
+fn slowest_canary(slice: &Slice) -> Option<f64> {
+    let canaries = slice.before.iter().flat_map(|before| &before.canaries);
+    canaries.map(|canary| canary.cpu_us).max_by(f64::total_cmp)
 }
 
 /// Whether a slice counts, and why not.

@@ -14,7 +14,7 @@ const READING: [&str; 6] = [
     "The floor is the same server against itself, from the equal slices within the blocks. What differs by less \
      than the floor is not known to differ.",
     "Same: both intervals lie within the band. Undecided: it cannot be said; a longer bench might.",
-    "Slices disturbed by other work were repeated; slices in which the client was the limit, bytes were wrong or a \
+    "Slices disturbed by other work, or begun on a CPU that was slow at a fixed piece of work, were repeated; slices in which the client was the limit, bytes were wrong or a \
      ring overflowed are invalid and are counted nowhere.",
 ];
 
