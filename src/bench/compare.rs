@@ -266,6 +266,10 @@ fn metric(cell: &Cell, one: &Described, blocks: &[Block<'_>], resamples: &mut Re
     let read = one.read;
     let variant: Vec<f64> = blocks.iter().flat_map(|block| block.variant).filter_map(read).collect();
     let reference: Vec<f64> = blocks.iter().flat_map(|block| block.reference).filter_map(read).collect();
+    // Of a cost alone: a rate or a latency has no side from which the truth is only ever left.
+    let is_cost = one.name.ends_with("_cpu_ns");
+    let least = |values: &[f64]| values.iter().copied().min_by(f64::total_cmp).filter(|_| is_cost);
+    let (variant_least, reference_least) = (least(&variant), least(&reference));
     let (variant, reference) = (paired::median(&variant), paired::median(&reference));
     if variant.is_none() && reference.is_none() {
         return None;
@@ -279,6 +283,8 @@ fn metric(cell: &Cell, one: &Described, blocks: &[Block<'_>], resamples: &mut Re
         less_is_better: one.less_is_better,
         variant,
         reference,
+        variant_least,
+        reference_least,
         ratio: ratio(&ratios(blocks, one), resamples),
         floor: ratio(&floor(blocks, read), resamples),
     })

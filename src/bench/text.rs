@@ -92,6 +92,11 @@ fn cell(comparison: &Comparison) -> String {
     table.set_header(["", header[0], header[1], "ratio (95 %)", "floor"]);
     for metric in &comparison.metrics {
         table.add_row(row(metric));
+        if metric.variant_least.is_some() || metric.reference_least.is_some() {
+            let side = |value: Option<f64>| value.map_or("-".into(), number);
+            let sides = [side(metric.variant_least), side(metric.reference_least)];
+            table.add_row([vec![LEAST.to_string()], sides.into(), vec![String::new(); 2]].concat());
+        }
     }
     if let Some(latency) = &comparison.latency {
         for percentile in [50.0, 99.0, 99.9] {
@@ -148,6 +153,9 @@ fn disturbed(comparison: &Comparison) -> String {
         some => format!(" (disturbed: {some})"),
     }
 }
+
+/// The row below a cost.
+const LEAST: &str = "  its least slice, by which nothing is judged";
 
 /// What is worth a line where it happened at all.
 const HEALTH: [&str; 9] = [

@@ -274,6 +274,8 @@ fn metrics(sketch: &Sketch, dice: &mut Dice) -> Vec<Metric> {
         less_is_better: less,
         variant: Some(short(reference * centre)),
         reference: Some(reference),
+        variant_least: name.ends_with("_cpu_ns").then(|| short(reference * centre * 0.93)),
+        reference_least: name.ends_with("_cpu_ns").then(|| short(reference * 0.91)),
         ratio: Some(ratio(centre, dice)),
         floor: Some(ratio(1.0, dice)),
     };
@@ -297,6 +299,8 @@ fn metrics(sketch: &Sketch, dice: &mut Dice) -> Vec<Metric> {
         less_is_better: None,
         variant: Some(18.4),
         reference: None,
+        variant_least: None,
+        reference_least: None,
         ratio: None,
         floor: None,
     });

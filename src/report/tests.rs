@@ -149,6 +149,22 @@ fn a_client_near_its_ceiling_stands_in_every_form_and_earlier_results_have_none(
 }
 
 #[test]
+fn the_least_slices_stand_below_their_costs_in_every_form_and_earlier_results_have_none() {
+    let mut result = newer();
+    let cost = &result.comparisons[0].metrics[0];
+    let least = [cost.variant_least, cost.reference_least].map(numbers::plain);
+    for (form, text) in forms(&document(&[source(result.clone())])) {
+        assert!(least.iter().all(|number| text.contains(number)), "{form} has not {least:?}");
+    }
+    for metric in result.comparisons.iter_mut().flat_map(|one| &mut one.metrics) {
+        (metric.variant_least, metric.reference_least) = (None, None);
+    }
+    for (form, text) in forms(&document(&[source(result)])) {
+        assert!(!words(&text).contains("by which nothing is judged"), "{form}");
+    }
+}
+
+#[test]
 fn a_line_of_text_is_no_wider_than_a_hundred_columns_but_a_command() {
     for sources in [vec![source(newer())], both()] {
         let text = text::render(&document(&sources));

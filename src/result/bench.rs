@@ -390,6 +390,13 @@ pub struct Metric {
     pub variant: Option<f64>,
     /// The median slice of the reference.
     pub reference: Option<f64>,
+    /// The least slice of the variant, where it is a cost: others on the machine can only add to it. No verdict
+    /// rests on it.
+    #[serde(default)]
+    pub variant_least: Option<f64>,
+    /// The least slice of the reference.
+    #[serde(default)]
+    pub reference_least: Option<f64>,
     /// Variant over reference, block by block.
     pub ratio: Option<Ratio>,
     /// The same of equal slices within a block: how far from 1 this machine puts a thing against itself.

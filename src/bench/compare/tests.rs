@@ -174,6 +174,24 @@ fn the_headline_is_the_median_of_blocks_and_no_mean() {
 }
 
 #[test]
+fn the_least_slice_of_a_cost_stands_beside_its_median_and_decides_nothing() {
+    let mut slices: Vec<Slice> = (0..8).flat_map(|number| block(Purpose::Cost, number, 1.0, 1.0)).collect();
+    let equal = compared(&slices);
+    // One lucky slice of the variant, and one that does not count.
+    slices[4].numbers.as_mut().unwrap().server_cpu_ns = 400.0;
+    slices[8].numbers.as_mut().unwrap().server_cpu_ns = 1.0;
+    slices[8].invalid.push("the client failed".into());
+    let lucky = compared(&slices);
+    let server = &lucky.metrics[0];
+    assert_eq!((server.variant, server.reference), (Some(1_000.0), Some(1_000.0)));
+    assert_eq!((server.variant_least, server.reference_least), (Some(400.0), Some(1_000.0)));
+    let median = |one: &Comparison| one.metrics[0].ratio.as_ref().unwrap().median;
+    assert_eq!((median(&lucky), lucky.verdict), (median(&equal), equal.verdict));
+    let rate = words::metric(&lucky, "units_per_second").unwrap();
+    assert_eq!((rate.variant_least, rate.reference_least), (None, None), "a rate has no such side");
+}
+
+#[test]
 fn percentiles_of_neighbours_are_divided_and_never_averaged() {
     let mut slices: Vec<Slice> = block(Purpose::Cost, 0, 1.0, 1.0).into();
     for (slice, p99) in slices.iter_mut().zip([1.0, 1.0, 1.0, 100.0]) {

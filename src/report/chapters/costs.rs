@@ -30,6 +30,20 @@ const CEILING: &str = "The client's ceiling was reached in a closed loop against
      the same pinning, or is reckoned from how busy the client was. Where it is below 1.5 times what was \
      measured it is not proved that the client was not the limit: costs hold, rates and latencies are in doubt.";
 
+/// The row below a cost: the least slice of each side.
+fn least(group: &Group<'_>, name: &str) -> Option<Vec<String>> {
+    let mut row = vec!["… its least slice, by which nothing is judged".to_string()];
+    let mut known = false;
+    for (_, comparison) in &group.members {
+        let metric = comparison.metrics.iter().find(|metric| metric.name == name);
+        let sides = metric.map_or([None, None], |metric| [metric.variant_least, metric.reference_least]);
+        known |= sides.iter().any(Option::is_some);
+        row.extend(sides.map(numbers::plain));
+        row.extend([String::new(), String::new()]);
+    }
+    known.then_some(row)
+}
+
 /// What the client could have done beside what it was asked for.
 fn ceilings(matter: &Matter<'_>) -> Option<Table> {
     let columns = ["cell", "#measured", "#ceiling", "how known", "#times", "1.5 or more"];
@@ -80,6 +94,7 @@ fn table(matter: &Matter<'_>, group: &Group<'_>) -> Table {
             row.push(numbers::ratio(metric.and_then(|metric| metric.floor.as_ref())));
         }
         table.row(row);
+        table.rows.extend(least(group, name));
     }
     table
 }
