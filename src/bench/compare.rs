@@ -215,6 +215,7 @@ pub fn compare(material: &Material<'_>, rule: Rule, resamples: &mut Resamples) -
         blocks: blocks.len() as u32,
         repeated: slices.iter().filter(|one| one.attempt > 0).count() as u32,
         disturbances: disturbance::counted(slices),
+        drifted: words::drifted(slices) as u32,
         invalid: slices.iter().filter(|one| !one.invalid.is_empty()).count() as u32,
         client_ceiling: ceiling::ceiling(cell, slices),
         metrics,

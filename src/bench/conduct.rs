@@ -105,6 +105,8 @@ pub struct Bench<'a> {
     /// How long earlier ones took.
     before: Duration,
     servers: Vec<Kept>,
+    /// Servers that were started, those of earlier sittings at most.
+    starts: u32,
     states: Vec<State>,
 }
 
@@ -131,6 +133,8 @@ impl<'a> Bench<'a> {
     ) -> Result<Self, String> {
         let signals = Signals::take().map_err(|error| format!("the signals cannot be taken: {error}"))?;
         let log = Log::new(store.directory().join("children.log"));
+        // No slice took more than a server of each side, so that no draw is used twice.
+        let starts = 2 * done.len() as u32;
         let end = |raw: &RawSlice| raw.slice.began_us + raw.slice.measured_us;
         let took = Duration::from_micros(done.iter().map(end).max().unwrap_or(0));
         let suite = Suite::ALL.iter().find(|(name, _)| *name == plan.suite);
@@ -167,6 +171,7 @@ impl<'a> Bench<'a> {
             began,
             before: took,
             servers: Vec::new(),
+            starts,
             states,
         })
     }
@@ -318,6 +323,7 @@ impl<'a> Bench<'a> {
                     began_us: self.elapsed().as_micros() as u64,
                     measured_us: 0,
                     before: None,
+                    server_padding_bytes: None,
                     invalid: Vec::new(),
                     disturbed: Vec::new(),
                     numbers: None,
@@ -343,6 +349,8 @@ impl<'a> Bench<'a> {
         let now = self.look_before();
         slice.disturbed = self.disturbed_before(&now);
         slice.before = Some(now);
+        let kept = self.servers.iter().find(|kept| kept.is_for(&self.states[cell].cell, slice.side));
+        slice.server_padding_bytes = kept.map(|kept| kept.server.padding);
         let looks = self.plan.suite == "scale";
         let before = looks.then(slab_bytes).flatten();
         let ran = self.load(cell, &slice, rate, looks)?;
@@ -440,7 +448,9 @@ impl<'a> Bench<'a> {
         }
         let idle = self.states[cell].cell.workload.idle_connections;
         let variant = side_of(&self.states[cell].cell, side).clone();
-        let server = Server::start(&variant, &self.plan.server_cpus, &self.log).map_err(|error| {
+        let padding = order::padding(self.plan.seed, self.starts);
+        self.starts += 1;
+        let server = Server::start(&variant, &self.plan.server_cpus, padding, &self.log).map_err(|error| {
             Stopped::LeftOut(format!("{}: {}", variant::short(&variant), error.sentence), error.unavailable)
         })?;
         if !variant::is_ours(&variant) {

@@ -3,7 +3,7 @@
 
 use super::text::number;
 use super::variant::short;
-use super::words::{interval, is_client_limited, is_client_near, is_disturbed, is_suspect, metric};
+use super::words::{interval, is_client_limited, is_client_near, is_disturbed, is_drifting, is_suspect, metric};
 use crate::result::bench::{Cell, Comparison, Judgement, Ratio};
 use crate::statistics::paired::{CONFIDENCE, Rule, median};
 use crate::units::wrapped;
@@ -195,7 +195,7 @@ impl Row {
 type Mark = (char, fn(&Comparison) -> bool, &'static str);
 
 /// What weakens a line.
-const MARKS: [Mark; 7] = [
+const MARKS: [Mark; 8] = [
     ('s', is_short, "short: fewer than 6 sound blocks, so the interval is less than 95 % sure"),
     (
         'n',
@@ -204,6 +204,7 @@ const MARKS: [Mark; 7] = [
     ),
     ('d', |one| is_disturbed(one) && !is_suspect(one), "some slices count though they were disturbed"),
     ('D', is_suspect, "suspect: more than a quarter of the slices that count were disturbed"),
+    ('r', is_drifting, "in more than a quarter of the slices the rate was not the same in both halves"),
     ('x', |one| one.invalid > 0, "some slices count nowhere: client at its limit, or an overflow"),
     ('c', is_client_limited, "the client was the limit: its rate, and the server's cost at that rate"),
     (

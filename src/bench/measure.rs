@@ -24,7 +24,7 @@ use super::disturbance::{OTHERS, PRESSURE as WAITED, STEAL as STOLEN};
 use super::pace::RATE_MISSED;
 use super::variant;
 use crate::result::bench::{Numbers, Slice, Unit, Variant, Workload};
-use crate::result::load::{LoadResult, VerdictWord};
+use crate::result::load::{Interval, LoadResult, VerdictWord};
 use crate::result::server_stats::ServerStats;
 use std::collections::BTreeMap;
 
@@ -144,7 +144,21 @@ fn numbers(workload: &Workload, load: &LoadResult) -> Option<Numbers> {
         p99_us: latency.and_then(|latency| latency.p99),
         health: health(server, load),
         steal: machine.map(|one| one.steal),
+        second_half: second_half(workload, load),
     })
+}
+
+/// The rate of the second half of the window over that of the first.
+fn second_half(workload: &Workload, load: &LoadResult) -> Option<f64> {
+    let [first, second, ..] = load.intervals.as_slice() else { return None };
+    if workload.unit == Unit::IdleSecond {
+        return None;
+    }
+    let rate = |half: &Interval| {
+        let count = if workload.unit == Unit::Mebibyte { half.bytes_received } else { half.messages };
+        (count > 0 && half.length_us > 0).then(|| count as f64 / half.length_us as f64)
+    };
+    Some(rate(second)? / rate(first)?)
 }
 
 /// What the server counted beside its work, what it refused and why it closed; what never happened is left out.

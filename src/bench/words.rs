@@ -4,7 +4,7 @@
 use super::text::number;
 use super::variant::short;
 use super::{ceiling, workload};
-use crate::result::bench::{Cell, ClientCeiling, Comparison, Judgement, Metric, Purpose, Ratio, Slice};
+use crate::result::bench::{Cell, ClientCeiling, Comparison, Judgement, Metric, Numbers, Purpose, Ratio, Slice};
 use crate::statistics::paired::{BAND_MAX, Rule};
 
 /// What has to be said beside every number taken on one machine.
@@ -110,8 +110,46 @@ pub fn reasons(comparison: &Comparison, rule: Rule) -> Vec<String> {
             first.disturbed[0]
         ));
     }
+    let drifted = drifted(&comparison.slices);
+    if is_drifting(comparison) {
+        reasons.push(format!(
+            "it had not settled: in {drifted} slices the rate changed by more than {:.0} % from the first half to \
+             the second",
+            DRIFT * 100.0
+        ));
+    }
     reasons.extend(client_limit(comparison));
     reasons
+}
+
+/// How much the rate may change from the first half of a slice to the second, beside what chance may add.
+const DRIFT: f64 = 0.10;
+/// Standard deviations that are left to chance, where a schedule draws when messages are sent.
+const CHANCE: f64 = 3.0;
+/// The share of the slices that may drift: others on a machine stop and start within a slice, too.
+const DRIFTING: f64 = 0.25;
+
+/// Slices that count and whose rate was not the same in both halves.
+#[must_use]
+pub fn drifted(slices: &[Slice]) -> usize {
+    let counted = super::compare::settled(slices).filter(|one| one.invalid.is_empty());
+    counted.filter_map(|one| one.numbers.as_ref()).filter(|numbers| has_drifted(numbers)).count()
+}
+
+fn has_drifted(numbers: &Numbers) -> bool {
+    let chance = match numbers.offered_per_second {
+        // Two halves of so many messages differ by the root of twice their number.
+        Some(_) => CHANCE * (2.0 / (numbers.units / 2.0).max(1.0)).sqrt(),
+        None => 0.0,
+    };
+    numbers.second_half.is_some_and(|ratio| (ratio - 1.0).abs() > DRIFT + chance)
+}
+
+/// Whether so many slices drifted that it was no accident.
+#[must_use]
+pub fn is_drifting(comparison: &Comparison) -> bool {
+    let counted = super::compare::settled(&comparison.slices).filter(|one| one.invalid.is_empty());
+    f64::from(comparison.drifted) > counted.count() as f64 * DRIFTING
 }
 
 fn undecided(comparison: &Comparison) -> Option<String> {

@@ -186,6 +186,7 @@ fn comparison(id: String, sketch: &Sketch, dice: &mut Dice) -> Comparison {
         band: 0.04,
         blocks: if ran { 8 } else { 0 },
         repeated: u32::from(ran),
+        drifted: 0,
         disturbances: match ran {
             true => BTreeMap::from([("canary".into(), 1), ("steal".into(), 1)]),
             false => BTreeMap::new(),
@@ -356,6 +357,7 @@ fn slices(cell: &str, metrics: &[Metric], dice: &mut Dice) -> Vec<Slice> {
                     canaries: vec![Canary { cpu: 0, cpu_us: short(2_000.0 * noise), took_us: 2_100.0 }],
                     runnable_others: Some(0),
                 }),
+                server_padding_bytes: Some(17 * (block + 1)),
                 invalid: Vec::new(),
                 disturbed: Vec::new(),
                 numbers: Some(Numbers {
@@ -366,6 +368,7 @@ fn slices(cell: &str, metrics: &[Metric], dice: &mut Dice) -> Vec<Slice> {
                     client_busy: 0.71,
                     server_busy: 0.96,
                     steal: Some(0.002),
+                    second_half: Some(short(0.9 + 0.1 * noise)),
                     ..Numbers::default()
                 }),
             });

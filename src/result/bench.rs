@@ -198,6 +198,10 @@ pub struct Slice {
     /// What the machine was like just before; `null` in earlier results.
     #[serde(default)]
     pub before: Option<Before>,
+    /// Bytes of padding in the environment of the server's process, drawn anew for each one that is started, so
+    /// that its stack lies elsewhere; `null` in earlier results.
+    #[serde(default)]
+    pub server_padding_bytes: Option<u32>,
     /// Why it is counted nowhere: the client was the limit, bytes were wrong, the ring overflowed. Never
     /// repeated.
     pub invalid: Vec<String>,
@@ -264,6 +268,10 @@ pub struct Numbers {
     pub health: BTreeMap<String, u64>,
     /// Share of all CPUs the hypervisor took.
     pub steal: Option<f64>,
+    /// Units a second in the second half of the slice over those in the first; `null` where there were none, and
+    /// in earlier results.
+    #[serde(default)]
+    pub second_half: Option<f64>,
 }
 
 /// A slice with all its client said; a line of `slices.ndjson`.
@@ -329,6 +337,9 @@ pub struct Comparison {
     /// Slices that were disturbed, by what: `steal`, `pressure`, `other_programs`, `runnable`, `canary`.
     #[serde(default)]
     pub disturbances: BTreeMap<String, u32>,
+    /// Slices that count though their rate was not the same in both halves.
+    #[serde(default)]
+    pub drifted: u32,
     /// Slices that counted nowhere.
     pub invalid: u32,
     /// What the client could have done; `null` where no rate was measured, and in earlier results.

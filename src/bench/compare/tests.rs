@@ -28,6 +28,7 @@ pub(in crate::bench) fn slice(purpose: Purpose, block: u32, position: u8, side: 
         began_us: 0,
         measured_us: 400_000,
         before: None,
+        server_padding_bytes: None,
         invalid: Vec::new(),
         disturbed: Vec::new(),
         numbers: Some(numbers),
@@ -189,6 +190,25 @@ fn the_least_slice_of_a_cost_stands_beside_its_median_and_decides_nothing() {
     assert_eq!((median(&lucky), lucky.verdict), (median(&equal), equal.verdict));
     let rate = words::metric(&lucky, "units_per_second").unwrap();
     assert_eq!((rate.variant_least, rate.reference_least), (None, None), "a rate has no such side");
+}
+
+#[test]
+fn slices_that_had_not_settled_are_counted_and_told_where_they_are_many() {
+    let mut slices: Vec<Slice> = (0..8).flat_map(|number| block(Purpose::Cost, number, 1.0, 1.0)).collect();
+    let drift = |slice: &mut Slice, ratio| slice.numbers.as_mut().unwrap().second_half = Some(ratio);
+    slices.iter_mut().for_each(|slice| drift(slice, 1.05));
+    slices.iter_mut().take(8).for_each(|slice| drift(slice, 0.85));
+    let few = compared(&slices);
+    assert_eq!((few.drifted, few.reasons.len()), (8, 0));
+    drift(&mut slices[8], 1.2);
+    let many = compared(&slices);
+    assert_eq!(many.drifted, 9);
+    assert!(many.reasons[0].starts_with("it had not settled: in 9 slices"), "{:?}", many.reasons);
+    // A thousand messages by chance: 500 and 500 and some 130 more or fewer.
+    slices.iter_mut().for_each(|slice| slice.numbers.as_mut().unwrap().offered_per_second = Some(1e4));
+    assert_eq!(compared(&slices).drifted, 0);
+    slices.iter_mut().for_each(|slice| slice.numbers.as_mut().unwrap().units = 1e6);
+    assert_eq!(compared(&slices).drifted, 9);
 }
 
 #[test]

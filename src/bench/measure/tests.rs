@@ -186,6 +186,16 @@ fn wrong_bytes_and_failures_count_nowhere() {
 }
 
 #[test]
+fn the_halves_of_a_slice_are_held_against_each_other() {
+    let halves = |messages: [u64; 2]| {
+        let interval = |messages| Interval { length_us: SECOND / 2, messages, ..Interval::default() };
+        filled("uring", |load| load.intervals = messages.map(interval).into()).0.numbers.unwrap().second_half
+    };
+    assert_eq!((halves([400, 500]), halves([500, 400])), (Some(1.25), Some(0.8)));
+    assert_eq!((halves([0, 400]), filled("uring", |_| {}).0.numbers.unwrap().second_half), (None, None));
+}
+
+#[test]
 fn what_disturbed_a_machine_before_is_not_forgotten() {
     let load = LoadResult { cost: Cost { machine: None, ..load().cost }, ..load() };
     let ran = Ran { result: Some(Box::new(load)), ..Ran::default() };

@@ -43,8 +43,10 @@ fn slices(comparison: &Comparison) -> Option<Table> {
         "#server + client CPU, ns",
         "#units/s",
         "#client busy",
+        "#second half",
         "#steal",
         "#slowest canary, us",
+        "#padding, bytes",
         "counts",
     ];
     let mut table = Table::new("Slices, in the order they were measured", &columns);
@@ -62,8 +64,10 @@ fn slices(comparison: &Comparison) -> Option<Table> {
             numbers::plain(numbers.map(|numbers| numbers.total_cpu_ns)),
             numbers::plain(numbers.map(|numbers| numbers.units_per_second)),
             share(numbers.map(|numbers| numbers.client_busy)),
+            numbers::plain(numbers.and_then(|numbers| numbers.second_half)),
             share(numbers.and_then(|numbers| numbers.steal)),
             numbers::plain(slowest_canary(slice)),
+            slice.server_padding_bytes.map_or("–".into(), |bytes| bytes.to_string()),
             counts(slice),
         ]);
     }

@@ -3,7 +3,7 @@
 use super::Matter;
 use crate::report::document::Part;
 
-const READING: [&str; 7] = [
+const READING: [&str; 8] = [
     "A ratio is variant over reference, and below 1 the variant costs less. It is the median of ratios taken \
      block by block; in a block the two take turns (A B B A or B A A B), so that a machine that drifts \
      drifts for both.",
@@ -13,6 +13,9 @@ const READING: [&str; 7] = [
      server can push work to its client's account; the second ratio shows that.",
     "Below a cost stands its least slice. Other work on the machine can only add to CPU time, so that it is nearest \
      to the true cost; but a single lucky slice makes it, and no verdict rests on it.",
+    "Each process of a server has an environment of a length of its own (padding), so that where its memory happens \
+     to lie is not the same luck in every block. The second half is the rate of a slice's second half over that of \
+     its first: far from 1 it had not settled.",
     "The floor is the same server against itself, from the equal slices within the blocks. What differs by less \
      than the floor is not known to differ.",
     "Same: both intervals lie within the band. Undecided: it cannot be said; a longer bench might.",
