@@ -3,7 +3,7 @@
 //! Of each position of a block the last attempt counts. A block counts where all four of its slices do.
 
 use super::histogram::curve;
-use super::{ceiling, disturbance, words, workload};
+use super::{ceiling, disturbance, matrix, words, workload};
 use crate::result::bench::{
     Cell, Comparison, Judgement, LatencyComparison, Metric, Numbers, Purpose, Ratio, Side, Slice,
 };
@@ -210,6 +210,7 @@ pub fn compare(material: &Material<'_>, rule: Rule, resamples: &mut Resamples) -
         verdict,
         sentence: String::new(),
         reasons: Vec::new(),
+        marks: None,
         ended: material.ended.into(),
         band: rule.band(floor.as_ref()),
         blocks: blocks.len() as u32,
@@ -225,6 +226,7 @@ pub fn compare(material: &Material<'_>, rule: Rule, resamples: &mut Resamples) -
         slices: slices.to_vec(),
     };
     comparison.reasons = words::reasons(&comparison, rule);
+    comparison.marks = Some(matrix::marks(&comparison));
     comparison.sentence = words::sentence(&comparison, material.kernel);
     comparison
 }

@@ -49,7 +49,7 @@ pub fn text(result: &BenchResult, directory: &str) -> String {
     let _ = writeln!(out, "repeat:    {}", result.plan.command);
     let _ = writeln!(out, "kept in:   {directory}");
     if many {
-        let _ = writeln!(out, "details:   c10k report {directory}");
+        let _ = writeln!(out, "details:   c10k report {directory} --details");
     }
     out
 }

@@ -3,6 +3,7 @@
 
 use super::read::{Client, Source};
 use crate::result::bench::*;
+use crate::result::mark::Mark;
 use std::collections::BTreeMap;
 
 /// The result of the first, newer kernel.
@@ -182,6 +183,7 @@ fn comparison(id: String, sketch: &Sketch, dice: &mut Dice) -> Comparison {
             Judgement::Undecided => vec!["The interval crosses the edge of the band.".into()],
             _ => Vec::new(),
         },
+        marks: ran.then(|| if sketch.workload.0 == "stream" { vec![Mark::ClientNear] } else { Vec::new() }),
         ended: if ran { "budget_spent" } else { "left_out" }.into(),
         band: 0.04,
         blocks: if ran { 8 } else { 0 },

@@ -165,6 +165,57 @@ fn the_least_slices_stand_below_their_costs_in_every_form_and_earlier_results_ha
 }
 
 #[test]
+fn many_comparisons_have_a_line_each_unless_all_is_asked_for() {
+    let document_of_many = document(&[source(newer())]);
+    let brief = text::brief(&document_of_many);
+    let line = |name: &str| {
+        let found = brief.lines().filter(|line| line.contains(name) && line.contains(" (0."));
+        found.map(String::from).collect::<Vec<_>>()
+    };
+    // Everything that ran has one; the stream has the mark of a client near its limit.
+    assert_eq!(line("uring / epoll").len(), 5, "{brief}");
+    assert!(line("same  ")[0].ends_with("same       h"), "{brief}");
+    assert!(brief.contains("h: the client's ceiling is below 1.5 times"), "{brief}");
+    assert!(brief.contains("9000 connections: uring against epoll: 9,000 connections need"), "{brief}");
+    assert!(brief.contains("\nVERDICT\n") && brief.contains("costs 0.87 of epoll's CPU"), "{brief}");
+    assert!(words(&brief).contains("--details prints them"), "{brief}");
+    assert!(brief.lines().count() < 50 && brief.lines().all(|line| line.chars().count() <= text::WIDTH));
+    // Few are told in full, also without being asked for.
+    let few = document(&[source(older())]);
+    assert_eq!(text::brief(&few), text::render(&few));
+}
+
+#[test]
+fn an_earlier_result_is_reported_though_it_has_none_of_the_newer_fields() {
+    let mut value = serde_json::to_value(newer()).unwrap();
+    let mut removed = 0;
+    let mut without = |value: &mut serde_json::Value, names: &[&str]| {
+        let object = value.as_object_mut().unwrap();
+        removed += names.iter().filter(|name| object.remove(**name).is_some()).count();
+    };
+    for comparison in value["comparisons"].as_array_mut().unwrap() {
+        without(comparison, &["marks", "disturbances", "drifted", "client_ceiling"]);
+        for metric in comparison["metrics"].as_array_mut().unwrap() {
+            without(metric, &["variant_least", "reference_least"]);
+        }
+        for slice in comparison["slices"].as_array_mut().unwrap() {
+            without(slice, &["before", "server_padding_bytes"]);
+            if !slice["numbers"].is_null() {
+                without(&mut slice["numbers"], &["second_half"]);
+            }
+        }
+    }
+    assert!(removed > 500, "{removed} fields are newer");
+    let read = read::parse(&value.to_string()).expect("it is read");
+    assert_eq!(read.comparisons[0].marks, None);
+    let document = document(&[source(read)]);
+    for (form, text) in forms(&document).into_iter().chain([("brief", text::brief(&document))]) {
+        assert!(text.contains("0.87") && !text.contains("NaN"), "{form}");
+    }
+    assert!(text::brief(&document).contains("?: this result is from a program that marked nothing"));
+}
+
+#[test]
 fn a_line_of_text_is_no_wider_than_a_hundred_columns_but_a_command() {
     for sources in [vec![source(newer())], both()] {
         let text = text::render(&document(&sources));

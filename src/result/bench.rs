@@ -6,6 +6,7 @@
 //! disk before the next begins) and, once something can be said, `result.json` (a [`BenchResult`]).
 
 use super::load::LoadResult;
+use super::mark::Mark;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -325,6 +326,9 @@ pub struct Comparison {
     pub sentence: String,
     /// Why it is undecided, or what weakens it, a sentence each.
     pub reasons: Vec<String>,
+    /// The same as marks; `null` in earlier results.
+    #[serde(default)]
+    pub marks: Option<Vec<Mark>>,
     /// Why it ended: `narrow_enough`, `plain` (so large a difference needs no narrower interval),
     /// `budget_spent`, `interrupted`, `failed`, `left_out`.
     pub ended: String,

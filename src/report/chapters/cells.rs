@@ -6,12 +6,17 @@ use crate::report::document::{Figure, Part, Table, Verdict};
 use crate::report::numbers;
 use crate::report::pictures::ratios::{self, Frame, Row};
 use crate::result::bench::{Comparison, Judgement, Unit};
+use crate::result::mark::{Mark, legend, letters};
 
 pub(super) fn parts(matter: &Matter<'_>) -> Vec<Part> {
     let mut parts = Vec::new();
     let rows = rows(matter);
     if !rows.is_empty() {
         parts.push(Part::Figure(matrix(matter, &rows)));
+    }
+    let told = legend(&marks(matter));
+    if !told.is_empty() {
+        parts.push(Part::List { items: told });
     }
     let changes = change_rows(matter);
     if !changes.is_empty() {
@@ -28,6 +33,12 @@ pub(super) fn parts(matter: &Matter<'_>) -> Vec<Part> {
 
 fn ran(comparison: &Comparison) -> bool {
     comparison.verdict != Judgement::LeftOut
+}
+
+/// What weakens any of them.
+fn marks(matter: &Matter<'_>) -> Vec<Mark> {
+    let all = matter.groups.iter().flat_map(|group| &group.members);
+    all.filter_map(|(_, comparison)| comparison.marks.as_ref()).flatten().copied().collect()
 }
 
 /// A row for each result of each cell that ran. Cells of one workload stand together under its name.
@@ -109,6 +120,7 @@ fn table(matter: &Matter<'_>) -> Table {
         "#reference, ns",
         "#floor",
         "#blocks",
+        "marks",
     ];
     let mut table = Table::new("Server CPU for a unit, and the ratios with their intervals", &columns);
     for group in &matter.groups {
@@ -124,6 +136,7 @@ fn table(matter: &Matter<'_>) -> Table {
                 numbers::plain(server.and_then(|metric| metric.reference)),
                 numbers::ratio(floor),
                 comparison.blocks.to_string(),
+                comparison.marks.as_ref().map_or("?".into(), |marks| letters(marks)),
             ]);
         }
     }
