@@ -38,7 +38,8 @@ fn ran(comparison: &Comparison) -> bool {
 /// What weakens any of them.
 fn marks(matter: &Matter<'_>) -> Vec<Mark> {
     let all = matter.groups.iter().flat_map(|group| &group.members);
-    all.filter_map(|(_, comparison)| comparison.marks.as_ref()).flatten().copied().collect()
+    let ran = all.filter(|(_, comparison)| ran(comparison));
+    ran.filter_map(|(_, comparison)| comparison.marks.as_ref()).flatten().copied().collect()
 }
 
 /// A row for each result of each cell that ran. Cells of one workload stand together under its name.

@@ -25,13 +25,11 @@ struct Row {
 
 /// The lines; those that were left out by their reasons.
 pub(super) fn lines(matter: &Matter<'_>) -> Vec<String> {
-    let rows: Vec<Row> = members(matter)
-        .filter(|(_, _, one)| one.verdict != Judgement::LeftOut)
-        .map(|(group, source, one)| row(matter, group, source, one))
-        .collect();
+    let ran = || members(matter).filter(|(_, _, one)| one.verdict != Judgement::LeftOut);
+    let rows: Vec<Row> = ran().map(|(group, source, one)| row(matter, group, source, one)).collect();
     let mut lines = matrix(&rows);
     lines.push(String::new());
-    let all: Vec<Mark> = members(matter).filter_map(|(_, _, one)| one.marks.as_ref()).flatten().copied().collect();
+    let all: Vec<Mark> = ran().filter_map(|(_, _, one)| one.marks.as_ref()).flatten().copied().collect();
     let mut texts =
         vec!["ratios with their 95 % intervals, variant over reference: below 1 it costs less".to_string()];
     if rows.iter().any(|row| row.name.ends_with(']')) {
