@@ -83,11 +83,11 @@ mod tests {
     }
 
     fn slices(times: &[f64]) -> Vec<Slice> {
-        let of = |&us: &f64| Slice {
+        let begun = |&us: &f64| Slice {
             before: Some(Before { canaries: vec![of(0, us), of(1, us * 2.0)], runnable_others: None }),
             ..slice(Purpose::Cost, 0, 0, Side::A, 1.0)
         };
-        times.iter().map(of).collect()
+        times.iter().map(begun).collect()
     }
 
     #[test]

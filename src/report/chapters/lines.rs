@@ -80,7 +80,11 @@ fn place(group: &Group<'_>, one: &Comparison) -> (String, String) {
         }
         None => change.to_string(),
     };
-    (format!("{}: {}", cell.workload.words, base.trim_end()), name)
+    let group = match base.trim_end() {
+        "" => cell.workload.words.clone(),
+        base => format!("{}: {base}", cell.workload.words),
+    };
+    (group, name)
 }
 
 /// Two decimals: how sure it is has a mark.
