@@ -69,7 +69,8 @@ fn is_slow<'a>(one: &Canary, before: impl Iterator<Item = &'a Slice>) -> Option<
     let known: Vec<f64> = earlier.filter(|other| other.cpu == one.cpu).map(|other| other.cpu_us).collect();
     let usual = median(&known).filter(|usual| known.len() >= KNOWN_MIN && *usual > 0.0)?;
     let times = one.cpu_us / usual;
-    (times > SLOW).then(|| format!("{REASON}: CPU {} took {times:.2} times as long as it does mostly", one.cpu))
+    (times > SLOW)
+        .then(|| format!("{REASON}: CPU {} took {times:.2} times as long as it does mostly", one.cpu))
 }
 
 #[cfg(test)]

@@ -49,7 +49,8 @@ pub fn ceiling(cell: &Cell, slices: &[Slice]) -> Option<ClientCeiling> {
 
 /// What the busiest thread would come to if it were busy all the time.
 fn reckoned(one: &Numbers) -> Option<f64> {
-    (one.client_busy > 0.0 && one.units_per_second > 0.0).then(|| one.units_per_second / one.client_busy.min(1.0))
+    (one.client_busy > 0.0 && one.units_per_second > 0.0)
+        .then(|| one.units_per_second / one.client_busy.min(1.0))
 }
 
 fn faster(slices: &[Slice], purpose: Purpose, read: fn(&Numbers) -> Option<f64>) -> Option<f64> {
@@ -61,11 +62,7 @@ fn slower(slices: &[Slice], purpose: Purpose, read: fn(&Numbers) -> Option<f64>)
 }
 
 /// The median of what was read of each side's sound slices.
-fn sides(
-    slices: &[Slice],
-    purpose: Purpose,
-    read: fn(&Numbers) -> Option<f64>,
-) -> impl Iterator<Item = f64> {
+fn sides(slices: &[Slice], purpose: Purpose, read: fn(&Numbers) -> Option<f64>) -> impl Iterator<Item = f64> {
     [Side::A, Side::B].into_iter().filter_map(move |side| {
         let sound = settled(slices)
             .filter(|one| one.purpose == purpose && one.side == side && one.invalid.is_empty());

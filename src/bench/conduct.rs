@@ -1,12 +1,11 @@
 //! The bench as it happens: whose turn it is, servers and clients started and ended, every slice put on disk,
 //! until each cell is done, the time is spent, or a signal comes.
 
-use super::check::Facts;
 use super::canary;
+use super::check::Facts;
 use super::child::Log;
 use super::client::{self, Idle, Ran, Signals, Task};
 use super::environment::slab_bytes;
-use super::{disturbance, measure};
 use super::order::{self, SLICES};
 use super::pace::{self, Ended, Next, Pace};
 use super::progress::Progress;
@@ -14,6 +13,7 @@ use super::server::Server;
 use super::store::{Done, Store};
 use super::suite::Suite;
 use super::variant;
+use super::{disturbance, measure};
 use crate::host;
 use crate::result::bench::{Before, BenchPlan, Cell, Purpose, RawSlice, Side, Slice, Variant};
 use crate::statistics::paired::Rule;
@@ -450,9 +450,13 @@ impl<'a> Bench<'a> {
         let variant = side_of(&self.states[cell].cell, side).clone();
         let padding = order::padding(self.plan.seed, self.starts);
         self.starts += 1;
-        let server = Server::start(&variant, &self.plan.server_cpus, padding, &self.log).map_err(|error| {
-            Stopped::LeftOut(format!("{}: {}", variant::short(&variant), error.sentence), error.unavailable)
-        })?;
+        let server =
+            Server::start(&variant, &self.plan.server_cpus, padding, &self.log).map_err(|error| {
+                Stopped::LeftOut(
+                    format!("{}: {}", variant::short(&variant), error.sentence),
+                    error.unavailable,
+                )
+            })?;
         if !variant::is_ours(&variant) {
             client::gate(&server, &self.plan.client_cpus, &self.log).map_err(
                 |(sentence, wrong)| match wrong {

@@ -3,7 +3,9 @@
 
 use super::text::number;
 use super::variant::short;
-use super::words::{interval, is_client_limited, is_client_near, is_disturbed, is_drifting, is_suspect, metric};
+use super::words::{
+    interval, is_client_limited, is_client_near, is_disturbed, is_drifting, is_suspect, metric,
+};
 use crate::result::bench::{Cell, Comparison, Judgement, Ratio};
 use crate::result::mark::{self, Mark, letters};
 use crate::statistics::paired::{CONFIDENCE, Rule, median};

@@ -180,7 +180,8 @@ fn health(server: &ServerStats, load: &LoadResult) -> BTreeMap<String, u64> {
         ("client_queue_overflows", load.cost.client_queue_overflows),
         ("client_empty_pool", load.cost.client_empty_pool),
     ];
-    health.extend(client.into_iter().filter(|(_, count)| *count > 0).map(|(name, count)| (name.into(), count)));
+    health
+        .extend(client.into_iter().filter(|(_, count)| *count > 0).map(|(name, count)| (name.into(), count)));
     health
 }
 

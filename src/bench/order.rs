@@ -82,7 +82,9 @@ mod tests {
         assert!(distinct.len() > 90, "{lengths:?}");
         // Both halves of the page, also of what is called alignment.
         assert!(lengths.iter().filter(|&&length| length < PADDING_MAX / 2).count().abs_diff(50) < 20);
-        assert!(lengths.iter().any(|length| length % 64 < 32) && lengths.iter().any(|length| length % 64 >= 32));
+        assert!(
+            lengths.iter().any(|length| length % 64 < 32) && lengths.iter().any(|length| length % 64 >= 32)
+        );
         assert_eq!(lengths, (0..100).map(|start| padding(7, start)).collect::<Vec<_>>());
     }
 

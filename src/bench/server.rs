@@ -111,12 +111,7 @@ fn ready(mut child: Child, padding: u32, log: &Log) -> Result<Server, NotReady> 
 
 /// Waits until a server that prints nothing we know accepts; whose it is says the kernel, since a command
 /// may start another.
-fn accepting(
-    mut child: Child,
-    address: SocketAddr,
-    padding: u32,
-    log: &Log,
-) -> Result<Server, String> {
+fn accepting(mut child: Child, address: SocketAddr, padding: u32, log: &Log) -> Result<Server, String> {
     let started = Instant::now();
     while TcpStream::connect_timeout(&address, Duration::from_secs(1)).is_err() {
         if !child.is_alive() {
@@ -129,5 +124,6 @@ fn accepting(
     }
     let pids = listening::listeners(address)?;
     let pid = pids.iter().find(|&&pid| pid == child.pid()).or(pids.first()).copied();
-    pid.map(|pid| Server { child, address, pid, features: None, padding }).ok_or_else(|| "nobody listens".into())
+    pid.map(|pid| Server { child, address, pid, features: None, padding })
+        .ok_or_else(|| "nobody listens".into())
 }

@@ -4,7 +4,9 @@
 use super::text::number;
 use super::variant::short;
 use super::{ceiling, workload};
-use crate::result::bench::{Cell, ClientCeiling, Comparison, Judgement, Metric, Numbers, Purpose, Ratio, Slice};
+use crate::result::bench::{
+    Cell, ClientCeiling, Comparison, Judgement, Metric, Numbers, Purpose, Ratio, Slice,
+};
 use crate::statistics::paired::{BAND_MAX, Rule};
 
 /// What has to be said beside every number taken on one machine.

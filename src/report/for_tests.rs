@@ -73,9 +73,7 @@ pub(super) fn source(result: BenchResult) -> Source {
 /// Both, labelled as the program labels them.
 pub(super) fn both() -> Vec<Source> {
     let mut sources = vec![source(older()), source(newer())];
-    for (index, source) in sources.iter_mut().enumerate() {
-        source.label = format!("[{}] {}", index + 1, source.label);
-    }
+    super::read::label(&mut sources);
     sources
 }
 

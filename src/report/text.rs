@@ -16,16 +16,14 @@ pub fn brief(document: &Document) -> String {
     let Some(verdict) = verdict else { return render(document) };
     let mut out = head(document);
     out.push(String::new());
+    out.extend(document.lines.iter().cloned());
+    out.push(String::new());
     out.push(verdict.title.to_uppercase());
     verdict.parts.iter().for_each(|part| render_part(&mut out, part));
     out.push(String::new());
-    out.push("WHAT WAS COMPARED".into());
-    out.extend(document.lines.iter().cloned());
-    out.push(String::new());
-    let others: Vec<String> =
-        document.chapters[1..].iter().map(|chapter| chapter.title.to_lowercase()).collect();
-    let rest = format!("Not in these lines: {}. --details prints them; so do --format markdown and --format html.", others.join("; "));
-    wrap(&mut out, "", &rest);
+    let rest = "--details prints the pictures and every table; so do --format markdown and --format html, with every \
+                block and slice.";
+    wrap(&mut out, "", rest);
     joined(&out)
 }
 

@@ -62,9 +62,7 @@ impl Mark {
             Self::Noise => "both ratios are clear of 1, by less than this machine puts a thing beside itself",
             Self::Disturbed => "some slices count though they were disturbed",
             Self::Suspect => "suspect: more than a quarter of the slices that count were disturbed",
-            Self::Drifting => {
-                "in more than a quarter of the slices the rate was not the same in both halves"
-            }
+            Self::Drifting => "in more than a quarter of the slices the rate was not the same in both halves",
             Self::Invalid => "some slices count nowhere: client at its limit, or an overflow",
             Self::ClientLimit => "the client was the limit: its rate, and the server's cost at that rate",
             Self::ClientNear => {

@@ -138,7 +138,10 @@ fn short() {
     for raw in &slices {
         let before = &raw["slice"]["before"];
         let canaries = before["canaries"].as_array().expect("a list");
-        assert!(!canaries.is_empty() && canaries.iter().all(|one| one["cpu_us"].as_f64() > Some(0.0)), "{before}");
+        assert!(
+            !canaries.is_empty() && canaries.iter().all(|one| one["cpu_us"].as_f64() > Some(0.0)),
+            "{before}"
+        );
         assert!(before["runnable_others"].is_u64(), "{before}");
         // A slice is told in halves, and not in more.
         let halves = raw["load"]["intervals"].as_array().map_or(0, Vec::len);

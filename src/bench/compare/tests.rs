@@ -177,7 +177,6 @@ fn the_headline_is_the_median_of_blocks_and_no_mean() {
 #[test]
 fn the_least_slice_of_a_cost_stands_beside_its_median_and_decides_nothing() {
     let mut slices: Vec<Slice> = (0..8).flat_map(|number| block(Purpose::Cost, number, 1.0, 1.0)).collect();
-    let equal = compared(&slices);
     // One lucky slice of the variant, and one that does not count.
     slices[4].numbers.as_mut().unwrap().server_cpu_ns = 400.0;
     slices[8].numbers.as_mut().unwrap().server_cpu_ns = 1.0;
@@ -186,8 +185,8 @@ fn the_least_slice_of_a_cost_stands_beside_its_median_and_decides_nothing() {
     let server = &lucky.metrics[0];
     assert_eq!((server.variant, server.reference), (Some(1_000.0), Some(1_000.0)));
     assert_eq!((server.variant_least, server.reference_least), (Some(400.0), Some(1_000.0)));
-    let median = |one: &Comparison| one.metrics[0].ratio.as_ref().unwrap().median;
-    assert_eq!((median(&lucky), lucky.verdict), (median(&equal), equal.verdict));
+    assert_eq!(server.ratio.as_ref().unwrap().median, 1.0);
+    assert!(!matches!(lucky.verdict, Judgement::Better | Judgement::Worse), "{:?}", lucky.verdict);
     let rate = words::metric(&lucky, "units_per_second").unwrap();
     assert_eq!((rate.variant_least, rate.reference_least), (None, None), "a rate has no such side");
 }
@@ -307,12 +306,17 @@ fn a_client_that_was_near_its_ceiling_is_told_and_changes_no_verdict() {
     slices.iter_mut().for_each(|one| one.numbers.as_mut().unwrap().client_busy = 0.8);
     let near = compared(&slices);
     assert_eq!((near.verdict, near.client_ceiling.as_ref().unwrap().times), (Judgement::Better, 1.25));
-    let told = |one: &Comparison| one.reasons.iter().filter(|reason| reason.contains("1.25 times the")).count();
+    let told =
+        |one: &Comparison| one.reasons.iter().filter(|reason| reason.contains("1.25 times the")).count();
     assert_eq!(told(&near), 1, "{:?}", near.reasons);
     // One that was the limit has a sentence of its own, and no second one.
     slices.iter_mut().for_each(|one| one.numbers.as_mut().unwrap().client_busy = 0.97);
     let limited = compared(&slices);
-    assert!(limited.reasons.iter().filter(|reason| reason.contains("client")).count() == 1, "{:?}", limited.reasons);
+    assert!(
+        limited.reasons.iter().filter(|reason| reason.contains("client")).count() == 1,
+        "{:?}",
+        limited.reasons
+    );
     slices.iter_mut().for_each(|one| one.numbers.as_mut().unwrap().client_busy = 0.5);
     assert_eq!(compared(&slices).reasons, Vec::<String>::new());
 }

@@ -165,7 +165,10 @@ fn a_client_whose_queue_overflowed_invalidates_and_one_whose_buffers_ran_out_is_
     let (slice, _) = filled("uring", |load| load.cost.client_empty_pool = 500_000);
     assert!(slice.invalid.is_empty() && slice.disturbed.is_empty(), "{slice:?}");
     let health = slice.numbers.unwrap().health;
-    assert_eq!((health.get("client_empty_pool"), health.get("client_queue_overflows")), (Some(&500_000), None));
+    assert_eq!(
+        (health.get("client_empty_pool"), health.get("client_queue_overflows")),
+        (Some(&500_000), None)
+    );
 }
 
 #[test]

@@ -130,7 +130,10 @@ mod tests {
         assert_eq!(of("pingpong -s 64Ki -P 16 -c 100"), (64, 64 << 10));
         for arguments in ["stream -s 4Ki -c 9000", "pingpong -s 1Ki -P 16 -c 9000", "churn -s 1..64Ki"] {
             let (count, size) = of(arguments);
-            assert!(count.is_power_of_two() && u32::from(count) * size <= POOL, "{arguments}: {count} x {size}");
+            assert!(
+                count.is_power_of_two() && u32::from(count) * size <= POOL,
+                "{arguments}: {count} x {size}"
+            );
         }
     }
 }

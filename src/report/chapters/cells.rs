@@ -14,7 +14,13 @@ pub(super) fn parts(matter: &Matter<'_>) -> Vec<Part> {
     if !rows.is_empty() {
         parts.push(Part::Figure(matrix(matter, &rows)));
     }
-    let told = legend(&marks(matter));
+    let mut told = legend(&marks(matter));
+    let all = || matter.groups.iter().flat_map(|group| &group.members);
+    if all().any(|(_, comparison)| ran(comparison) && comparison.marks.is_none()) {
+        told.push(
+            "?: this result is from a program that marked nothing; its reasons stand cell by cell".into(),
+        );
+    }
     if !told.is_empty() {
         parts.push(Part::List { items: told });
     }
@@ -260,7 +266,8 @@ fn how(comparison: &Comparison) -> String {
     let band = numbers::plain(Some(band * 100.0));
     let told: Vec<String> =
         disturbances.iter().map(|(kind, count)| format!("{} {count}", kind.replace('_', " "))).collect();
-    let disturbed = if told.is_empty() { String::new() } else { format!(", disturbed: {}", told.join(" and ")) };
+    let disturbed =
+        if told.is_empty() { String::new() } else { format!(", disturbed: {}", told.join(" and ")) };
     format!(
         " ({interval}{ended}; the same is within {band} %; slices repeated: {repeated}{disturbed}, invalid: {invalid}.)"
     )

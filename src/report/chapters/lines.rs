@@ -45,7 +45,10 @@ pub(super) fn lines(matter: &Matter<'_>) -> Vec<String> {
 }
 
 fn members<'a>(matter: &'a Matter<'a>) -> impl Iterator<Item = (&'a Group<'a>, usize, &'a Comparison)> {
-    matter.groups.iter().flat_map(|group| group.members.iter().map(move |&(source, one)| (group, source, one)))
+    matter
+        .groups
+        .iter()
+        .flat_map(|group| group.members.iter().map(move |&(source, one)| (group, source, one)))
 }
 
 fn row(matter: &Matter<'_>, group: &Group<'_>, source: usize, one: &Comparison) -> Row {

@@ -88,10 +88,15 @@ fn purpose(purpose: Purpose) -> &'static str {
 }
 
 fn lead(sources: &[Source]) -> Vec<String> {
-    let line = |source: &Source| {
+    let line = |(index, source): (usize, &Source)| {
         let plan = &source.result.plan;
         let machine = plan.environment.cpu_model.as_deref().unwrap_or("an unknown processor");
-        let label = if sources.len() > 1 { format!("{}: ", source.label) } else { String::new() };
+        // Of one the title has the kernel.
+        let kernel = plan.environment.kernel.as_deref().unwrap_or("of an unknown release");
+        let label = match sources.len() {
+            1 => String::new(),
+            _ => format!("[{}] {}, Linux {kernel}, ", index + 1, source.name),
+        };
         format!(
             "{label}{}, {} CPUs, {}; suite {}, took {}, seed {}",
             machine,
@@ -102,7 +107,7 @@ fn lead(sources: &[Source]) -> Vec<String> {
             plan.seed
         )
     };
-    sources.iter().map(line).collect()
+    sources.iter().enumerate().map(line).collect()
 }
 
 impl Matter<'_> {

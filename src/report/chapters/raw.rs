@@ -86,9 +86,9 @@ fn near(comparison: &Comparison, slice: &Slice) -> String {
     let rate = slice.numbers.as_ref().map(|numbers| numbers.units_per_second).filter(|rate| *rate > 0.0);
     let ceiling = comparison.client_ceiling.as_ref().filter(|_| slice.purpose == Purpose::Cost);
     let times = ceiling.zip(rate).map(|(ceiling, rate)| ceiling.units_per_second / rate);
-    times.filter(|times| *times < TIMES).map_or(String::new(), |times| {
-        format!("; the client's ceiling is {times:.2} times its rate")
-    })
+    times
+        .filter(|times| *times < TIMES)
+        .map_or(String::new(), |times| format!("; the client's ceiling is {times:.2} times its rate"))
 }
 
 /// Whether a slice counts, and why not.
