@@ -206,6 +206,16 @@ fn parse_cpu_times(text: &str) -> Option<CpuTimes> {
     Some(CpuTimes { total: ticks.iter().sum(), idle: idle + iowait, softirq, steal, cpus })
 }
 
+/// Tasks that run or are ready to run at this moment, over all CPUs, the one that asks among them.
+#[must_use]
+pub fn runnable() -> Option<u32> {
+    parse_runnable(&fs::read_to_string("/proc/loadavg").ok()?)
+}
+
+fn parse_runnable(text: &str) -> Option<u32> {
+    text.split_whitespace().nth(3)?.split('/').next()?.parse().ok()
+}
+
 /// How long some task of this machine has waited for a CPU so far (pressure stall information).
 #[must_use]
 pub fn cpu_pressure() -> Option<Duration> {
@@ -259,6 +269,13 @@ mod tests {
         let text = "some avg10=0.00 avg60=0.12 avg300=0.05 total=1234567\nfull avg10=0.00 total=99\n";
         assert_eq!(parse_pressure(text), Some(Duration::from_micros(1_234_567)));
         assert_eq!(parse_pressure("full avg10=0.00 total=99\n"), None);
+    }
+
+    #[test]
+    fn whoever_asks_how_many_run_is_one_of_them() {
+        assert_eq!(parse_runnable("0.31 0.22 0.15 3/412 9000\n"), Some(3));
+        assert_eq!(parse_runnable("0.31 0.22 0.15"), None);
+        assert!(runnable().expect("/proc/loadavg is there") >= 1);
     }
 
     #[test]

@@ -17,6 +17,9 @@ use std::time::{Duration, Instant};
 /// The hidden verb under which this program starts its children.
 pub const HELD: &str = "child-of-bench";
 
+/// The variable that is there for its length.
+pub const PADDING: &str = "C10K_BENCH_PADDING";
+
 /// How long a child may take to end in order before it is killed.
 const ENDING: Duration = Duration::from_secs(2);
 /// How often is looked whether it has.
@@ -70,9 +73,26 @@ impl Child {
     /// # Errors
     /// A sentence.
     pub fn start(words: &[String], cpus: &[usize], stdout: Stdio, log: &Log) -> Result<Self, String> {
+        Self::start_padded(words, cpus, stdout, log, 0)
+    }
+
+    /// The same with a variable of so many bytes, [`PADDING`], in its environment. What stands there lies above
+    /// the stack, and moves it: where memory happens to lie can cost more than what is compared, so each
+    /// process is to have its own luck (Mytkowicz and others, 2009).
+    ///
+    /// # Errors
+    /// A sentence.
+    pub fn start_padded(
+        words: &[String],
+        cpus: &[usize],
+        stdout: Stdio,
+        log: &Log,
+        padding: u32,
+    ) -> Result<Self, String> {
         let start = || {
             let (file, log_from) = log.open()?;
             let process = Command::new(std::env::current_exe()?)
+                .env(PADDING, "x".repeat(padding as usize))
                 .args([HELD, &std::process::id().to_string(), &print_cpus(cpus)])
                 .args(words)
                 .stdin(Stdio::null())

@@ -155,6 +155,8 @@ impl Task<'_> {
         }
         option("-d", print_time(self.window));
         option("-w", print_time(self.warmup));
+        // Halves, so that a slice that had not settled shows.
+        option("-i", print_time(self.window / 2));
         option("-t", self.cpus.len().to_string());
         option("--cpus", print_cpus(self.cpus));
         option("--seed", self.seed.to_string());

@@ -3,7 +3,7 @@
 //! Of each position of a block the last attempt counts. A block counts where all four of its slices do.
 
 use super::histogram::curve;
-use super::{words, workload};
+use super::{ceiling, disturbance, matrix, words, workload};
 use crate::result::bench::{
     Cell, Comparison, Judgement, LatencyComparison, Metric, Numbers, Purpose, Ratio, Side, Slice,
 };
@@ -210,11 +210,15 @@ pub fn compare(material: &Material<'_>, rule: Rule, resamples: &mut Resamples) -
         verdict,
         sentence: String::new(),
         reasons: Vec::new(),
+        marks: None,
         ended: material.ended.into(),
         band: rule.band(floor.as_ref()),
         blocks: blocks.len() as u32,
         repeated: slices.iter().filter(|one| one.attempt > 0).count() as u32,
+        disturbances: disturbance::counted(slices),
+        drifted: words::drifted(slices) as u32,
         invalid: slices.iter().filter(|one| !one.invalid.is_empty()).count() as u32,
+        client_ceiling: ceiling::ceiling(cell, slices),
         metrics,
         latency: latency(material),
         variant_health: health(slices, Side::A),
@@ -222,6 +226,7 @@ pub fn compare(material: &Material<'_>, rule: Rule, resamples: &mut Resamples) -
         slices: slices.to_vec(),
     };
     comparison.reasons = words::reasons(&comparison, rule);
+    comparison.marks = Some(matrix::marks(&comparison));
     comparison.sentence = words::sentence(&comparison, material.kernel);
     comparison
 }
@@ -264,6 +269,10 @@ fn metric(cell: &Cell, one: &Described, blocks: &[Block<'_>], resamples: &mut Re
     let read = one.read;
     let variant: Vec<f64> = blocks.iter().flat_map(|block| block.variant).filter_map(read).collect();
     let reference: Vec<f64> = blocks.iter().flat_map(|block| block.reference).filter_map(read).collect();
+    // Of a cost alone: a rate or a latency has no side from which the truth is only ever left.
+    let is_cost = one.name.ends_with("_cpu_ns");
+    let least = |values: &[f64]| values.iter().copied().min_by(f64::total_cmp).filter(|_| is_cost);
+    let (variant_least, reference_least) = (least(&variant), least(&reference));
     let (variant, reference) = (paired::median(&variant), paired::median(&reference));
     if variant.is_none() && reference.is_none() {
         return None;
@@ -277,6 +286,8 @@ fn metric(cell: &Cell, one: &Described, blocks: &[Block<'_>], resamples: &mut Re
         less_is_better: one.less_is_better,
         variant,
         reference,
+        variant_least,
+        reference_least,
         ratio: ratio(&ratios(blocks, one), resamples),
         floor: ratio(&floor(blocks, read), resamples),
     })

@@ -1,11 +1,11 @@
 //! The bench as it happens: whose turn it is, servers and clients started and ended, every slice put on disk,
 //! until each cell is done, the time is spent, or a signal comes.
 
+use super::canary;
 use super::check::Facts;
 use super::child::Log;
 use super::client::{self, Idle, Ran, Signals, Task};
 use super::environment::slab_bytes;
-use super::measure;
 use super::order::{self, SLICES};
 use super::pace::{self, Ended, Next, Pace};
 use super::progress::Progress;
@@ -13,7 +13,9 @@ use super::server::Server;
 use super::store::{Done, Store};
 use super::suite::Suite;
 use super::variant;
-use crate::result::bench::{BenchPlan, Cell, Purpose, RawSlice, Side, Slice, Variant};
+use super::{disturbance, measure};
+use crate::host;
+use crate::result::bench::{Before, BenchPlan, Cell, Purpose, RawSlice, Side, Slice, Variant};
 use crate::statistics::paired::Rule;
 use nix::sys::signal::Signal;
 use std::collections::BTreeMap;
@@ -103,6 +105,8 @@ pub struct Bench<'a> {
     /// How long earlier ones took.
     before: Duration,
     servers: Vec<Kept>,
+    /// Servers that were started, those of earlier sittings at most.
+    starts: u32,
     states: Vec<State>,
 }
 
@@ -129,6 +133,8 @@ impl<'a> Bench<'a> {
     ) -> Result<Self, String> {
         let signals = Signals::take().map_err(|error| format!("the signals cannot be taken: {error}"))?;
         let log = Log::new(store.directory().join("children.log"));
+        // No slice took more than a server of each side, so that no draw is used twice.
+        let starts = 2 * done.len() as u32;
         let end = |raw: &RawSlice| raw.slice.began_us + raw.slice.measured_us;
         let took = Duration::from_micros(done.iter().map(end).max().unwrap_or(0));
         let suite = Suite::ALL.iter().find(|(name, _)| *name == plan.suite);
@@ -165,6 +171,7 @@ impl<'a> Bench<'a> {
             began,
             before: took,
             servers: Vec::new(),
+            starts,
             states,
         })
     }
@@ -315,6 +322,8 @@ impl<'a> Bench<'a> {
                     attempt,
                     began_us: self.elapsed().as_micros() as u64,
                     measured_us: 0,
+                    before: None,
+                    server_padding_bytes: None,
                     invalid: Vec::new(),
                     disturbed: Vec::new(),
                     numbers: None,
@@ -337,6 +346,11 @@ impl<'a> Bench<'a> {
 
     /// Measures one slice and keeps it. Whether it was disturbed.
     fn slice(&mut self, cell: usize, mut slice: Slice, rate: Option<f64>) -> Result<bool, Stopped> {
+        let now = self.look_before();
+        slice.disturbed = self.disturbed_before(&now);
+        slice.before = Some(now);
+        let kept = self.servers.iter().find(|kept| kept.is_for(&self.states[cell].cell, slice.side));
+        slice.server_padding_bytes = kept.map(|kept| kept.server.padding);
         let looks = self.plan.suite == "scale";
         let before = looks.then(slab_bytes).flatten();
         let ran = self.load(cell, &slice, rate, looks)?;
@@ -377,6 +391,32 @@ impl<'a> Bench<'a> {
         Ok(again)
     }
 
+    /// What the machine is like while nothing is measured.
+    fn look_before(&self) -> Before {
+        let cpus = [self.plan.server_cpus.as_slice(), &self.plan.client_cpus].concat();
+        let first = host::runnable();
+        let canaries = canary::canaries(&cpus);
+        // A task that only passed by is not there at the second look.
+        let fewest = first.into_iter().chain(host::runnable()).min();
+        Before { canaries, runnable_others: fewest.map(|tasks| tasks.saturating_sub(1)) }
+    }
+
+    /// What disturbs a slice that begins now.
+    fn disturbed_before(&self, now: &Before) -> Vec<String> {
+        let slices = self.states.iter().flat_map(|state| &state.slices);
+        let mut reasons = canary::slow(&now.canaries, slices);
+        // The kernel polls for some servers, and for others nobody knows.
+        let polled = |kept: &&Kept| {
+            let taskrun = kept.server.features.as_ref().map(|features| features.get("taskrun"));
+            taskrun.is_none_or(|value| value.is_some_and(|value| value == "sqpoll"))
+        };
+        let own = self.servers.iter().filter(polled).count() as u32;
+        if let Some(others) = now.runnable_others.filter(|&others| others > own) {
+            reasons.push(format!("{} before it began: {others}", disturbance::RUNNABLE));
+        }
+        reasons
+    }
+
     fn load(&mut self, cell: usize, slice: &Slice, rate: Option<f64>, looks: bool) -> Result<Ran, Stopped> {
         let task = Task {
             workload: &self.states[cell].cell.workload,
@@ -408,9 +448,15 @@ impl<'a> Bench<'a> {
         }
         let idle = self.states[cell].cell.workload.idle_connections;
         let variant = side_of(&self.states[cell].cell, side).clone();
-        let server = Server::start(&variant, &self.plan.server_cpus, &self.log).map_err(|error| {
-            Stopped::LeftOut(format!("{}: {}", variant::short(&variant), error.sentence), error.unavailable)
-        })?;
+        let padding = order::padding(self.plan.seed, self.starts);
+        self.starts += 1;
+        let server =
+            Server::start(&variant, &self.plan.server_cpus, padding, &self.log).map_err(|error| {
+                Stopped::LeftOut(
+                    format!("{}: {}", variant::short(&variant), error.sentence),
+                    error.unavailable,
+                )
+            })?;
         if !variant::is_ours(&variant) {
             client::gate(&server, &self.plan.client_cpus, &self.log).map_err(
                 |(sentence, wrong)| match wrong {

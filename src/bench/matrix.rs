@@ -3,8 +3,11 @@
 
 use super::text::number;
 use super::variant::short;
-use super::words::{interval, is_client_limited, is_disturbed, is_suspect, metric};
+use super::words::{
+    interval, is_client_limited, is_client_near, is_disturbed, is_drifting, is_suspect, metric,
+};
 use crate::result::bench::{Cell, Comparison, Judgement, Ratio};
+use crate::result::mark::{self, Mark, letters};
 use crate::statistics::paired::{CONFIDENCE, Rule, median};
 use crate::units::wrapped;
 
@@ -174,7 +177,6 @@ impl Row {
     fn of(comparison: &Comparison, one_pair: bool) -> Self {
         let (group, name) = place(&comparison.cell, one_pair);
         let cell = |name| ratio(comparison, name).map_or("-".into(), plain);
-        let marks = MARKS.iter().filter(|(_, holds, _)| holds(comparison));
         Self {
             group,
             name,
@@ -187,26 +189,26 @@ impl Row {
                 Judgement::Undecided => "undecided",
                 Judgement::LeftOut => "left out",
             },
-            marks: marks.map(|(mark, ..)| *mark).collect(),
+            marks: letters(&marks(comparison)),
         }
     }
 }
 
-type Mark = (char, fn(&Comparison) -> bool, &'static str);
-
-/// What weakens a line.
-const MARKS: [Mark; 6] = [
-    ('s', is_short, "short: fewer than 6 sound blocks, so the interval is less than 95 % sure"),
-    (
-        'n',
-        |one| one.verdict == Judgement::Undecided && Why::of(one) == Why::Noise,
-        "both ratios are clear of 1, by less than this machine puts a thing beside itself",
-    ),
-    ('d', |one| is_disturbed(one) && !is_suspect(one), "some slices count though they were disturbed"),
-    ('D', is_suspect, "suspect: more than a quarter of the slices that count were disturbed"),
-    ('x', |one| one.invalid > 0, "some slices count nowhere: client at its limit, or an overflow"),
-    ('c', is_client_limited, "the client was the limit: its rate, and the server's cost at that rate"),
-];
+/// What weakens a comparison.
+#[must_use]
+pub fn marks(comparison: &Comparison) -> Vec<Mark> {
+    let holds = |mark: &Mark| match mark {
+        Mark::Short => is_short(comparison),
+        Mark::Noise => comparison.verdict == Judgement::Undecided && Why::of(comparison) == Why::Noise,
+        Mark::Disturbed => is_disturbed(comparison) && !is_suspect(comparison),
+        Mark::Suspect => is_suspect(comparison),
+        Mark::Drifting => is_drifting(comparison),
+        Mark::Invalid => comparison.invalid > 0,
+        Mark::ClientLimit => is_client_limited(comparison),
+        Mark::ClientNear => is_client_near(comparison) && !is_client_limited(comparison),
+    };
+    Mark::ALL.into_iter().filter(holds).collect()
+}
 
 fn is_short(comparison: &Comparison) -> bool {
     comparison.blocks < Rule::default().blocks_min as u32
@@ -241,8 +243,8 @@ fn legend(run: &[&Comparison], rows: &[Row], same_band: f64) -> Vec<String> {
     if rows.iter().any(|row| row.name.ends_with(']')) {
         texts.push("[…]: what both sides have, because it takes that".into());
     }
-    let used = MARKS.iter().filter(|(mark, ..)| rows.iter().any(|row| row.marks.contains(*mark)));
-    texts.extend(used.map(|(mark, _, words)| format!("{mark}: {words}")));
+    let used: Vec<Mark> = run.iter().flat_map(|one| marks(one)).collect();
+    texts.extend(mark::legend(&used));
     std::iter::once(String::new()).chain(texts.iter().flat_map(|text| wrapped("  ", text, WIDTH))).collect()
 }
 

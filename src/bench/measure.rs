@@ -4,6 +4,8 @@
 //! |---|---|
 //! | steal above 1 %, and at least two ticks | one tick of a short slice is more than 1 % already |
 //! | some task waited for a CPU in 20 % of the time | server and client have CPUs of their own: whoever waits there is kept by a third |
+//! | a canary just before it took a quarter longer than canaries do mostly ([`super::canary`]) | its CPU is slow for a reason that no account tells |
+//! | others were ready to run just before it began, more than our own kernel threads can be | the same as the next line, seen earlier |
 //! | others took a tenth of a CPU, beyond what counting ticks leaves to chance | the machine's busy time is sampled, the server's and the client's is not |
 //!
 //! | invalid (counted nowhere) | |
@@ -12,12 +14,17 @@
 //! | the load failed, or connections were left owed bytes | |
 //! | the client was the limit: it could not keep the offered rate, or was busy 95 % of the time at it | a closed loop always has a limit: there the rate is called the client's, and the cost holds |
 //! | the server's completion queue overflowed though nobody asked for a small one | |
+//! | the client's completion queue overflowed | nobody can ask for a small one: the client got its answers late, and they cost it more than they would |
+//!
+//! That the client's receives found no buffer is shown and invalidates nothing: they are begun again in the same
+//! turn, on both sides of a comparison alike.
 
 use super::client::Ran;
+use super::disturbance::{OTHERS, PRESSURE as WAITED, STEAL as STOLEN};
 use super::pace::RATE_MISSED;
 use super::variant;
 use crate::result::bench::{Numbers, Slice, Unit, Variant, Workload};
-use crate::result::load::{LoadResult, VerdictWord};
+use crate::result::load::{Interval, LoadResult, VerdictWord};
 use crate::result::server_stats::ServerStats;
 use std::collections::BTreeMap;
 
@@ -62,7 +69,7 @@ pub fn fill(slice: &mut Slice, workload: &Workload, variant: &Variant, ran: &Ran
     }
     if let Some(numbers) = &slice.numbers {
         slice.invalid.extend(limits(numbers, load, variant));
-        slice.disturbed = disturbed(load);
+        slice.disturbed.extend(disturbed(load));
     }
     wrong
 }
@@ -83,6 +90,10 @@ fn limits(numbers: &Numbers, load: &LoadResult, variant: &Variant) -> Vec<String
     let overflows = numbers.health.get("overflows").copied().unwrap_or(0);
     if overflows > 0 && !variant::sizes_its_queues(variant) {
         reasons.push(format!("the server's completion queue overflowed {overflows} times"));
+    }
+    let overflows = load.cost.client_queue_overflows;
+    if overflows > 0 {
+        reasons.push(format!("the client's completion queue overflowed {overflows} times"));
     }
     if load.verdict.word == VerdictWord::Invalid && load.plan.workload != "idle" {
         reasons.extend(load.verdict.reasons.iter().map(|reason| format!("the client says: {reason}")));
@@ -133,7 +144,21 @@ fn numbers(workload: &Workload, load: &LoadResult) -> Option<Numbers> {
         p99_us: latency.and_then(|latency| latency.p99),
         health: health(server, load),
         steal: machine.map(|one| one.steal),
+        second_half: second_half(workload, load),
     })
+}
+
+/// The rate of the second half of the window over that of the first.
+fn second_half(workload: &Workload, load: &LoadResult) -> Option<f64> {
+    let [first, second, ..] = load.intervals.as_slice() else { return None };
+    if workload.unit == Unit::IdleSecond {
+        return None;
+    }
+    let rate = |half: &Interval| {
+        let count = if workload.unit == Unit::Mebibyte { half.bytes_received } else { half.messages };
+        (count > 0 && half.length_us > 0).then(|| count as f64 / half.length_us as f64)
+    };
+    Some(rate(second)? / rate(first)?)
 }
 
 /// What the server counted beside its work, what it refused and why it closed; what never happened is left out.
@@ -151,9 +176,12 @@ fn health(server: &ServerStats, load: &LoadResult) -> BTreeMap<String, u64> {
     if server.kernel_workers_cpu_us > 0 {
         health.insert("kernel_workers_cpu_us".into(), server.kernel_workers_cpu_us);
     }
-    if load.cost.client_overflows > 0 {
-        health.insert("client_overflows".into(), load.cost.client_overflows);
-    }
+    let client = [
+        ("client_queue_overflows", load.cost.client_queue_overflows),
+        ("client_empty_pool", load.cost.client_empty_pool),
+    ];
+    health
+        .extend(client.into_iter().filter(|(_, count)| *count > 0).map(|(name, count)| (name.into(), count)));
     health
 }
 
@@ -167,16 +195,16 @@ fn disturbed(load: &LoadResult) -> Vec<String> {
     let (cpus, seconds) = (machine.cpus as f64, load.window.measured_us as f64 / 1e6);
     let ticks = (cpus * seconds * TICKS_PER_SECOND).max(1.0);
     if machine.steal > STEAL && machine.steal * ticks > STEAL_TICKS {
-        reasons.push(format!("the hypervisor gave {:.1} % of the CPU time to others", machine.steal * 100.0));
+        reasons.push(format!("{STOLEN} {:.1} % of the CPU time to others", machine.steal * 100.0));
     }
     if let Some(pressure) = machine.pressure.filter(|&share| share > PRESSURE) {
-        reasons.push(format!("tasks waited for a CPU in {:.0} % of the time", pressure * 100.0));
+        reasons.push(format!("{WAITED} in {:.0} % of the time", pressure * 100.0));
     }
     let client = load.cost.client_process_cpu_us.unwrap_or(load.cost.client_cpu_us) as f64 / 1e6 / seconds;
     let others = machine.busy * cpus - server.cpus_busy - client;
     let chance = CHANCE * cpus * (machine.busy * (1.0 - machine.busy) / ticks).max(0.0).sqrt();
     if others > OTHERS_CPUS + chance {
-        reasons.push(format!("other programs took {others:.2} CPUs"));
+        reasons.push(format!("{OTHERS} {others:.2} CPUs"));
     }
     reasons
 }

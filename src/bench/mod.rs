@@ -13,12 +13,15 @@
 //!
 //! It leaves out what a server or a load does: it sees both as processes and as what they print.
 
+pub mod canary;
+pub mod ceiling;
 pub mod check;
 pub mod child;
 pub mod client;
 mod command;
 pub mod compare;
 pub mod conduct;
+pub mod disturbance;
 pub mod environment;
 pub mod features;
 pub mod gate;

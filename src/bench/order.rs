@@ -23,6 +23,15 @@ pub fn client_seed(seed: u64, cell: usize, purpose: Purpose, block: u32) -> u64 
     generator(seed ^ 0x5eed, cell, purpose, block).u64(..) >> 32
 }
 
+/// Bytes of padding in the environment of a server, the `start`th one.
+#[must_use]
+pub fn padding(seed: u64, start: u32) -> u32 {
+    generator(seed ^ 0xf00d, 0, Purpose::Cost, start).u32(..PADDING_MAX)
+}
+
+/// A page: beyond it only the page moves.
+const PADDING_MAX: u32 = 4096;
+
 /// The order in which these cells get their next block.
 #[must_use]
 pub fn mixed(seed: u64, round: u32, mut cells: Vec<usize>) -> Vec<usize> {
@@ -63,6 +72,20 @@ mod tests {
         assert_eq!(sides(7, 1, Purpose::Cost, 5), sides(7, 1, Purpose::Cost, 5));
         assert_eq!(client_seed(7, 1, Purpose::Cost, 5), client_seed(7, 1, Purpose::Cost, 5));
         assert_ne!(client_seed(7, 1, Purpose::Cost, 5), client_seed(7, 1, Purpose::Cost, 6));
+    }
+
+    #[test]
+    fn every_server_has_its_own_padding_and_none_is_beyond_a_page() {
+        let lengths: Vec<u32> = (0..100).map(|start| padding(7, start)).collect();
+        assert!(lengths.iter().all(|&length| length < PADDING_MAX));
+        let distinct: std::collections::BTreeSet<&u32> = lengths.iter().collect();
+        assert!(distinct.len() > 90, "{lengths:?}");
+        // Both halves of the page, also of what is called alignment.
+        assert!(lengths.iter().filter(|&&length| length < PADDING_MAX / 2).count().abs_diff(50) < 20);
+        assert!(
+            lengths.iter().any(|length| length % 64 < 32) && lengths.iter().any(|length| length % 64 >= 32)
+        );
+        assert_eq!(lengths, (0..100).map(|start| padding(7, start)).collect::<Vec<_>>());
     }
 
     #[test]

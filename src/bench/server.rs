@@ -30,6 +30,8 @@ pub struct Server {
     pub pid: u32,
     /// What its ready line said is in force; `None` of a server that is not ours.
     pub features: Option<BTreeMap<String, String>>,
+    /// Bytes of padding in its environment.
+    pub padding: u32,
 }
 
 /// Why a server does not run.
@@ -42,22 +44,22 @@ pub struct NotReady {
 }
 
 impl Server {
-    /// Starts a variant on these CPUs.
+    /// Starts a variant on these CPUs, with so many bytes of padding in its environment.
     ///
     /// # Errors
     /// Why it is not ready.
-    pub fn start(variant: &Variant, cpus: &[usize], log: &Log) -> Result<Self, NotReady> {
+    pub fn start(variant: &Variant, cpus: &[usize], padding: u32, log: &Log) -> Result<Self, NotReady> {
         let failed = |sentence| NotReady { sentence, unavailable: false };
         if variant::is_ours(variant) {
             let words = replaced(&variant.command, SocketAddr::from((Ipv4Addr::LOCALHOST, 0)));
-            let child = Child::start(&words, &[], Stdio::piped(), log).map_err(failed)?;
-            return ready(child, log);
+            let child = Child::start_padded(&words, &[], Stdio::piped(), log, padding).map_err(failed)?;
+            return ready(child, padding, log);
         }
         let port = free_port().map_err(|error| failed(format!("there is no free port: {error}")))?;
         let address = SocketAddr::from((Ipv4Addr::LOCALHOST, port));
-        let child =
-            Child::start(&replaced(&variant.command, address), cpus, Stdio::null(), log).map_err(failed)?;
-        accepting(child, address, log).map_err(failed)
+        let words = replaced(&variant.command, address);
+        let child = Child::start_padded(&words, cpus, Stdio::null(), log, padding).map_err(failed)?;
+        accepting(child, address, padding, log).map_err(failed)
     }
 
     /// Whether it still runs.
@@ -78,7 +80,7 @@ fn free_port() -> std::io::Result<u16> {
 }
 
 /// Waits for the ready line. What is printed later is little, and stays in the pipe.
-fn ready(mut child: Child, log: &Log) -> Result<Server, NotReady> {
+fn ready(mut child: Child, padding: u32, log: &Log) -> Result<Server, NotReady> {
     let Some(stdout) = child.process.stdout.take() else {
         return Err(NotReady { sentence: "the server has no standard output".into(), unavailable: false });
     };
@@ -96,7 +98,7 @@ fn ready(mut child: Child, log: &Log) -> Result<Server, NotReady> {
         && let Some(address) = ready.listen.first().and_then(|text| text.parse().ok())
     {
         let features = Some(ready.features.0.into_iter().collect());
-        return Ok(Server { child, address, pid: ready.pid, features });
+        return Ok(Server { child, address, pid: ready.pid, features, padding });
     }
     let status = child.process.try_wait().ok().flatten().or_else(|| {
         std::thread::sleep(Duration::from_millis(50));
@@ -109,7 +111,7 @@ fn ready(mut child: Child, log: &Log) -> Result<Server, NotReady> {
 
 /// Waits until a server that prints nothing we know accepts; whose it is says the kernel, since a command
 /// may start another.
-fn accepting(mut child: Child, address: SocketAddr, log: &Log) -> Result<Server, String> {
+fn accepting(mut child: Child, address: SocketAddr, padding: u32, log: &Log) -> Result<Server, String> {
     let started = Instant::now();
     while TcpStream::connect_timeout(&address, Duration::from_secs(1)).is_err() {
         if !child.is_alive() {
@@ -122,5 +124,6 @@ fn accepting(mut child: Child, address: SocketAddr, log: &Log) -> Result<Server,
     }
     let pids = listening::listeners(address)?;
     let pid = pids.iter().find(|&&pid| pid == child.pid()).or(pids.first()).copied();
-    pid.map(|pid| Server { child, address, pid, features: None }).ok_or_else(|| "nobody listens".into())
+    pid.map(|pid| Server { child, address, pid, features: None, padding })
+        .ok_or_else(|| "nobody listens".into())
 }

@@ -1,8 +1,9 @@
 //! A result for people: the machine, a table for each cell, the verdicts, what they leave open, the command
 //! that repeats it. Pure.
 
+use super::disturbance;
 use super::matrix::{self, WIDTH};
-use super::words::{interval, names};
+use super::words::{ceiling_in_words, interval, names};
 use crate::result::bench::{BenchResult, Comparison, Curve, Judgement, Metric};
 use crate::units::{approximate_bytes, print_cpus, whole, wrapped};
 use comfy_table::presets::NOTHING;
@@ -48,7 +49,7 @@ pub fn text(result: &BenchResult, directory: &str) -> String {
     let _ = writeln!(out, "repeat:    {}", result.plan.command);
     let _ = writeln!(out, "kept in:   {directory}");
     if many {
-        let _ = writeln!(out, "details:   c10k report {directory}");
+        let _ = writeln!(out, "details:   c10k report {directory} --details");
     }
     out
 }
@@ -91,6 +92,11 @@ fn cell(comparison: &Comparison) -> String {
     table.set_header(["", header[0], header[1], "ratio (95 %)", "floor"]);
     for metric in &comparison.metrics {
         table.add_row(row(metric));
+        if metric.variant_least.is_some() || metric.reference_least.is_some() {
+            let side = |value: Option<f64>| value.map_or("-".into(), number);
+            let sides = [side(metric.variant_least), side(metric.reference_least)];
+            table.add_row([vec![LEAST.to_string()], sides.into(), vec![String::new(); 2]].concat());
+        }
     }
     if let Some(latency) = &comparison.latency {
         for percentile in [50.0, 99.0, 99.9] {
@@ -117,13 +123,17 @@ fn cell(comparison: &Comparison) -> String {
     });
     let _ = writeln!(
         out,
-        "  sound blocks of 4 slices: {}; {} slices repeated, {} counted nowhere; ended: {}; band {:.1} %",
+        "  sound blocks of 4 slices: {}; {} slices repeated{}, {} counted nowhere; ended: {}; band {:.1} %",
         comparison.blocks,
         comparison.repeated,
+        disturbed(comparison),
         comparison.invalid,
         comparison.ended.replace('_', " "),
         comparison.band * 100.0
     );
+    if let Some(ceiling) = &comparison.client_ceiling {
+        lines(&mut out, &wrapped("  ", &ceiling_in_words(ceiling), WIDTH));
+    }
     let reasons = comparison.reasons.iter().flat_map(|reason| wrapped("  ", reason, WIDTH));
     lines(&mut out, &reasons.collect::<Vec<_>>());
     let health = |name: &str, counts: &std::collections::BTreeMap<String, u64>| {
@@ -136,8 +146,19 @@ fn cell(comparison: &Comparison) -> String {
     out
 }
 
+/// What disturbed slices, in brackets.
+fn disturbed(comparison: &Comparison) -> String {
+    match disturbance::in_words(&comparison.disturbances) {
+        none if none.is_empty() => none,
+        some => format!(" (disturbed: {some})"),
+    }
+}
+
+/// The row below a cost.
+const LEAST: &str = "  its least slice, by which nothing is judged";
+
 /// What is worth a line where it happened at all.
-const HEALTH: [&str; 8] = [
+const HEALTH: [&str; 9] = [
     "overflows",
     "empty_pool",
     "receives_rearmed_after_empty_pool",
@@ -145,7 +166,8 @@ const HEALTH: [&str; 8] = [
     "stale_events",
     "bytes_spilled",
     "kernel_workers_cpu_us",
-    "client_overflows",
+    "client_queue_overflows",
+    "client_empty_pool",
 ];
 
 fn row(metric: &Metric) -> [String; 5] {

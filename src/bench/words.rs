@@ -1,9 +1,12 @@
 //! What a comparison says in words: its sentence, why it is weak, what has to be said beside every number.
 //! Pure.
 
+use super::text::number;
 use super::variant::short;
-use super::workload;
-use crate::result::bench::{Cell, Comparison, Judgement, Metric, Purpose, Ratio, Slice};
+use super::{ceiling, workload};
+use crate::result::bench::{
+    Cell, ClientCeiling, Comparison, Judgement, Metric, Numbers, Purpose, Ratio, Slice,
+};
 use crate::statistics::paired::{BAND_MAX, Rule};
 
 /// What has to be said beside every number taken on one machine.
@@ -109,8 +112,46 @@ pub fn reasons(comparison: &Comparison, rule: Rule) -> Vec<String> {
             first.disturbed[0]
         ));
     }
+    let drifted = drifted(&comparison.slices);
+    if is_drifting(comparison) {
+        reasons.push(format!(
+            "it had not settled: in {drifted} slices the rate changed by more than {:.0} % from the first half to \
+             the second",
+            DRIFT * 100.0
+        ));
+    }
     reasons.extend(client_limit(comparison));
     reasons
+}
+
+/// How much the rate may change from the first half of a slice to the second, beside what chance may add.
+const DRIFT: f64 = 0.10;
+/// Standard deviations that are left to chance, where a schedule draws when messages are sent.
+const CHANCE: f64 = 3.0;
+/// The share of the slices that may drift: others on a machine stop and start within a slice, too.
+const DRIFTING: f64 = 0.25;
+
+/// Slices that count and whose rate was not the same in both halves.
+#[must_use]
+pub fn drifted(slices: &[Slice]) -> usize {
+    let counted = super::compare::settled(slices).filter(|one| one.invalid.is_empty());
+    counted.filter_map(|one| one.numbers.as_ref()).filter(|numbers| has_drifted(numbers)).count()
+}
+
+fn has_drifted(numbers: &Numbers) -> bool {
+    let chance = match numbers.offered_per_second {
+        // Two halves of so many messages differ by the root of twice their number.
+        Some(_) => CHANCE * (2.0 / (numbers.units / 2.0).max(1.0)).sqrt(),
+        None => 0.0,
+    };
+    numbers.second_half.is_some_and(|ratio| (ratio - 1.0).abs() > DRIFT + chance)
+}
+
+/// Whether so many slices drifted that it was no accident.
+#[must_use]
+pub fn is_drifting(comparison: &Comparison) -> bool {
+    let counted = super::compare::settled(&comparison.slices).filter(|one| one.invalid.is_empty());
+    f64::from(comparison.drifted) > counted.count() as f64 * DRIFTING
 }
 
 fn undecided(comparison: &Comparison) -> Option<String> {
@@ -137,15 +178,44 @@ fn undecided(comparison: &Comparison) -> Option<String> {
 /// How busy a client is that is the limit.
 const CLIENT_BUSY: f64 = 0.95;
 
-/// A closed loop whose client was busy all the time.
+/// A closed loop whose client was busy all the time, or a client that was near its limit.
 fn client_limit(comparison: &Comparison) -> Option<String> {
-    is_client_limited(comparison).then(|| {
-        format!(
+    if is_client_limited(comparison) {
+        return Some(format!(
             "in this closed loop the client was the limit ({:.0} % busy): the rate is the client's, the cost is \
              the server's at that rate",
             busiest_in_closed_loops(&comparison.slices, Purpose::Cost) * 100.0
+        ));
+    }
+    is_client_near(comparison).then(|| {
+        format!(
+            "it is not proved that the client was not the limit: {}, and {} times would prove it; costs hold, \
+             rates and latencies are in doubt",
+            comparison.client_ceiling.as_ref().map_or(String::new(), ceiling_in_words),
+            ceiling::TIMES
         )
     })
+}
+
+/// Whether the client's ceiling is nearer to what was measured than it may be.
+#[must_use]
+pub fn is_client_near(comparison: &Comparison) -> bool {
+    comparison.client_ceiling.as_ref().is_some_and(|one| !one.enough)
+}
+
+/// The client's ceiling beside what was measured.
+#[must_use]
+pub fn ceiling_in_words(one: &ClientCeiling) -> String {
+    let known = match one.known.as_str() {
+        ceiling::REACHED => "reached in a closed loop",
+        _ => "reckoned from how busy it was",
+    };
+    format!(
+        "the client can do {} a second ({known}), {:.2} times the {} that were measured",
+        number(one.units_per_second),
+        one.times,
+        number(one.measured_units_per_second)
+    )
 }
 
 /// Whether cost was measured in a closed loop whose client was busy all the time.

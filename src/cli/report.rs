@@ -6,6 +6,7 @@ use clap::{ArgAction, Args};
 pub(super) const EXAMPLES: &str = "\
 Examples:
   c10k report bench-1                          what a bench came to, 100 columns of text
+  c10k report bench-1 --details                with every table, where it compared many things
   c10k report bench-1 -o report.html           one page that needs nothing outside itself
   c10k report old new --fail-if 'change>1.02'  two kernels, machines or days, side by side";
 
@@ -30,6 +31,9 @@ pub(super) struct Report {
     /// Write the report here instead of to standard output (-).
     #[arg(short, long, value_name = "FILE", help_heading = "Output")]
     output: Option<String>,
+    /// Print all of many comparisons, not a line of each; the other forms have everything anyway.
+    #[arg(long, help_heading = "Output")]
+    details: bool,
     /// Say nothing on standard error but why it failed.
     #[arg(short, long, help_heading = "Output")]
     quiet: bool,
@@ -46,6 +50,7 @@ impl Report {
             format: self.format,
             output: self.output,
             fail_if: self.fail_if,
+            details: self.details,
             quiet: self.quiet,
         }
     }

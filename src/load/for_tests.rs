@@ -77,6 +77,7 @@ pub(crate) fn outcome(checked: &Checked) -> Outcome {
         wrong: Vec::new(),
         wrong_connections: 0,
         overflows: 0,
+        empty_pool: 0,
         stale: 0,
         features: vec![("cqe-skip", "on".into()), ("files", "normal".into())],
         machine: Some(Machine { busy: 0.9, softirq: 0.3, steal: 0.004, pressure: Some(0.1), cpus: 2 }),

@@ -12,8 +12,13 @@
 //! | steal | 1 % | the hypervisor gave the CPU to others |
 //! | pressure | 20 % | server, client or others waited for a CPU that another of them held: then who is measured is the scheduler |
 //! | drift | 5 % between the halves, and what chance may add to it | the run had not settled, or something else began |
+//! | overflow | none | completions that did not fit in the client's queue were kept elsewhere by the kernel, and told late and dearly |
 //! | stale | none | an answer for a connection that is over means that somebody lost count |
 //! | too short | fewer than 1,000 messages or 1 s | nothing to say about a tail |
+//!
+//! That a receive found no buffer raises no doubt, however often. The buffers of a turn are given back within
+//! it, and whoever found none is armed again at its end: those bytes wait for the thread to be done with the
+//! others, as they would have done in a buffer. It costs the client an operation, which is counted.
 //!
 //! A stream has no latency of the schedule, and a closed churn none: each is judged by what it has.
 
@@ -38,6 +43,8 @@ pub struct Facts {
     pub random: bool,
     /// Messages that were due in the window and had not been sent when the grace ended.
     pub unsent: u64,
+    /// Times completions did not fit in the client's queue.
+    pub overflows: u64,
     /// Completions for connections that were over.
     pub stale: u64,
     /// Mean of the service time, nanoseconds.
@@ -121,6 +128,11 @@ pub enum Doubt {
         /// The second half's rate, compared with the first's.
         ratio: f64,
     },
+    /// Completions did not fit in the client's queue.
+    Overflow {
+        /// How often.
+        count: u64,
+    },
     /// Completions came for connections that were over.
     Stale {
         /// How many.
@@ -163,6 +175,7 @@ pub fn judge(facts: &Facts) -> Verdict {
         steal(facts),
         pressure(facts),
         drift(facts),
+        overflow(facts),
         stale(facts),
         short(facts),
     ];
@@ -254,6 +267,10 @@ fn drift(facts: &Facts) -> Option<Doubt> {
     ((ratio - 1.0).abs() > DRIFT + chance).then_some(Doubt::Drift { ratio })
 }
 
+fn overflow(facts: &Facts) -> Option<Doubt> {
+    (facts.overflows > 0).then_some(Doubt::Overflow { count: facts.overflows })
+}
+
 fn stale(facts: &Facts) -> Option<Doubt> {
     (facts.stale > 0).then_some(Doubt::Stale { count: facts.stale })
 }
@@ -309,6 +326,10 @@ impl Doubt {
                     (ratio - 1.0) * 100.0
                 )
             }
+            Self::Overflow { count } => format!(
+                "the client's completion queue overflowed {count} times, so that answers reached it late and \
+                 cost it more"
+            ),
             Self::Stale { count } => format!(
                 "{count} completions came for connections that were over, which must not happen: the client \
                  or the kernel lost count, and what it counted is in doubt"
@@ -336,6 +357,7 @@ impl Doubt {
                 "give server and client CPUs of their own (--cpus on both), and stop what else runs"
             }
             Self::Drift { .. } => "lengthen the warm-up (-w) or the run (-d)",
+            Self::Overflow { .. } => "add threads (-t), or take fewer connections (-c, -P)",
             Self::Stale { .. } => "repeat the run with the other --engine, and report it",
             Self::Short { .. } => "lengthen the run (-d)",
         }
@@ -374,6 +396,7 @@ mod tests {
             intended: Some(200_000.0),
             random: false,
             unsent: 0,
+            overflows: 0,
             stale: 0,
             mean_service: Some(90_000.0),
             places: None,
@@ -548,6 +571,7 @@ mod tests {
             (Doubt::Steal { share: 0.02 }, "2.0 % of the CPU time", "repeat"),
             (Doubt::Pressure { share: 0.5 }, "50.0 % of the time", "--cpus"),
             (Doubt::Drift { ratio: 0.9 }, "-10.0 %", "-w"),
+            (Doubt::Overflow { count: 7 }, "overflowed 7 times", "-t"),
             (Doubt::Stale { count: 7 }, "7 completions", "--engine"),
             (Doubt::Short { messages: 3, window: second }, "3 messages in 1.0 s", "-d"),
         ] {

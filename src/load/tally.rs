@@ -97,8 +97,10 @@ pub struct Ended {
     pub wrong: Vec<Wrong>,
     /// Connections on which bytes were wrong.
     pub wrong_connections: u64,
-    /// Times completions did not fit in the queue, and times the buffers ran out.
+    /// Times completions did not fit in the queue.
     pub overflows: u64,
+    /// Times a receive found no buffer.
+    pub empty_pool: u64,
     /// Completions for connections that were over, which must not happen.
     pub stale: u64,
     /// What carried the messages: the features in force, by name.

@@ -83,6 +83,7 @@ fn facts(plan: &Plan, outcome: &Outcome) -> judge::Facts {
         },
         random: is_random(plan),
         unsent: total.unsent,
+        overflows: outcome.overflows,
         stale: outcome.stale,
         mean_service: total.service.mean(),
         places: full.then(|| u64::from(outcome.connected) * u64::from(plan.depth)),
@@ -261,6 +262,16 @@ mod tests {
             verdict(&checked.plan, &outcome).word
         };
         assert_eq!((word(0), word(1)), (VerdictWord::Valid, VerdictWord::Suspect));
+    }
+
+    #[test]
+    fn a_queue_that_overflowed_makes_a_run_suspect_and_buffers_that_ran_out_do_not() {
+        let word = |overflows, empty_pool| {
+            let checked = checked("stream -d 4s");
+            let outcome = Outcome { overflows, empty_pool, ..outcome(&checked) };
+            verdict(&checked.plan, &outcome).word
+        };
+        assert_eq!((word(0, 500_000), word(1, 0)), (VerdictWord::Valid, VerdictWord::Suspect));
     }
 
     #[test]

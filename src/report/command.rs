@@ -24,6 +24,8 @@ pub struct Typed {
     pub output: Option<String>,
     /// `--fail-if`
     pub fail_if: Vec<String>,
+    /// `--details`
+    pub details: bool,
     /// `-q`
     pub quiet: bool,
 }
@@ -109,7 +111,7 @@ fn made(typed: &Typed) -> Result<(String, Report), (Vec<String>, u8)> {
         return Err((problems, code));
     }
     let report = compared(&sources, &gates).map_err(|problems| (problems, USAGE))?;
-    Ok((rendered(format, &sources, &report), report))
+    Ok((rendered(format, typed.details, &sources, &report), report))
 }
 
 /// What can be checked before a file is read: the form, the gates, and every problem so far.
@@ -188,10 +190,11 @@ fn compared(sources: &[Source], gates: &[Condition]) -> Result<Report, Vec<Strin
     })
 }
 
-fn rendered(format: Format, sources: &[Source], report: &Report) -> String {
+fn rendered(format: Format, details: bool, sources: &[Source], report: &Report) -> String {
     let document = || chapters::document(sources, report);
     match format {
-        Format::Text => text::render(&document()),
+        Format::Text if details => text::render(&document()),
+        Format::Text => text::brief(&document()),
         Format::Markdown => markdown::render(&document()),
         Format::Html => page::render(&document()),
         Format::Json => serde_json::to_string_pretty(report).expect("numbers and texts") + "\n",

@@ -44,6 +44,8 @@ impl<'a> Group<'a> {
         let cell = &self.first().cell;
         match cell.question {
             Some(_) => ["with", "without"],
+            // A thing against itself: its name tells nobody apart.
+            None if cell.variant.name == cell.reference.name => ["variant", "reference"],
             None => [short(&cell.variant.name), short(&cell.reference.name)],
         }
     }

@@ -12,6 +12,9 @@ pub struct Document {
     pub lead: Vec<String>,
     /// The chapters.
     pub chapters: Vec<Chapter>,
+    /// What was compared, a line each, where there is so much of it that a terminal has no room for more;
+    /// otherwise empty.
+    pub lines: Vec<String>,
 }
 
 /// A chapter.

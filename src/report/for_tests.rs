@@ -3,6 +3,7 @@
 
 use super::read::{Client, Source};
 use crate::result::bench::*;
+use crate::result::mark::Mark;
 use std::collections::BTreeMap;
 
 /// The result of the first, newer kernel.
@@ -72,9 +73,7 @@ pub(super) fn source(result: BenchResult) -> Source {
 /// Both, labelled as the program labels them.
 pub(super) fn both() -> Vec<Source> {
     let mut sources = vec![source(older()), source(newer())];
-    for (index, source) in sources.iter_mut().enumerate() {
-        source.label = format!("[{}] {}", index + 1, source.label);
-    }
+    super::read::label(&mut sources);
     sources
 }
 
@@ -182,11 +181,18 @@ fn comparison(id: String, sketch: &Sketch, dice: &mut Dice) -> Comparison {
             Judgement::Undecided => vec!["The interval crosses the edge of the band.".into()],
             _ => Vec::new(),
         },
+        marks: ran.then(|| if sketch.workload.0 == "stream" { vec![Mark::ClientNear] } else { Vec::new() }),
         ended: if ran { "budget_spent" } else { "left_out" }.into(),
         band: 0.04,
         blocks: if ran { 8 } else { 0 },
         repeated: u32::from(ran),
+        drifted: 0,
+        disturbances: match ran {
+            true => BTreeMap::from([("canary".into(), 1), ("steal".into(), 1)]),
+            false => BTreeMap::new(),
+        },
         invalid: u32::from(ran),
+        client_ceiling: ran.then(|| ceiling(sketch)),
         latency: (ran && sketch.latency).then(|| latency(sketch)),
         variant_health: match ran {
             true => health(&[("enters", messages / 18), ("messages", messages), ("pool_empty", 3)]),
@@ -199,6 +205,21 @@ fn comparison(id: String, sketch: &Sketch, dice: &mut Dice) -> Comparison {
         cell,
         metrics,
         slices,
+    }
+}
+
+/// A stream drives its client to the limit, the others do not.
+fn ceiling(sketch: &Sketch) -> ClientCeiling {
+    let (known, times) = match sketch.workload.0 {
+        "stream" => ("reckoned", 1.04),
+        _ => ("reached", 2.0),
+    };
+    ClientCeiling {
+        units_per_second: short(85_000.0 * times),
+        known: known.into(),
+        measured_units_per_second: 85_000.0,
+        times,
+        enough: times >= 1.5,
     }
 }
 
@@ -254,6 +275,8 @@ fn metrics(sketch: &Sketch, dice: &mut Dice) -> Vec<Metric> {
         less_is_better: less,
         variant: Some(short(reference * centre)),
         reference: Some(reference),
+        variant_least: name.ends_with("_cpu_ns").then(|| short(reference * centre * 0.93)),
+        reference_least: name.ends_with("_cpu_ns").then(|| short(reference * 0.91)),
         ratio: Some(ratio(centre, dice)),
         floor: Some(ratio(1.0, dice)),
     };
@@ -277,6 +300,8 @@ fn metrics(sketch: &Sketch, dice: &mut Dice) -> Vec<Metric> {
         less_is_better: None,
         variant: Some(18.4),
         reference: None,
+        variant_least: None,
+        reference_least: None,
         ratio: None,
         floor: None,
     });
@@ -328,6 +353,11 @@ fn slices(cell: &str, metrics: &[Metric], dice: &mut Dice) -> Vec<Slice> {
                 attempt: 0,
                 began_us: u64::from(block) * 2_000_000 + u64::from(position) * 500_000,
                 measured_us: 400_000,
+                before: Some(Before {
+                    canaries: vec![Canary { cpu: 0, cpu_us: short(2_000.0 * noise), took_us: 2_100.0 }],
+                    runnable_others: Some(0),
+                }),
+                server_padding_bytes: Some(17 * (block + 1)),
                 invalid: Vec::new(),
                 disturbed: Vec::new(),
                 numbers: Some(Numbers {
@@ -338,12 +368,14 @@ fn slices(cell: &str, metrics: &[Metric], dice: &mut Dice) -> Vec<Slice> {
                     client_busy: 0.71,
                     server_busy: 0.96,
                     steal: Some(0.002),
+                    second_half: Some(short(0.9 + 0.1 * noise)),
                     ..Numbers::default()
                 }),
             });
         }
     }
-    slices[5].disturbed = vec!["the hypervisor took 2.1 % of the time".into()];
+    slices[5].disturbed = vec!["the hypervisor gave 2.1 % of the CPU time to others".into()];
+    slices[6].disturbed = vec!["a canary was slow: CPU 0 took 1.31 times as long as it does mostly".into()];
     slices[9].invalid = vec!["the client was the limit: 99 % busy".into()];
     slices[13].numbers = None;
     slices

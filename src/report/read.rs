@@ -66,12 +66,24 @@ pub fn read_all(names: &[String]) -> Result<Vec<Source>, Vec<Refusal>> {
     if !refusals.is_empty() {
         return Err(refusals);
     }
-    let several = sources.len() > 1;
-    for (index, source) in sources.iter_mut().enumerate() {
-        let kernel = source.result.plan.environment.kernel.as_deref().unwrap_or("unknown kernel");
-        source.label = if several { format!("[{}] {kernel}", index + 1) } else { kernel.into() };
-    }
+    label(&mut sources);
     Ok(sources)
+}
+
+/// Calls several by their numbers, and by their kernels too where these differ.
+pub(super) fn label(sources: &mut [Source]) {
+    let kernels: Vec<String> = sources
+        .iter()
+        .map(|source| source.result.plan.environment.kernel.clone().unwrap_or("unknown kernel".into()))
+        .collect();
+    let alike = kernels.windows(2).all(|pair| pair[0] == pair[1]);
+    for (index, (source, kernel)) in sources.iter_mut().zip(kernels.iter()).enumerate() {
+        source.label = match kernels.len() {
+            1 => kernel.clone(),
+            _ if alike => format!("[{}]", index + 1),
+            _ => format!("[{}] {kernel}", index + 1),
+        };
+    }
 }
 
 fn read(name: &str) -> Result<Source, Refusal> {

@@ -136,6 +136,134 @@ fn the_verdict_is_read_first_and_the_rest_in_its_order() {
 }
 
 #[test]
+fn a_client_near_its_ceiling_stands_in_every_form_and_earlier_results_have_none() {
+    let mut result = newer();
+    for (form, text) in forms(&document(&[source(result.clone())])) {
+        let text = words(&text);
+        let told = ["ceiling beside what was measured", "1.04", "reckoned"];
+        assert!(told.iter().all(|told| text.contains(told)), "{form}");
+    }
+    result.comparisons.iter_mut().for_each(|one| one.client_ceiling = None);
+    for (form, text) in forms(&document(&[source(result)])) {
+        assert!(!text.contains("ceiling beside what was measured"), "{form}");
+    }
+}
+
+#[test]
+fn the_least_slices_stand_below_their_costs_in_every_form_and_earlier_results_have_none() {
+    let mut result = newer();
+    let cost = &result.comparisons[0].metrics[0];
+    let least = [cost.variant_least, cost.reference_least].map(numbers::plain);
+    for (form, text) in forms(&document(&[source(result.clone())])) {
+        assert!(least.iter().all(|number| text.contains(number)), "{form} has not {least:?}");
+    }
+    for metric in result.comparisons.iter_mut().flat_map(|one| &mut one.metrics) {
+        (metric.variant_least, metric.reference_least) = (None, None);
+    }
+    for (form, text) in forms(&document(&[source(result)])) {
+        assert!(!words(&text).contains("by which nothing is judged"), "{form}");
+    }
+}
+
+#[test]
+fn many_comparisons_have_a_line_each_unless_all_is_asked_for() {
+    let document_of_many = document(&[source(newer())]);
+    let brief = text::brief(&document_of_many);
+    let line = |name: &str| {
+        let found = brief.lines().filter(|line| line.contains(name) && line.contains(" ("));
+        found.map(String::from).collect::<Vec<_>>()
+    };
+    // Everything that ran has one; the stream has the mark of a client near its limit.
+    assert_eq!(line("uring / epoll").len(), 5, "{brief}");
+    assert!(line("same  ")[0].ends_with("same       h"), "{brief}");
+    assert!(brief.contains("h: the client's ceiling is below 1.5 times"), "{brief}");
+    assert!(brief.contains("\nVERDICT\n"), "{brief}");
+    for told in [
+        "9000 connections: uring against epoll: 9,000 connections need",
+        "costs 0.87 of epoll's CPU",
+        "--details prints the pictures",
+    ] {
+        assert!(words(&brief).contains(told), "{told}: {brief}");
+    }
+    assert!(brief.lines().count() < 50 && brief.lines().all(|line| line.chars().count() <= text::WIDTH));
+    let (matrix, verdict) = (brief.find("uring / epoll"), brief.find("VERDICT"));
+    assert!(matrix < verdict, "the lines stand at the top");
+    // Few are told in full, also without being asked for.
+    let few = document(&[source(older())]);
+    assert_eq!(text::brief(&few), text::render(&few));
+}
+
+#[test]
+fn a_sentence_for_each_of_many_cells_does_not_bury_the_verdict() {
+    let mut result = newer();
+    result.verdict = vec!["this one is told".into(); 12];
+    let told =
+        |result: &BenchResult| text::render(&document(&[source(result.clone())])).matches("is told").count();
+    assert_eq!(told(&result), 12);
+    result.verdict.push("this one is told".into());
+    assert_eq!(told(&result), 0);
+}
+
+#[test]
+fn of_many_comparisons_the_page_folds_numbers_and_shows_pictures() {
+    let many = page::render(&document(&[source(newer())]));
+    let mut few = newer();
+    few.comparisons.truncate(2);
+    let few = page::render(&document(&[source(few)]));
+    assert_eq!(
+        (many.matches("class=\"numbers\"").count() > 8, few.contains("class=\"numbers\"")),
+        (true, false)
+    );
+    // What it is about is not folded.
+    let matrix =
+        many.split("<figure id=\"figure-matrix\"").nth(1).unwrap().split("</figure>").next().unwrap();
+    assert!(matrix.contains("<table>") && !matrix.contains("<details"), "{matrix}");
+}
+
+#[test]
+fn results_of_one_kernel_are_called_by_their_numbers_and_a_thing_against_itself_by_its_sides() {
+    let mut sources = [source(newer()), source(newer())];
+    read::label(&mut sources);
+    assert_eq!((sources[0].label.as_str(), sources[1].label.as_str()), ("[1]", "[2]"));
+    let lead = &document(&sources).lead[1];
+    assert!(lead.starts_with("[2] results/6.18.44, Linux 6.18.44, "), "{lead}");
+    let mut same = newer();
+    same.comparisons.iter_mut().for_each(|one| one.cell.variant.name = "epoll".into());
+    let sources = [source(same)];
+    assert_eq!(compare::groups(&sources)[0].sides(), ["variant", "reference"]);
+}
+
+#[test]
+fn an_earlier_result_is_reported_though_it_has_none_of_the_newer_fields() {
+    let mut value = serde_json::to_value(newer()).unwrap();
+    let mut removed = 0;
+    let mut without = |value: &mut serde_json::Value, names: &[&str]| {
+        let object = value.as_object_mut().unwrap();
+        removed += names.iter().filter(|name| object.remove(**name).is_some()).count();
+    };
+    for comparison in value["comparisons"].as_array_mut().unwrap() {
+        without(comparison, &["marks", "disturbances", "drifted", "client_ceiling"]);
+        for metric in comparison["metrics"].as_array_mut().unwrap() {
+            without(metric, &["variant_least", "reference_least"]);
+        }
+        for slice in comparison["slices"].as_array_mut().unwrap() {
+            without(slice, &["before", "server_padding_bytes"]);
+            if !slice["numbers"].is_null() {
+                without(&mut slice["numbers"], &["second_half"]);
+            }
+        }
+    }
+    assert!(removed > 500, "{removed} fields are newer");
+    let read = read::parse(&value.to_string()).expect("it is read");
+    assert_eq!(read.comparisons[0].marks, None);
+    let document = document(&[source(read)]);
+    for (form, text) in forms(&document).into_iter().chain([("brief", text::brief(&document))]) {
+        assert!(text.contains("0.87") && !text.contains("NaN"), "{form}");
+    }
+    assert!(text::brief(&document).contains("?: this result is from a program that marked nothing"));
+}
+
+#[test]
 fn a_line_of_text_is_no_wider_than_a_hundred_columns_but_a_command() {
     for sources in [vec![source(newer())], both()] {
         let text = text::render(&document(&sources));

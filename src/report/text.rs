@@ -1,4 +1,5 @@
-//! The form for a terminal: 100 columns, pictures in letters, everything but the single slices.
+//! The form for a terminal: 100 columns, pictures in letters, everything but the single slices; of many
+//! comparisons a line each, unless all of it is asked for.
 
 use super::document::{Column, Command, Document, Figure, Part, Table, Verdict};
 use crate::units::wrapped;
@@ -8,13 +9,28 @@ use comfy_table::{CellAlignment, ColumnConstraint, ContentArrangement, Width};
 /// How wide a line may be.
 pub const WIDTH: usize = 100;
 
+/// The verdict and a line for each comparison, where there are many; otherwise the whole report.
+#[must_use]
+pub fn brief(document: &Document) -> String {
+    let verdict = document.chapters.first().filter(|_| !document.lines.is_empty());
+    let Some(verdict) = verdict else { return render(document) };
+    let mut out = head(document);
+    out.push(String::new());
+    out.extend(document.lines.iter().cloned());
+    out.push(String::new());
+    out.push(verdict.title.to_uppercase());
+    verdict.parts.iter().for_each(|part| render_part(&mut out, part));
+    out.push(String::new());
+    let rest = "--details prints the pictures and every table; so do --format markdown and --format html, with every \
+                block and slice.";
+    wrap(&mut out, "", rest);
+    joined(&out)
+}
+
 /// The whole report.
 #[must_use]
 pub fn render(document: &Document) -> String {
-    let mut out = Vec::new();
-    wrap(&mut out, "", &document.title);
-    out.push("=".repeat(document.title.chars().count().min(WIDTH)));
-    document.lead.iter().for_each(|line| wrap(&mut out, "", line));
+    let mut out = head(document);
     for chapter in &document.chapters {
         out.push(String::new());
         out.push(chapter.title.to_uppercase());
@@ -28,6 +44,18 @@ pub fn render(document: &Document) -> String {
             render_part(&mut out, part);
         }
     }
+    joined(&out)
+}
+
+fn head(document: &Document) -> Vec<String> {
+    let mut out = Vec::new();
+    wrap(&mut out, "", &document.title);
+    out.push("=".repeat(document.title.chars().count().min(WIDTH)));
+    document.lead.iter().for_each(|line| wrap(&mut out, "", line));
+    out
+}
+
+fn joined(out: &[String]) -> String {
     let lines: Vec<&str> = out.iter().map(|line| line.trim_end()).collect();
     lines.join("\n") + "\n"
 }

@@ -6,6 +6,7 @@
 //! disk before the next begins) and, once something can be said, `result.json` (a [`BenchResult`]).
 
 use super::load::LoadResult;
+use super::mark::Mark;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -195,13 +196,40 @@ pub struct Slice {
     pub began_us: u64,
     /// How long was measured.
     pub measured_us: u64,
+    /// What the machine was like just before; `null` in earlier results.
+    #[serde(default)]
+    pub before: Option<Before>,
+    /// Bytes of padding in the environment of the server's process, drawn anew for each one that is started, so
+    /// that its stack lies elsewhere; `null` in earlier results.
+    #[serde(default)]
+    pub server_padding_bytes: Option<u32>,
     /// Why it is counted nowhere: the client was the limit, bytes were wrong, the ring overflowed. Never
     /// repeated.
     pub invalid: Vec<String>,
-    /// Why it was done again: steal, pressure, another process.
+    /// Why it was done again: steal, pressure, another process, a slow canary.
     pub disturbed: Vec<String>,
     /// What was measured; `null` where nothing came of it.
     pub numbers: Option<Numbers>,
+}
+
+/// What a machine was like just before a slice.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct Before {
+    /// The same small work on each CPU of servers and clients, timed.
+    pub canaries: Vec<Canary>,
+    /// Tasks beside the bench itself that ran or were ready to run: the fewer of two looks.
+    pub runnable_others: Option<u32>,
+}
+
+/// How long a CPU took for a fixed piece of work.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct Canary {
+    /// Which CPU.
+    pub cpu: usize,
+    /// CPU time it took: what is judged.
+    pub cpu_us: f64,
+    /// The time that passed meanwhile.
+    pub took_us: f64,
 }
 
 /// What a slice measured.
@@ -241,6 +269,10 @@ pub struct Numbers {
     pub health: BTreeMap<String, u64>,
     /// Share of all CPUs the hypervisor took.
     pub steal: Option<f64>,
+    /// Units a second in the second half of the slice over those in the first; `null` where there were none, and
+    /// in earlier results.
+    #[serde(default)]
+    pub second_half: Option<f64>,
 }
 
 /// A slice with all its client said; a line of `slices.ndjson`.
@@ -294,6 +326,9 @@ pub struct Comparison {
     pub sentence: String,
     /// Why it is undecided, or what weakens it, a sentence each.
     pub reasons: Vec<String>,
+    /// The same as marks; `null` in earlier results.
+    #[serde(default)]
+    pub marks: Option<Vec<Mark>>,
     /// Why it ended: `narrow_enough`, `plain` (so large a difference needs no narrower interval),
     /// `budget_spent`, `interrupted`, `failed`, `left_out`.
     pub ended: String,
@@ -303,8 +338,17 @@ pub struct Comparison {
     pub blocks: u32,
     /// Slices that were done again because something disturbed them.
     pub repeated: u32,
+    /// Slices that were disturbed, by what: `steal`, `pressure`, `other_programs`, `runnable`, `canary`.
+    #[serde(default)]
+    pub disturbances: BTreeMap<String, u32>,
+    /// Slices that count though their rate was not the same in both halves.
+    #[serde(default)]
+    pub drifted: u32,
     /// Slices that counted nowhere.
     pub invalid: u32,
+    /// What the client could have done; `null` where no rate was measured, and in earlier results.
+    #[serde(default)]
+    pub client_ceiling: Option<ClientCeiling>,
     /// What was measured, the two headlines first: `server_cpu_ns`, `total_cpu_ns`.
     pub metrics: Vec<Metric>,
     /// Latency at an offered rate.
@@ -315,6 +359,21 @@ pub struct Comparison {
     pub reference_health: BTreeMap<String, u64>,
     /// Every slice, also those that do not count, without what clients said.
     pub slices: Vec<Slice>,
+}
+
+/// How far the client was from its own limit.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct ClientCeiling {
+    /// Units a second that the client can do at least: the faster side's median.
+    pub units_per_second: f64,
+    /// `reached` in a closed loop with the same pinning, or `reckoned` from how busy the client was.
+    pub known: String,
+    /// Units a second while cost was measured: the faster side's median.
+    pub measured_units_per_second: f64,
+    /// The first over the second.
+    pub times: f64,
+    /// Whether that is 1.5 or more, so that the client was not the limit.
+    pub enough: bool,
 }
 
 /// A verdict in one word. Better and worse need both headlines on the same side of the band.
@@ -346,6 +405,13 @@ pub struct Metric {
     pub variant: Option<f64>,
     /// The median slice of the reference.
     pub reference: Option<f64>,
+    /// The least slice of the variant, where it is a cost: others on the machine can only add to it. No verdict
+    /// rests on it.
+    #[serde(default)]
+    pub variant_least: Option<f64>,
+    /// The least slice of the reference.
+    #[serde(default)]
+    pub reference_least: Option<f64>,
     /// Variant over reference, block by block.
     pub ratio: Option<Ratio>,
     /// The same of equal slices within a block: how far from 1 this machine puts a thing against itself.

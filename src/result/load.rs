@@ -288,8 +288,14 @@ pub struct Cost {
     pub client_system_calls_per_message: Option<f64>,
     /// How busy each load thread was, from 0 to 1.
     pub client_threads_busy: Vec<f64>,
-    /// Times completions did not fit in a queue, and times receive buffers ran out.
-    pub client_overflows: u64,
+    /// Times completions did not fit in a queue of the client: its queue was too small, and the run is suspect.
+    /// (Earlier results have one sum of this and the next, `client_overflows`, which is read no more.)
+    #[serde(default)]
+    pub client_queue_overflows: u64,
+    /// Times a receive of the client found no buffer and was begun again in the same turn. Nothing is lost and
+    /// nothing waits longer for it; it costs the client an operation.
+    #[serde(default)]
+    pub client_empty_pool: u64,
     /// Completions for connections that were over, which must not happen: the client, or the kernel, is at
     /// fault, and the run is suspect.
     #[serde(default)]

@@ -5,6 +5,7 @@ pub mod bench;
 pub mod doctor;
 pub mod gate;
 pub mod load;
+pub mod mark;
 pub mod report;
 pub mod server_stats;
 pub mod shared_account;

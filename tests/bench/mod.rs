@@ -135,6 +135,18 @@ fn short() {
         let (server, total) = (numbers["server_cpu_ns"].as_f64(), numbers["total_cpu_ns"].as_f64());
         assert!(server > Some(0.0) && total > server, "{numbers}");
     }
+    for raw in &slices {
+        let before = &raw["slice"]["before"];
+        let canaries = before["canaries"].as_array().expect("a list");
+        assert!(
+            !canaries.is_empty() && canaries.iter().all(|one| one["cpu_us"].as_f64() > Some(0.0)),
+            "{before}"
+        );
+        assert!(before["runnable_others"].is_u64(), "{before}");
+        // A slice is told in halves, and not in more.
+        let halves = raw["load"]["intervals"].as_array().map_or(0, Vec::len);
+        assert!(raw["load"].is_null() || halves == 2, "{}", raw["load"]["intervals"]);
+    }
 }
 
 fn resumed() {
@@ -143,6 +155,11 @@ fn resumed() {
     wait_for_slices(&process, &directory, 3);
     let children = children(&process);
     assert!(children.len() >= 2, "two servers at least: {children:?}");
+    let padded: Vec<u64> = children.iter().filter_map(|pid| padding(pid)).collect();
+    for raw in directory.slices() {
+        let told = raw["slice"]["server_padding_bytes"].as_u64().expect("a number");
+        assert!(padded.contains(&told), "{told} is none of what the children have: {padded:?}");
+    }
     process.signal(Signal::SIGKILL);
     process.wait();
     let from = Instant::now();
@@ -308,6 +325,13 @@ fn wait_for_slices(process: &Process, directory: &Directory, count: usize) {
         assert!(from.elapsed() < GUARD && process.is_alive(), "no slices: {}", process.stderr());
         thread::sleep(Duration::from_millis(5));
     }
+}
+
+/// The length of the variable that is there for its length.
+fn padding(pid: &str) -> Option<u64> {
+    let environment = fs::read_to_string(format!("/proc/{pid}/environ")).ok()?;
+    let value = environment.split('\0').find_map(|one| one.strip_prefix("C10K_BENCH_PADDING="))?;
+    Some(value.len() as u64)
 }
 
 /// The processes that a process started and that still run.

@@ -27,6 +27,8 @@ pub(in crate::bench) fn slice(purpose: Purpose, block: u32, position: u8, side: 
         attempt: 0,
         began_us: 0,
         measured_us: 400_000,
+        before: None,
+        server_padding_bytes: None,
         invalid: Vec::new(),
         disturbed: Vec::new(),
         numbers: Some(numbers),
@@ -173,6 +175,42 @@ fn the_headline_is_the_median_of_blocks_and_no_mean() {
 }
 
 #[test]
+fn the_least_slice_of_a_cost_stands_beside_its_median_and_decides_nothing() {
+    let mut slices: Vec<Slice> = (0..8).flat_map(|number| block(Purpose::Cost, number, 1.0, 1.0)).collect();
+    // One lucky slice of the variant, and one that does not count.
+    slices[4].numbers.as_mut().unwrap().server_cpu_ns = 400.0;
+    slices[8].numbers.as_mut().unwrap().server_cpu_ns = 1.0;
+    slices[8].invalid.push("the client failed".into());
+    let lucky = compared(&slices);
+    let server = &lucky.metrics[0];
+    assert_eq!((server.variant, server.reference), (Some(1_000.0), Some(1_000.0)));
+    assert_eq!((server.variant_least, server.reference_least), (Some(400.0), Some(1_000.0)));
+    assert_eq!(server.ratio.as_ref().unwrap().median, 1.0);
+    assert!(!matches!(lucky.verdict, Judgement::Better | Judgement::Worse), "{:?}", lucky.verdict);
+    let rate = words::metric(&lucky, "units_per_second").unwrap();
+    assert_eq!((rate.variant_least, rate.reference_least), (None, None), "a rate has no such side");
+}
+
+#[test]
+fn slices_that_had_not_settled_are_counted_and_told_where_they_are_many() {
+    let mut slices: Vec<Slice> = (0..8).flat_map(|number| block(Purpose::Cost, number, 1.0, 1.0)).collect();
+    let drift = |slice: &mut Slice, ratio| slice.numbers.as_mut().unwrap().second_half = Some(ratio);
+    slices.iter_mut().for_each(|slice| drift(slice, 1.05));
+    slices.iter_mut().take(8).for_each(|slice| drift(slice, 0.85));
+    let few = compared(&slices);
+    assert_eq!((few.drifted, few.reasons.len()), (8, 0));
+    drift(&mut slices[8], 1.2);
+    let many = compared(&slices);
+    assert_eq!(many.drifted, 9);
+    assert!(many.reasons[0].starts_with("it had not settled: in 9 slices"), "{:?}", many.reasons);
+    // A thousand messages by chance: 500 and 500 and some 130 more or fewer.
+    slices.iter_mut().for_each(|slice| slice.numbers.as_mut().unwrap().offered_per_second = Some(1e4));
+    assert_eq!(compared(&slices).drifted, 0);
+    slices.iter_mut().for_each(|slice| slice.numbers.as_mut().unwrap().units = 1e6);
+    assert_eq!(compared(&slices).drifted, 9);
+}
+
+#[test]
 fn percentiles_of_neighbours_are_divided_and_never_averaged() {
     let mut slices: Vec<Slice> = block(Purpose::Cost, 0, 1.0, 1.0).into();
     for (slice, p99) in slices.iter_mut().zip([1.0, 1.0, 1.0, 100.0]) {
@@ -260,4 +298,25 @@ fn a_latency_curve_has_the_slices_that_count_and_no_others() {
     for curve in [&latency.variant, &latency.reference] {
         assert!(curve.points.iter().all(|point| (point.us - 50.0).abs() < 1.0), "{curve:?}");
     }
+}
+
+#[test]
+fn a_client_that_was_near_its_ceiling_is_told_and_changes_no_verdict() {
+    let mut slices: Vec<Slice> = (0..8).flat_map(|number| block(Purpose::Cost, number, 0.8, 1.0)).collect();
+    slices.iter_mut().for_each(|one| one.numbers.as_mut().unwrap().client_busy = 0.8);
+    let near = compared(&slices);
+    assert_eq!((near.verdict, near.client_ceiling.as_ref().unwrap().times), (Judgement::Better, 1.25));
+    let told =
+        |one: &Comparison| one.reasons.iter().filter(|reason| reason.contains("1.25 times the")).count();
+    assert_eq!(told(&near), 1, "{:?}", near.reasons);
+    // One that was the limit has a sentence of its own, and no second one.
+    slices.iter_mut().for_each(|one| one.numbers.as_mut().unwrap().client_busy = 0.97);
+    let limited = compared(&slices);
+    assert!(
+        limited.reasons.iter().filter(|reason| reason.contains("client")).count() == 1,
+        "{:?}",
+        limited.reasons
+    );
+    slices.iter_mut().for_each(|one| one.numbers.as_mut().unwrap().client_busy = 0.5);
+    assert_eq!(compared(&slices).reasons, Vec::<String>::new());
 }

@@ -126,3 +126,17 @@ fn workloads_of_one_pair_stand_under_its_name_and_several_pairs_under_their_work
     assert_eq!(two[2], "1-KiB connect-echo-close, 17 at once");
     assert!(two[4].starts_with("  uring:recv=single / epoll "), "{two:?}");
 }
+
+#[test]
+fn a_client_near_its_ceiling_has_a_mark_and_one_at_its_limit_another() {
+    let mut one = asked("baseline + recv=multishot", 0.9, 8);
+    let marks = |one: &Comparison| Row::of(one, false).marks;
+    assert_eq!(marks(&one), "");
+    for slice in &mut one.slices {
+        slice.numbers.as_mut().unwrap().client_busy = 0.8;
+    }
+    one.client_ceiling = crate::bench::ceiling::ceiling(&one.cell, &one.slices);
+    assert_eq!(marks(&one), "h");
+    one.slices[0].numbers.as_mut().unwrap().client_busy = 0.99;
+    assert_eq!(marks(&one), "c");
+}

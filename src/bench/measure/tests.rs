@@ -156,6 +156,22 @@ fn an_overflow_makes_a_slice_invalid_unless_it_was_asked_for() {
 }
 
 #[test]
+fn a_client_whose_queue_overflowed_invalidates_and_one_whose_buffers_ran_out_is_shown() {
+    let (slice, _) = filled("uring", |load| load.cost.client_queue_overflows = 2);
+    assert_eq!(slice.invalid, ["the client's completion queue overflowed 2 times"]);
+    // Whoever sized the server's queue has not sized the client's.
+    let (slice, _) = filled("uring:cq=64", |load| load.cost.client_queue_overflows = 2);
+    assert_eq!(slice.invalid.len(), 1, "{:?}", slice.invalid);
+    let (slice, _) = filled("uring", |load| load.cost.client_empty_pool = 500_000);
+    assert!(slice.invalid.is_empty() && slice.disturbed.is_empty(), "{slice:?}");
+    let health = slice.numbers.unwrap().health;
+    assert_eq!(
+        (health.get("client_empty_pool"), health.get("client_queue_overflows")),
+        (Some(&500_000), None)
+    );
+}
+
+#[test]
 fn wrong_bytes_and_failures_count_nowhere() {
     let (slice, wrong) = filled("uring", |load| load.exit_code = 5);
     assert!(wrong && slice.invalid[0].starts_with("bytes were wrong"), "{slice:?}");
@@ -170,6 +186,27 @@ fn wrong_bytes_and_failures_count_nowhere() {
     let variant = variant::parse("uring", &[0]).unwrap();
     assert!(!fill(&mut nothing, &workload::parse("pingpong").unwrap(), &variant, &ran));
     assert!(nothing.invalid[0].contains("no such option"));
+}
+
+#[test]
+fn the_halves_of_a_slice_are_held_against_each_other() {
+    let halves = |messages: [u64; 2]| {
+        let interval = |messages| Interval { length_us: SECOND / 2, messages, ..Interval::default() };
+        filled("uring", |load| load.intervals = messages.map(interval).into()).0.numbers.unwrap().second_half
+    };
+    assert_eq!((halves([400, 500]), halves([500, 400])), (Some(1.25), Some(0.8)));
+    assert_eq!((halves([0, 400]), filled("uring", |_| {}).0.numbers.unwrap().second_half), (None, None));
+}
+
+#[test]
+fn what_disturbed_a_machine_before_is_not_forgotten() {
+    let load = LoadResult { cost: Cost { machine: None, ..load().cost }, ..load() };
+    let ran = Ran { result: Some(Box::new(load)), ..Ran::default() };
+    let mut slice = slice(Purpose::Cost, 0, 0, Side::A, 1.0);
+    slice.disturbed.push("a canary was slow".into());
+    let variant = variant::parse("uring", &[0]).unwrap();
+    fill(&mut slice, &workload::parse("pingpong").unwrap(), &variant, &ran);
+    assert_eq!(slice.disturbed, ["a canary was slow"]);
 }
 
 #[test]

@@ -186,7 +186,7 @@ impl<R: Dialing> Engine<'_, R> {
 
     fn on_empty_pool(&mut self, slot: u32) {
         self.ring.found_no_buffer();
-        self.ended.overflows += 1;
+        self.ended.empty_pool += 1;
         if self.connections[slot as usize].state == State::Standing {
             self.starved.push_back(slot);
         }

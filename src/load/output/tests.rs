@@ -81,6 +81,19 @@ fn the_table_says_what_was_measured() {
 }
 
 #[test]
+fn a_queue_that_overflowed_and_buffers_that_ran_out_are_told_apart() {
+    let text = printed("stream -d 4s", |checked| {
+        let mut outcome = for_tests::outcome(checked);
+        (outcome.overflows, outcome.empty_pool) = (3, 500_000);
+        outcome
+    });
+    let health = line(&text, "HEALTH");
+    assert!(health.contains("SUSPECT") && health.contains("overflows of its queue 3 "), "{text}");
+    assert!(health.contains("receives without a buffer 500,000"), "{text}");
+    assert!(text.contains("completion queue overflowed 3 times"), "{text}");
+}
+
+#[test]
 fn what_was_not_sent_and_what_was_not_answered_is_told() {
     let text = printed("pingpong -R 10k -d 4s", |checked| {
         let mut outcome = for_tests::outcome(checked);

@@ -495,7 +495,8 @@ fn health(result: &LoadResult, out: &mut dyn Write) -> io::Result<()> {
     let busiest = result.cost.client_threads_busy.iter().copied().fold(0.0, f64::max);
     let mut facts = format!("client {} busy", share(busiest));
     let counted = [
-        ("overflows", result.cost.client_overflows),
+        ("overflows of its queue", result.cost.client_queue_overflows),
+        ("receives without a buffer", result.cost.client_empty_pool),
         ("stale completions", result.cost.client_stale_completions),
     ];
     for (name, count) in counted.into_iter().filter(|(_, count)| *count > 0) {

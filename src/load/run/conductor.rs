@@ -348,6 +348,7 @@ impl<'a> Conductor<'a> {
             wrong: Vec::new(),
             wrong_connections: 0,
             overflows: 0,
+            empty_pool: 0,
             stale: 0,
             features: Vec::new(),
             machine: None,
@@ -407,6 +408,7 @@ fn add(outcome: &mut Outcome, ended: Ended) {
     outcome.wrong.extend(ended.wrong);
     outcome.wrong_connections += ended.wrong_connections;
     outcome.overflows += ended.overflows;
+    outcome.empty_pool += ended.empty_pool;
     outcome.stale += ended.stale;
     // The same on every thread, but for one that could not be set up.
     if outcome.features.is_empty() {

@@ -92,16 +92,48 @@ fn load(share: Share<'_>, spares: Spares, kernel: &Kernel, waker: BorrowedFd<'_>
 const SCRATCH: u32 = 512 * 1024;
 
 /// How many buffers to receive into, and their size. They are given back in the turn in which they came,
-/// so a few hundred are plenty; long messages need large ones, or each costs many receives.
+/// so a few hundred are plenty; long messages need large ones, or each costs many receives. Their bytes are
+/// those of the thread and not of its connections: more connections than buffers find none now and then, and
+/// are armed again in the same turn.
+///
+/// The echo of a stream comes back in pieces of about a message, however full its sockets are: buffers far larger
+/// than that would be too few for what a hundred connections have in a turn.
 fn buffers(plan: &Plan) -> (u16, u32) {
     let longest = match plan.workload {
-        Workload::Stream => u64::from(LARGEST),
+        Workload::Stream => (u64::from(*plan.size.end()) * MESSAGES_OF_STREAM).max(SMALLEST_OF_STREAM),
         _ => u64::from(*plan.size.end()) * u64::from(plan.depth.max(1)),
     };
     let size = longest.min(u64::from(LARGEST)).next_power_of_two().max(4096) as u32;
     ((POOL / size).clamp(64, 512) as u16, size)
 }
 
+/// Messages of a stream that a buffer has room for, and the smallest such buffer.
+const MESSAGES_OF_STREAM: u64 = 4;
+const SMALLEST_OF_STREAM: u64 = 16 * 1024;
+
 const LARGEST: u32 = 64 * 1024;
 /// Bytes in all buffers of a thread, about.
 const POOL: u32 = 4 * 1024 * 1024;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::load::for_tests::checked;
+
+    #[test]
+    fn a_hundred_connections_find_a_buffer_each_unless_messages_are_long_and_the_pool_grows_with_neither() {
+        let of = |arguments: &str| buffers(&checked(arguments).plan);
+        assert_eq!(of("stream -s 4Ki -c 100"), (256, 16 << 10));
+        assert_eq!(of("stream -s 64 -c 100"), (256, 16 << 10));
+        assert_eq!(of("stream -s 64Ki -c 16"), (64, 64 << 10));
+        assert_eq!(of("pingpong -s 64 -c 100"), (512, 4 << 10));
+        assert_eq!(of("pingpong -s 64Ki -P 16 -c 100"), (64, 64 << 10));
+        for arguments in ["stream -s 4Ki -c 9000", "pingpong -s 1Ki -P 16 -c 9000", "churn -s 1..64Ki"] {
+            let (count, size) = of(arguments);
+            assert!(
+                count.is_power_of_two() && u32::from(count) * size <= POOL,
+                "{arguments}: {count} x {size}"
+            );
+        }
+    }
+}

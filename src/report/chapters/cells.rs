@@ -6,12 +6,23 @@ use crate::report::document::{Figure, Part, Table, Verdict};
 use crate::report::numbers;
 use crate::report::pictures::ratios::{self, Frame, Row};
 use crate::result::bench::{Comparison, Judgement, Unit};
+use crate::result::mark::{Mark, legend, letters};
 
 pub(super) fn parts(matter: &Matter<'_>) -> Vec<Part> {
     let mut parts = Vec::new();
     let rows = rows(matter);
     if !rows.is_empty() {
         parts.push(Part::Figure(matrix(matter, &rows)));
+    }
+    let mut told = legend(&marks(matter));
+    let all = || matter.groups.iter().flat_map(|group| &group.members);
+    if all().any(|(_, comparison)| ran(comparison) && comparison.marks.is_none()) {
+        told.push(
+            "?: this result is from a program that marked nothing; its reasons stand cell by cell".into(),
+        );
+    }
+    if !told.is_empty() {
+        parts.push(Part::List { items: told });
     }
     let changes = change_rows(matter);
     if !changes.is_empty() {
@@ -28,6 +39,13 @@ pub(super) fn parts(matter: &Matter<'_>) -> Vec<Part> {
 
 fn ran(comparison: &Comparison) -> bool {
     comparison.verdict != Judgement::LeftOut
+}
+
+/// What weakens any of them.
+fn marks(matter: &Matter<'_>) -> Vec<Mark> {
+    let all = matter.groups.iter().flat_map(|group| &group.members);
+    let ran = all.filter(|(_, comparison)| ran(comparison));
+    ran.filter_map(|(_, comparison)| comparison.marks.as_ref()).flatten().copied().collect()
 }
 
 /// A row for each result of each cell that ran. Cells of one workload stand together under its name.
@@ -109,6 +127,7 @@ fn table(matter: &Matter<'_>) -> Table {
         "#reference, ns",
         "#floor",
         "#blocks",
+        "marks",
     ];
     let mut table = Table::new("Server CPU for a unit, and the ratios with their intervals", &columns);
     for group in &matter.groups {
@@ -124,6 +143,7 @@ fn table(matter: &Matter<'_>) -> Table {
                 numbers::plain(server.and_then(|metric| metric.reference)),
                 numbers::ratio(floor),
                 comparison.blocks.to_string(),
+                comparison.marks.as_ref().map_or("?".into(), |marks| letters(marks)),
             ]);
         }
     }
@@ -242,9 +262,13 @@ fn how(comparison: &Comparison) -> String {
     let interval = compare::ratio(comparison, SERVER).map_or(String::new(), |ratio| {
         format!("{} by {}; ", numbers::backing(ratio), ratio.method.replace('_', " "))
     });
-    let Comparison { repeated, invalid, band, .. } = comparison;
+    let Comparison { repeated, invalid, band, disturbances, .. } = comparison;
     let band = numbers::plain(Some(band * 100.0));
+    let told: Vec<String> =
+        disturbances.iter().map(|(kind, count)| format!("{} {count}", kind.replace('_', " "))).collect();
+    let disturbed =
+        if told.is_empty() { String::new() } else { format!(", disturbed: {}", told.join(" and ")) };
     format!(
-        " ({interval}{ended}; the same is within {band} %; slices repeated: {repeated}, invalid: {invalid}.)"
+        " ({interval}{ended}; the same is within {band} %; slices repeated: {repeated}{disturbed}, invalid: {invalid}.)"
     )
 }

@@ -12,8 +12,9 @@ pub(super) fn parts(matter: &Matter<'_>) -> Vec<Part> {
     if tables.is_empty() {
         return tables;
     }
-    let text =
-        "The servers' own account over all slices that count. A dash: this server has no such counter.";
+    let text = "The servers' own account over all slices that count. A dash: this server has no such counter. What \
+                begins with client is the load's own: receives that found no buffer were begun again at once and \
+                cost it an operation; an overflow of its queue makes a slice invalid.";
     std::iter::once(Part::paragraph(text)).chain(tables).collect()
 }
 

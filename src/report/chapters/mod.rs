@@ -7,6 +7,7 @@ mod costs;
 pub mod environment;
 mod health;
 mod latency;
+mod lines;
 mod raw;
 mod reading;
 mod verdict;
@@ -15,7 +16,7 @@ use super::compare::{self, Group};
 use super::document::{Chapter, Document, Part};
 use super::numbers;
 use super::read::Source;
-use crate::result::bench::Purpose;
+use crate::result::bench::{Comparison, Judgement, Purpose};
 use crate::result::report::Report;
 
 /// What chapters are made of.
@@ -47,7 +48,12 @@ pub fn document(sources: &[Source], report: &Report) -> Document {
     let chapters = chapters.into_iter().filter(|(_, _, parts)| !parts.is_empty());
     let chapter =
         |(id, title, parts): (&str, &str, Vec<Part>)| Chapter { id: id.into(), title: title.into(), parts };
-    Document { title: title(sources), lead: lead(sources), chapters: chapters.map(chapter).collect() }
+    Document {
+        title: title(sources),
+        lead: lead(sources),
+        chapters: chapters.map(chapter).collect(),
+        lines: if matter.are_many() { lines::lines(&matter) } else { Vec::new() },
+    }
 }
 
 fn title(sources: &[Source]) -> String {
@@ -82,10 +88,15 @@ fn purpose(purpose: Purpose) -> &'static str {
 }
 
 fn lead(sources: &[Source]) -> Vec<String> {
-    let line = |source: &Source| {
+    let line = |(index, source): (usize, &Source)| {
         let plan = &source.result.plan;
         let machine = plan.environment.cpu_model.as_deref().unwrap_or("an unknown processor");
-        let label = if sources.len() > 1 { format!("{}: ", source.label) } else { String::new() };
+        // Of one the title has the kernel.
+        let kernel = plan.environment.kernel.as_deref().unwrap_or("of an unknown release");
+        let label = match sources.len() {
+            1 => String::new(),
+            _ => format!("[{}] {}, Linux {kernel}, ", index + 1, source.name),
+        };
         format!(
             "{label}{}, {} CPUs, {}; suite {}, took {}, seed {}",
             machine,
@@ -96,13 +107,20 @@ fn lead(sources: &[Source]) -> Vec<String> {
             plan.seed
         )
     };
-    sources.iter().map(line).collect()
+    sources.iter().enumerate().map(line).collect()
 }
 
 impl Matter<'_> {
     /// Whether there is something to tell apart.
     fn several(&self) -> bool {
         self.sources.len() > 1
+    }
+
+    /// Whether there are more comparisons than somebody reads one by one.
+    fn are_many(&self) -> bool {
+        const FEW: usize = 4;
+        let ran = |(_, one): &&(usize, &Comparison)| one.verdict != Judgement::LeftOut;
+        self.groups.iter().flat_map(|group| &group.members).filter(ran).count() > FEW
     }
 
     /// A name, with the result it belongs to where there are several.

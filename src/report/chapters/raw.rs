@@ -4,7 +4,7 @@ use super::Matter;
 use crate::report::compare::{self, SERVER, TOTAL};
 use crate::report::document::{Part, Table};
 use crate::report::numbers;
-use crate::result::bench::{Comparison, Side, Slice};
+use crate::result::bench::{Comparison, Purpose, Side, Slice};
 
 pub(super) fn parts(matter: &Matter<'_>) -> Vec<Part> {
     let mut parts = Vec::new();
@@ -43,7 +43,10 @@ fn slices(comparison: &Comparison) -> Option<Table> {
         "#server + client CPU, ns",
         "#units/s",
         "#client busy",
+        "#second half",
         "#steal",
+        "#slowest canary, us",
+        "#padding, bytes",
         "counts",
     ];
     let mut table = Table::new("Slices, in the order they were measured", &columns);
@@ -61,11 +64,31 @@ fn slices(comparison: &Comparison) -> Option<Table> {
             numbers::plain(numbers.map(|numbers| numbers.total_cpu_ns)),
             numbers::plain(numbers.map(|numbers| numbers.units_per_second)),
             share(numbers.map(|numbers| numbers.client_busy)),
+            numbers::plain(numbers.and_then(|numbers| numbers.second_half)),
             share(numbers.and_then(|numbers| numbers.steal)),
-            counts(slice),
+            numbers::plain(slowest_canary(slice)),
+            slice.server_padding_bytes.map_or("–".into(), |bytes| bytes.to_string()),
+            counts(slice) + &near(comparison, slice),
         ]);
     }
     (!table.rows.is_empty()).then_some(table)
+}
+
+/// Of the CPUs the one that took longest for the same work.
+fn slowest_canary(slice: &Slice) -> Option<f64> {
+    let canaries = slice.before.iter().flat_map(|before| &before.canaries);
+    canaries.map(|canary| canary.cpu_us).max_by(f64::total_cmp)
+}
+
+/// The mark of a slice whose client was nearer to its ceiling than 1.5 times.
+fn near(comparison: &Comparison, slice: &Slice) -> String {
+    const TIMES: f64 = 1.5;
+    let rate = slice.numbers.as_ref().map(|numbers| numbers.units_per_second).filter(|rate| *rate > 0.0);
+    let ceiling = comparison.client_ceiling.as_ref().filter(|_| slice.purpose == Purpose::Cost);
+    let times = ceiling.zip(rate).map(|(ceiling, rate)| ceiling.units_per_second / rate);
+    times
+        .filter(|times| *times < TIMES)
+        .map_or(String::new(), |times| format!("; the client's ceiling is {times:.2} times its rate"))
 }
 
 /// Whether a slice counts, and why not.

@@ -3,7 +3,7 @@
 use super::Matter;
 use crate::report::document::Part;
 
-const READING: [&str; 6] = [
+const READING: [&str; 8] = [
     "A ratio is variant over reference, and below 1 the variant costs less. It is the median of ratios taken \
      block by block; in a block the two take turns (A B B A or B A A B), so that a machine that drifts \
      drifts for both.",
@@ -11,10 +11,15 @@ const READING: [&str; 6] = [
      statistics, above by a bootstrap; with fewer than six blocks it is the whole range, and less sure.",
     "Better and worse need both headlines on the same side: server CPU, and server + client CPU. On loopback a \
      server can push work to its client's account; the second ratio shows that.",
+    "Below a cost stands its least slice. Other work on the machine can only add to CPU time, so that it is nearest \
+     to the true cost; but a single lucky slice makes it, and no verdict rests on it.",
+    "Each process of a server has an environment of a length of its own (padding), so that where its memory happens \
+     to lie is not the same luck in every block. The second half is the rate of a slice's second half over that of \
+     its first: far from 1 it had not settled.",
     "The floor is the same server against itself, from the equal slices within the blocks. What differs by less \
      than the floor is not known to differ.",
     "Same: both intervals lie within the band. Undecided: it cannot be said; a longer bench might.",
-    "Slices disturbed by other work were repeated; slices in which the client was the limit, bytes were wrong or a \
+    "Slices disturbed by other work, or begun on a CPU that was slow at a fixed piece of work, were repeated; slices in which the client was the limit, bytes were wrong or a \
      ring overflowed are invalid and are counted nowhere.",
 ];
 

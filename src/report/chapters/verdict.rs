@@ -6,14 +6,22 @@ use crate::report::numbers;
 use crate::result::bench::{BenchGate, Judgement};
 use crate::result::report::CellChange;
 
+/// More sentences of a result than these are one for each cell.
+const SENTENCES_MAX: usize = 12;
+
 pub(super) fn parts(matter: &Matter<'_>) -> Vec<Part> {
     let mut items = Vec::new();
     for source in matter.sources {
         let word = if matter.several() { source.label.clone() } else { String::new() };
-        let sentences = source.result.verdict.iter();
+        // A sentence for each of many cells stands cell by cell; here it would bury what matters.
+        let told = source.result.verdict.len() <= SENTENCES_MAX;
+        let sentences = source.result.verdict.iter().filter(|_| told);
         items.extend(sentences.map(|text| Verdict { word: word.clone(), text: text.clone() }));
     }
-    let mut parts = vec![Part::Verdicts { items }];
+    let mut parts = Vec::new();
+    if !items.is_empty() {
+        parts.push(Part::Verdicts { items });
+    }
     let changed: Vec<Verdict> = matter.report.changes.iter().map(|change| said(matter, change)).collect();
     if !changed.is_empty() {
         parts.push(Part::heading("Between the results"));

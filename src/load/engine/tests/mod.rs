@@ -82,7 +82,7 @@ struct Seen {
 impl Seen {
     fn look<R: Dialing>(&mut self, engine: &Engine<'_, R>) {
         self.full += u64::from(engine.connections.iter().any(|one| one.full));
-        self.starved = self.starved.max(engine.ended.overflows);
+        self.starved = self.starved.max(engine.ended.empty_pool);
         self.silent += u64::from(!engine.silent.is_empty());
         self.without_scratch += u64::from(!engine.touched.is_empty());
         self.caught_up = self.caught_up.max(u64::from(engine.behind));
