@@ -9,9 +9,11 @@
 //! survives. It knows nothing of connections as the loop sees them: it judges from outside.
 
 mod buffers;
+mod calls;
 mod completions;
 mod dialing;
 mod handing;
+mod judged;
 mod kernel;
 mod lent;
 mod network;
@@ -26,6 +28,7 @@ mod waiting;
 
 pub use buffers::Buffers;
 pub use dialing::Client;
+pub use judged::Judged;
 pub use outcome::{Coverage, Outcome, Side};
 pub use servers::{Lie, Plant, Scene, Told};
 
@@ -77,6 +80,9 @@ pub struct Setup {
     pub lends: usize,
     /// How many completions an enter waits for first, and how long, microseconds.
     pub minimum_wait: Option<(usize, u64)>,
+    /// Whether the ring only notifies: what it is asked is then held against its own rules, and what a loop
+    /// asks and hears by [`Judged`].
+    pub notifies_only: bool,
     /// Whether what was pushed may be taken later than in the next enter.
     pub thread_submits: bool,
     /// Whether the bytes that have arrived at a descriptor can be asked for outside the ring.

@@ -2,8 +2,8 @@
 //! one must be found within the seeds that `cargo test` runs: a simulation that finds nothing where
 //! there is something proves nothing where it finds nothing. The loop itself has no hook for this.
 
+use super::front::Front;
 use super::{Eyes, SEEDS, run_seed};
-use crate::ring::sim::Sim;
 use crate::ring::{Completion, Entered, Listening, Operation, Ring, Socket, Span, Token};
 use nix::errno::Errno;
 use std::collections::{HashMap, HashSet, VecDeque};
@@ -72,7 +72,7 @@ struct Lent {
 
 /// A ring with a bug in it.
 struct Planted {
-    ring: Sim,
+    ring: Front,
     bug: Bug,
     /// What was asked for last, by token.
     asked: HashMap<u64, Operation>,
@@ -88,7 +88,7 @@ struct Planted {
 }
 
 impl Planted {
-    fn new(ring: Sim, bug: Bug) -> Self {
+    fn new(ring: Front, bug: Bug) -> Self {
         Self {
             ring,
             bug,
@@ -329,7 +329,7 @@ impl Listening for Planted {
 /// The first seed that finds the bug by a rule whose text contains `rule`, and what it says.
 #[track_caller]
 fn found(bug: Bug, eyes: Eyes, rule: &str) {
-    let fault = |seed| run_seed(seed, eyes, |sim| Planted::new(sim, bug)).fault;
+    let fault = |seed| run_seed(seed, eyes, |front| Planted::new(front, bug)).fault;
     let first = (0..SEEDS).filter_map(fault).find(|fault| fault.contains(rule));
     let first = first.unwrap_or_else(|| panic!("{SEEDS} seeds do not find {bug:?} by {rule:?}"));
     println!("{bug:?}, {eyes:?}: {}", first.lines().next().unwrap_or_default());
@@ -371,6 +371,6 @@ is_found! {
 
 #[test]
 fn lost_completions_end_the_loop_with_a_sentence() {
-    let fault = run_seed(1, Eyes::Both, |sim| Planted::new(sim, Bug::CompletionsLost)).fault;
+    let fault = run_seed(1, Eyes::Both, |front| Planted::new(front, Bug::CompletionsLost)).fault;
     assert!(fault.is_some_and(|fault| fault.contains("the loop gave up: the kernel lost completions")));
 }

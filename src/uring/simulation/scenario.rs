@@ -32,6 +32,8 @@ pub(super) struct Scenario {
     pub(super) direct: bool,
     pub(super) accept_multishot: bool,
     pub(super) receive_multishot: bool,
+    /// `recv=poll`: the ring only notifies, and plain calls receive and send.
+    pub(super) polled: bool,
     pub(super) obeys_limit: bool,
     pub(super) skips_sent: bool,
     /// `taskrun=sqpoll`: what is pushed is taken when the kernel's thread comes to it.
@@ -112,6 +114,7 @@ impl Scenario {
             direct,
             accept_multishot: has("accept=multishot"),
             receive_multishot: has("recv=multishot"),
+            polled: has("recv=poll"),
             owned,
             incremental: has("buffers=incremental"),
             classic: has("buffers=classic"),
@@ -160,6 +163,7 @@ impl Scenario {
             obeys_limit: self.obeys_limit,
             skips_sent: self.skips_sent,
             thread_submits: self.thread_submits,
+            notifies_only: self.polled,
             keeps_sent: self.keeps_sent,
             lends: self.lends,
             minimum_wait: match self.wait {
@@ -265,7 +269,11 @@ impl Scenario {
     fn features(&self) -> Uring {
         Uring {
             accept: if self.accept_multishot { Accept::Multishot } else { Accept::Single },
-            recv: if self.receive_multishot { Recv::Multishot } else { Recv::Single },
+            recv: match (self.polled, self.receive_multishot) {
+                (true, _) => Recv::Poll,
+                (_, true) => Recv::Multishot,
+                _ => Recv::Single,
+            },
             buffers: match (self.owned, self.incremental) {
                 (true, _) => Buffers::Owned,
                 (_, true) => Buffers::Incremental,
