@@ -115,7 +115,7 @@ impl Kernel {
         let number = op.connection.expect("a watch names a socket");
         let (news, found) = (self.has_news(op), self.readiness(number));
         let connection = &mut self.network.connections[number];
-        let gone = connection.written > connection.heard.written && found & IN == 0;
+        let taken = connection.read > 0 && found & IN == 0;
         let late = op.doomed && found != 0 && happens(&mut self.random, self.odds.cancel_late);
         if op.doomed && !late {
             self.coverage.note(Outcome::WatchCancelled);
@@ -128,7 +128,7 @@ impl Kernel {
             error: connection.broken.is_some(),
         };
         // What was there when it was written down may have been taken before it is heard of.
-        let stale = gone && self.random.bool();
+        let stale = news && taken && self.random.u8(0..4) == 0;
         let mask = match () {
             () if stale => found | IN,
             () if !news => found | [IN, OUT, IN | OUT][self.random.usize(0..3)],

@@ -104,6 +104,11 @@ impl Kernel {
         if let Some(buffer) = completion.buffer {
             self.buffers.taken((buffer, completion.keeps_buffer), completion.result.max(0) as u32);
         }
+        if connection.is_none() && matches!(operation, Operation::Hand { .. }) {
+            // From another worker: nothing was asked for.
+            self.facts.accepted += 1;
+            return completion;
+        }
         self.outstanding -= u64::from(!completion.more);
         self.trace(|| format!("take {completion:x?} for connection {connection:?}"));
         let Some(number) = connection else {

@@ -2,6 +2,7 @@
 //! single operations is in [`super::operations`].
 
 use super::super::{Entered, Name, Operation, Span, Token};
+use super::arrivals::Neighbour;
 use super::buffers::{Buffers, Owner};
 use super::completions::Posted;
 use super::handing::Elsewhere;
@@ -15,6 +16,7 @@ use super::{External, Facts, Setup, Standing};
 use fastrand::Rng;
 use nix::errno::Errno;
 use std::collections::{HashMap, VecDeque};
+use std::rc::Rc;
 
 /// Calls between two enters after which the caller is said to spin.
 const CALLS_MAX: u64 = 1_000_000;
@@ -96,6 +98,8 @@ pub(super) struct Kernel {
     /// What another worker does when a connection it was given leaves, and how many descriptors it has.
     pub(super) elsewhere: Option<Elsewhere>,
     pub(super) away: usize,
+    /// The worker that accepts for all, where it is another one.
+    pub(super) neighbour: Option<Rc<Neighbour>>,
     /// Where enters must have come to an end, once healed.
     pub(super) enters_max: Option<u64>,
 }
@@ -152,6 +156,7 @@ impl Kernel {
             cut: false,
             elsewhere: None,
             away: 0,
+            neighbour: None,
             enters_max: None,
         }
     }
@@ -388,7 +393,8 @@ impl Kernel {
             lent: self.buffers.count(Owner::Caller),
             free: self.buffers.published(),
             open: self.network.open() - self.away,
-            accepting: (0..self.setup.listeners).filter(open).all(|one| self.accept_is_out(one)),
+            accepting: self.neighbour.is_some()
+                || (0..self.setup.listeners).filter(open).all(|one| self.accept_is_out(one)),
         }
     }
 
@@ -401,6 +407,7 @@ impl Kernel {
         let now = self.now;
         let (peers, mut world) = self.world();
         peers.advance(now, &mut world);
+        self.neighbour_accepts(self.odds.eager / 4);
     }
 
     pub(super) fn world(&mut self) -> (&mut Peers, World<'_>) {
@@ -420,12 +427,14 @@ impl Kernel {
             External::Nothing => {}
             External::Wake => self.wake(),
             External::Left(number) => self.leave_elsewhere(number),
+            External::NobodyComes => self.neighbour_ends(),
             External::Heal => self.heal(),
             External::Stop => {
                 self.stopped_at = Some(self.now);
                 for connection in self.network.connections.iter_mut().filter(|one| !one.is_closed()) {
                     connection.written_at_stop = Some(connection.written);
                 }
+                self.tell_neighbour();
                 self.wake();
             }
             External::Cut => {
@@ -518,6 +527,7 @@ impl Kernel {
             }
         }
         assert!(self.flying.iter().all(|op| !op.at_once));
+        self.neighbour_accepts(self.odds.eager);
     }
 
     pub(super) fn run_somebody(&mut self) -> bool {

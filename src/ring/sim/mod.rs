@@ -8,6 +8,7 @@
 //! Absent on purpose: real sockets, real time, the loss of completions (EBADR), which no caller
 //! survives. It knows nothing of connections as the loop sees them: it judges from outside.
 
+mod arrivals;
 mod buffers;
 mod calls;
 mod completions;
@@ -26,6 +27,7 @@ mod sending;
 mod servers;
 mod waiting;
 
+pub use arrivals::Neighbour;
 pub use buffers::Buffers;
 pub use dialing::Client;
 pub use judged::Judged;
@@ -188,6 +190,8 @@ pub enum External {
     Left(usize),
     /// The faults end: no more errors, everybody reads, says the rest and finishes.
     Heal,
+    /// The worker that accepts for all sends nobody any more; wakes this one.
+    NobodyComes,
     /// The server is told to stop; wakes the worker.
     Stop,
     /// The server is told to end at once; wakes the worker.

@@ -94,7 +94,9 @@ impl Kernel {
         let (resets, finishes) = match op.operation {
             Operation::Shutdown { .. } => (2 * odds, 0),
             Operation::ReceiveNow { .. } => (odds / 10, odds / 2),
-            Operation::Receive { .. } | Operation::ReceiveInto { .. } if op.doomed => (odds / 10, odds / 2),
+            Operation::Receive { .. } | Operation::ReceiveInto { .. } if op.doomed => {
+                (odds / 10, odds * 3 / 4)
+            }
             _ => return,
         };
         self.end_peer(number, resets, finishes);

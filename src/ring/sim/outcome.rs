@@ -142,6 +142,13 @@ outcomes! {
     HandTableFull = "hand: ENFILE",
     HandAtStop = "hand: answered when the server stops",
 
+    Arrival = "arrival: a socket",
+    ArrivalQueueFull = "arrival: a socket, while the queue was full",
+    ArrivalAtStop = "arrival: while the server stops",
+    ArrivalTableFull = "arrival: none, as no slot is free",
+    ArrivalStranded = "arrival: a socket in a slot, and no word of it",
+    ArrivalFails = "arrival: none, as the message failed",
+
     ShutdownDone = "shutdown: 0",
     ShutdownUnconnected = "shutdown: ENOTCONN",
     CloseClean = "close: nothing unread",
@@ -214,8 +221,9 @@ impl Outcome {
     /// is for both.
     #[must_use]
     pub fn is_for(self, side: Side) -> bool {
-        const SERVER: [&str; 12] = [
+        const SERVER: [&str; 13] = [
             "accept",
+            "arrival",
             "hand",
             "receive now",
             "count",

@@ -71,11 +71,7 @@ fn run_polled_seed<R: Calls>(seed: u64, eyes: Eyes, plant: impl FnOnce(Sim) -> R
     scenario.polled.then(ran)
 }
 
-fn run<R: Listening>(
-    scenario: &Scenario,
-    eyes: Eyes,
-    front: impl FnOnce(Memory, &Sim) -> R,
-) -> Outcome {
+fn run<R: Listening>(scenario: &Scenario, eyes: Eyes, front: impl FnOnce(Memory, &Sim) -> R) -> Outcome {
     let seed = scenario.seed;
     let arena = Arena::new(scenario.buffers, scenario.buffer_size, scenario.spill_limit).unwrap();
     let sim = Sim::new(scenario.setup(arena.memory()));
@@ -105,21 +101,27 @@ fn drive<R: Listening>(
     scenario.plan(sim, &admission, &stop);
     let handover = scenario.handover();
     if let Some(handover) = &handover {
-        scenario.plan_others(sim, &admission, handover);
+        if scenario.arrives.is_some() {
+            scenario.plan_neighbour(sim, &admission, handover);
+        } else {
+            scenario.plan_others(sim, &admission, handover);
+        }
     }
     let handover = handover.as_deref();
-    let worker = Worker { handover, ..Worker::for_tests(&config, &admission, &counters, &stop) };
+    let index = scenario.index();
+    let worker = Worker { handover, index, ..Worker::for_tests(&config, &admission, &counters, &stop) };
+    // The worker that accepts for all has them.
+    let listeners = if index == 0 { scenario.listeners } else { 0 };
     let ring = front(arena.memory(), sim);
     if scenario.owned {
-        let event_loop = EventLoop::new(ring, Buffers::<Owned>::new(arena), &worker, scenario.listeners);
+        let event_loop = EventLoop::new(ring, Buffers::<Owned>::new(arena), &worker, listeners);
         return turn_to_the_end(event_loop, scenario, sim, eyes, turns);
     }
     if scenario.incremental {
-        let event_loop =
-            EventLoop::new(ring, Buffers::<Incremental>::new(arena), &worker, scenario.listeners);
+        let event_loop = EventLoop::new(ring, Buffers::<Incremental>::new(arena), &worker, listeners);
         return turn_to_the_end(event_loop, scenario, sim, eyes, turns);
     }
-    let event_loop = EventLoop::new(ring, Buffers::<Shared>::new(arena), &worker, scenario.listeners);
+    let event_loop = EventLoop::new(ring, Buffers::<Shared>::new(arena), &worker, listeners);
     turn_to_the_end(event_loop, scenario, sim, eyes, turns)
 }
 
@@ -178,7 +180,8 @@ fn every_seed_keeps_the_invariants_and_every_outcome_is_drawn() {
 #[test]
 fn a_seed_ends_the_same_way_twice() {
     for seed in [3, 17, 101] {
-        let (one, other) = (run_seed(seed, Eyes::Both, |front| front), run_seed(seed, Eyes::Both, |front| front));
+        let (one, other) =
+            (run_seed(seed, Eyes::Both, |front| front), run_seed(seed, Eyes::Both, |front| front));
         assert_eq!((one.turns, one.facts.sent), (other.turns, other.facts.sent));
         assert_eq!(one.coverage.table(), other.coverage.table());
     }

@@ -52,6 +52,8 @@ enum Bug {
     LentCountedLong,
     /// What a send of several left is sent again with the next.
     LentNotTakenBack,
+    /// A socket that another worker sent is not noticed now and then.
+    ArrivalUnnoticed,
     /// No bug of ours: the kernel says that it had to drop completions.
     CompletionsLost,
 }
@@ -131,6 +133,7 @@ impl Planted {
                 done.result = if self.now_and_then(2) { 0 } else { done.result / 2 };
             }
             Some(Operation::Wakeups) if self.bug == Bug::WakeupWatchLost => done.more = true,
+            None if self.bug == Bug::ArrivalUnnoticed && self.now_and_then(3) => return None,
             _ => {}
         }
         Some(done)
@@ -366,6 +369,7 @@ is_found! {
     a_buffer_given_back_that_a_short_send_did_not_reach_is_found: LentReleasedUnsent, "I8";
     a_short_send_of_several_counted_too_long_is_found: LentCountedLong, "I1";
     what_a_short_send_left_and_is_sent_again_is_found: LentNotTakenBack, "an earlier send left";
+    a_socket_from_another_worker_that_nobody_noticed_is_found: ArrivalUnnoticed, "I16";
     a_count_that_is_short_is_found: CountedShort, "before what had arrived was echoed";
 }
 

@@ -58,7 +58,8 @@ impl Misheard {
 
     /// What a watch says as the bug has it; `None` when it swallows it.
     fn distort(&mut self, mut done: Completion) -> Option<Completion> {
-        match self.bug {
+        let bug = self.bug;
+        match bug {
             Bug::EdgeForgotten if done.more && self.now_and_then(10) => return None,
             Bug::WatchNotRenewed if done.result > 0 => done.more = true,
             Bug::WatchNotBegun if done.result < 0 && done.result != CANCELLED => {
