@@ -297,6 +297,12 @@ impl Kernel {
                 return Err(format!("I6: {operation:?} with {} in flight", connection.in_flight));
             }
             Operation::Close { .. } => connection.ending = Ending::Closing,
+            // A client finishes when it likes.
+            Operation::Shutdown { .. }
+                if self.peers.servers.is_none() && connection.owes_what_had_arrived() =>
+            {
+                return Err(format!("{operation:?}: the FIN goes out before what had arrived was echoed"));
+            }
             Operation::Hand { .. } if connection.in_flight > 0 => {
                 return Err(format!("I6: {operation:?} with {} in flight", connection.in_flight));
             }

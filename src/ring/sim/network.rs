@@ -188,6 +188,11 @@ impl Connection {
         self.outbound_room.saturating_sub(self.echoed - self.peer_read)
     }
 
+    /// Whether something that had arrived when the server was told to stop was not echoed.
+    pub(super) fn owes_what_had_arrived(&self) -> bool {
+        self.written_at_stop.is_some_and(|written| self.echoed < written)
+    }
+
     pub(super) fn stands(&self) -> bool {
         matches!(self.dialed, Dialed::Standing | Dialed::Known)
     }

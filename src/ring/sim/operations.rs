@@ -582,10 +582,10 @@ impl Kernel {
         if idle || stuck || lingered {
             return Ok(());
         }
-        let reason = match (self.stopped_at, connection.written_at_stop, connection.shut_at) {
-            (None, ..) => "for no reason",
-            (_, _, Some(_)) => "while it lingered",
-            (_, Some(written), _) if connection.echoed < written => "before what had arrived was echoed",
+        let reason = match (self.stopped_at, connection.shut_at) {
+            (None, _) => "for no reason",
+            (_, Some(_)) => "while it lingered",
+            _ if connection.owes_what_had_arrived() => "before what had arrived was echoed",
             _ if owed > 0 => "with bytes owed",
             _ => return Ok(()),
         };
