@@ -131,6 +131,10 @@ impl Builder {
                     .multi(true)
                     .build())
             }
+            Operation::Watch { socket } => {
+                let events = libc::POLLIN | libc::POLLOUT | libc::POLLRDHUP;
+                with_name!(socket, |name| opcode::PollAdd::new(name, events as u32).multi(true).build())
+            }
             // Each wake-up is an event of its own, and nobody reads.
             Operation::Wakeups => {
                 opcode::PollAdd::new(Fd(self.waker), libc::POLLIN as u32).multi(true).build()
@@ -185,12 +189,6 @@ impl Builder {
     /// The same, where buffers are picked.
     const fn picking(&self, flags: u16) -> u16 {
         self.priority(if self.bundle { flags | BUNDLE } else { flags })
-    }
-
-    /// Reports whatever becomes ready in a socket, when it does, until further notice.
-    pub(super) fn watch(&self, socket: RawFd) -> Entry {
-        let events = libc::POLLIN | libc::POLLOUT | libc::POLLRDHUP;
-        opcode::PollAdd::new(Fd(socket), events as u32).multi(true).build()
     }
 
     fn send_kept(&self, socket: Socket, span: Span) -> Entry {

@@ -3,7 +3,7 @@
 //! back in completions; no pointer, clock or system call passes.
 //!
 //! [`real`] is the kernel's own ring, set up for a client by [`dialing`]; [`polled`] is a ring that only
-//! notifies, and plain receives and sends beside it; [`readiness`] is epoll, for a client where there is no
+//! notifies, and plain receives and sends beside it ([`calls`]); [`readiness`] is epoll, for a client where there is no
 //! ring; `sim` is a fake kernel for tests, which obeys the same rules and draws
 //! among everything the real one may legally do.
 //!
@@ -12,6 +12,7 @@
 
 pub mod attempts;
 mod buffer_ring;
+pub mod calls;
 pub mod dialing;
 mod entry;
 mod lent;
@@ -158,6 +159,13 @@ pub enum Operation {
         /// Of which socket.
         socket: Socket,
     },
+    /// Report whatever becomes ready in a socket, when it does, until further notice: the result is a mask of
+    /// poll(2), of everything that was ready when it was written down. What stays as it is is reported once,
+    /// and when the watch begins. For who makes the calls itself ([`calls::Calls`]).
+    Watch {
+        /// Of which socket.
+        socket: Socket,
+    },
     /// End the operation with this token. The result is 0, `ENOENT` or `EALREADY`; the target's own
     /// last completion comes before or after.
     Cancel {
@@ -212,6 +220,26 @@ impl Operation {
     /// Whether it receives, in one way or another.
     const fn receives(self) -> bool {
         matches!(self, Self::Receive { .. } | Self::ReceiveNow { .. } | Self::ReceiveInto { .. })
+    }
+
+    /// The socket it is about, if it is about one.
+    const fn socket(self) -> Option<Socket> {
+        match self {
+            Self::Receive { socket, .. }
+            | Self::ReceiveNow { socket, .. }
+            | Self::ReceiveInto { socket, .. }
+            | Self::Send { socket, .. }
+            | Self::SendKept { socket, .. }
+            | Self::SendLent { socket, .. }
+            | Self::AwaitRoom { socket }
+            | Self::Watch { socket }
+            | Self::Connect { socket, .. }
+            | Self::CountArrived { socket }
+            | Self::Hand { socket, .. }
+            | Self::Shutdown { socket }
+            | Self::Close { socket } => Some(socket),
+            Self::Accept { .. } | Self::Cancel { .. } | Self::Wakeups => None,
+        }
     }
 }
 

@@ -6,18 +6,17 @@
 //! as long as the socket has bytes; a send is done when it is pushed, and its completion lies here until
 //! the next turn. Watches are edge-triggered: what was said is remembered for each socket.
 //!
+//! Needs a kernel that does both ([`Calls`]): a real one, or a fake one for tests.
+//!
 //! Left out: sockets that are slots of the ring's table, which no system call knows, and buffers that the
 //! kernel picks.
 
-use super::readiness::errno;
+use super::calls::{self, Calls};
 use super::readiness::pool::Pool;
-use super::real::RealRing;
-use super::{Completion, Entered, Listening, Name, Operation, Ring, Socket, Span, Token};
+use super::{Completion, Entered, Listening, Memory, Name, Operation, Ring, Socket, Span, Token};
 use crate::features::Uring;
 use nix::errno::Errno;
-use rustix::net::{SendFlags, Shutdown};
 use std::collections::{HashMap, VecDeque};
-use std::os::fd::BorrowedFd;
 use std::time::Duration;
 
 /// Receives from one socket in one turn, so that one that always has more does not keep out the others.
@@ -34,8 +33,8 @@ const ENDED: i32 = (libc::POLLRDHUP | libc::POLLHUP | libc::POLLERR) as i32;
 const WRITABLE: i32 = (libc::POLLOUT | libc::POLLHUP | libc::POLLERR) as i32;
 
 /// One worker's ring and its sockets.
-pub struct PolledRing<'a> {
-    ring: RealRing<'a>,
+pub struct PolledRing<R> {
+    ring: R,
     pool: Pool,
     /// The most bytes of one receive.
     receive_most: usize,
@@ -79,14 +78,14 @@ struct Receiving {
     left: u32,
 }
 
-impl<'a> PolledRing<'a> {
-    /// Sockets of `ring`, which picks no buffers, up to so many at once.
+impl<R: Calls> PolledRing<R> {
+    /// Sockets of `ring`, which picks no buffers, up to so many at once, with `memory` to receive into.
     #[must_use]
-    pub fn new(ring: RealRing<'a>, features: &Uring, connections: u32) -> Self {
+    pub fn new(ring: R, memory: Memory, features: &Uring, connections: u32) -> Self {
         let expected = connections as usize;
         Self {
-            pool: Pool::new(ring.builder.memory, features.buffer_count as u16, features.buffer_size),
-            receive_most: ring.builder.receive_most as usize,
+            pool: Pool::new(memory, features.buffer_count as u16, features.buffer_size),
+            receive_most: features.receive_cap.unwrap_or(features.buffer_size) as usize,
             ring,
             sockets: Vec::with_capacity(expected),
             // A send and what one turn receives of each; more than that is rare.
@@ -121,8 +120,8 @@ impl<'a> PolledRing<'a> {
     }
 
     fn watch(&mut self, descriptor: u32) {
-        let entry = self.ring.builder.watch(descriptor as i32);
-        self.ring.queue(entry.user_data(WATCH | u64::from(descriptor)));
+        let token = Token(WATCH | u64::from(descriptor));
+        self.ring.push(Operation::Watch { socket: named(descriptor) }, token);
         self.at(descriptor).armed = true;
     }
 
@@ -132,8 +131,7 @@ impl<'a> PolledRing<'a> {
 
     fn send(&mut self, socket: Socket, span: Span, token: Token) {
         self.calls += 1;
-        let flags = SendFlags::DONTWAIT | SendFlags::NOSIGNAL;
-        let sent = rustix::net::send(borrowed(socket), self.pool.lent(span), flags).map_err(errno);
+        let sent = self.ring.send(socket, self.pool.lent(span));
         if matches!(sent, Err(Errno::EAGAIN)) || sent.is_ok_and(|bytes| bytes < span.length as usize) {
             self.watched(socket).1.full = true;
         }
@@ -164,7 +162,7 @@ impl<'a> PolledRing<'a> {
 
     fn receive_now(&mut self, socket: Socket, limit: u32, token: Token) {
         let most = (limit as usize).min(self.receive_most);
-        match self.pool.receive(borrowed(socket), most) {
+        match self.pool.receive_by(most, |room| self.ring.receive(socket, room)) {
             Ok(Some(received)) => self.completions.push_back(received.completion(token, false)),
             Ok(None) => self.post(token, Ok(0)),
             Err(errno) => self.post(token, Err(errno)),
@@ -210,7 +208,7 @@ impl<'a> PolledRing<'a> {
             // It may still stand in `ready`, and then say nothing.
             *place = None;
         }
-        let closed = nix::unistd::close(descriptor as i32);
+        let closed = self.ring.close(named(descriptor));
         self.post(token, closed.map(|()| 0));
     }
 
@@ -259,8 +257,8 @@ impl<'a> PolledRing<'a> {
         let Some(receiving) = watched.receiving.as_mut().filter(|_| watched.readable) else { return false };
         let token = receiving.token;
         let most = self.receive_most.min(receiving.left as usize);
-        let socket = borrowed(Socket(Name::Descriptor(descriptor as i32)));
-        let received = match self.pool.receive(socket, most) {
+        let socket = named(descriptor);
+        let received = match self.pool.receive_by(most, |room| self.ring.receive(socket, room)) {
             Ok(Some(received)) => received,
             Ok(None) => return self.end_receive(descriptor, Ok(0)),
             Err(Errno::EAGAIN) => {
@@ -291,16 +289,14 @@ impl<'a> PolledRing<'a> {
 }
 
 fn descriptor(socket: Socket) -> u32 {
-    let Name::Descriptor(descriptor) = socket.0 else { unreachable!("it gave out no slot") };
-    descriptor as u32
+    calls::descriptor(socket) as u32
 }
 
-fn borrowed<'a>(socket: Socket) -> BorrowedFd<'a> {
-    // SAFETY: the loop closes a socket last, so it is open here.
-    unsafe { BorrowedFd::borrow_raw(descriptor(socket) as i32) }
+const fn named(descriptor: u32) -> Socket {
+    Socket(Name::Descriptor(descriptor as i32))
 }
 
-impl Ring for PolledRing<'_> {
+impl<R: Calls> Ring for PolledRing<R> {
     fn push(&mut self, operation: Operation, token: Token) {
         assert!(token.0 & WATCH == 0, "a token that is a watch's");
         self.pushed += 1;
@@ -313,8 +309,8 @@ impl Ring for PolledRing<'_> {
             Operation::Cancel { target } if self.cancel(target, token) => {}
             Operation::Shutdown { socket } => {
                 self.calls += 1;
-                let done = rustix::net::shutdown(borrowed(socket), Shutdown::Write);
-                self.post(token, done.map(|()| 0).map_err(errno));
+                let done = self.ring.shut_down(socket);
+                self.post(token, done.map(|()| 0));
             }
             in_the_ring => self.ring.push(in_the_ring, token),
         }
@@ -384,7 +380,7 @@ impl Ring for PolledRing<'_> {
     }
 }
 
-impl Listening for PolledRing<'_> {
+impl<R: Calls> Listening for PolledRing<R> {
     fn accepted(&self, result: u32) -> Socket {
         self.ring.accepted(result)
     }

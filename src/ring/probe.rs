@@ -362,7 +362,8 @@ impl Trial {
     /// Watches a socket: it is told that there is room, and then, by the same watch, that bytes came.
     fn watch(&mut self) -> io::Result<()> {
         let (mut ours, theirs) = UnixStream::pair()?;
-        self.push(builder(Vec::new()).watch(theirs.as_raw_fd()))?;
+        let socket = Socket(Name::Descriptor(theirs.as_raw_fd()));
+        self.push(builder(Vec::new()).build(Operation::Watch { socket }))?;
         for expected in [libc::POLLOUT, libc::POLLIN] {
             let told = self.next()?;
             if told.result() & i32::from(expected) == 0 || !cqueue::more(told.flags()) {

@@ -49,7 +49,7 @@ pub fn run(mut worker: Worker<'_>, rings: &Arc<Rings>) -> Result<Ending, Failure
     describe(&mut laid, &features, &worker, &arena);
     let ending = match (features.recv, features.buffers) {
         (Recv::Poll, _) => {
-            let ring = PolledRing::new(ring, &features, worker.room);
+            let ring = PolledRing::new(ring, arena.memory(), &features, worker.room);
             serve(ring, Buffers::<Shared>::new(&arena), &worker, count, laid)
         }
         (_, features::Buffers::Owned) => serve(ring, Buffers::<Owned>::new(&arena), &worker, count, laid),

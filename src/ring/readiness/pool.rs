@@ -67,11 +67,26 @@ impl Pool {
         socket: impl AsFd,
         most: usize,
     ) -> Result<Option<Received>, Errno> {
+        self.receive_by(most, |room| {
+            let (bytes, _) = rustix::net::recv(socket, room, RecvFlags::DONTWAIT).map_err(errno)?;
+            Ok(bytes)
+        })
+    }
+
+    /// The same by a call of the caller's own, which is given the room to fill and says how many bytes came.
+    ///
+    /// # Errors
+    /// `ENOBUFS` without a call where no buffer is free; else what `call` says.
+    pub(in crate::ring) fn receive_by(
+        &mut self,
+        most: usize,
+        call: impl FnOnce(&mut [u8]) -> Result<usize, Errno>,
+    ) -> Result<Option<Received>, Errno> {
         let Some((buffer, room)) = self.head() else { return Err(Errno::ENOBUFS) };
         let wanted = room.len().min(most);
-        let received = rustix::net::recv(socket, &mut room[..wanted], RecvFlags::DONTWAIT);
+        let received = call(&mut room[..wanted]);
         self.calls += 1;
-        let (bytes, _) = received.map_err(errno)?;
+        let bytes = received?;
         if bytes == 0 {
             return Ok(None);
         }

@@ -145,6 +145,34 @@ impl Buffers {
         (span.offset / stride).min(self.owners.len() as u64)..end.min(self.owners.len() as u64)
     }
 
+    /// The buffer of which this is the beginning, if it is one that may be filled.
+    pub(super) fn free_buffer(&self, room: &[u8]) -> Result<u16, String> {
+        let span = self.span_of(room)?;
+        let buffer = span.offset / stride(self.size);
+        let fits = span.offset.is_multiple_of(stride(self.size)) && span.length <= self.size;
+        match self.free.iter().find(|&&free| u64::from(free) == buffer) {
+            Some(&free) if fits => Ok(free),
+            _ => Err(format!("I8: {span:?} is received into, and is no free buffer")),
+        }
+    }
+
+    /// A free buffer has been filled.
+    pub(super) fn post(&mut self, buffer: u16) {
+        self.free.retain(|&free| free != buffer);
+        self.owners[usize::from(buffer)] = Owner::Posted;
+    }
+
+    /// Where bytes lie that the caller names by themselves.
+    pub(super) fn span_of(&self, bytes: &[u8]) -> Result<Span, String> {
+        let offset = (bytes.as_ptr() as u64).wrapping_sub(self.memory.base.as_ptr() as u64);
+        let end = offset.checked_add(bytes.len() as u64);
+        if end.is_some_and(|end| end <= self.memory.length) && !bytes.is_empty() {
+            Ok(Span { offset, length: bytes.len() as u32 })
+        } else {
+            Err(format!("I8: {} bytes that are none of the memory", bytes.len()))
+        }
+    }
+
     /// Whether the caller may have the kernel read these bytes.
     pub(super) fn check_sendable(&self, span: Span) -> Result<(), String> {
         if span.length == 0 || span.offset + u64::from(span.length) > self.memory.length {

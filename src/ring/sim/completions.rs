@@ -79,6 +79,10 @@ impl Kernel {
     pub(super) fn take(&mut self) -> Option<Completion> {
         self.call();
         let posted = self.completions.pop_front()?;
+        if self.setup.notifies_only {
+            self.trace(|| format!("take {:x?}", posted.completion));
+            return Some(posted.completion);
+        }
         Some(self.hand_over(&posted))
     }
 
@@ -95,10 +99,15 @@ impl Kernel {
     }
 
     /// What a completion carries is the caller's from here on.
-    fn hand_over(&mut self, posted: &Posted) -> Completion {
+    pub(super) fn hand_over(&mut self, posted: &Posted) -> Completion {
         let Posted { completion, operation, connection, notice } = *posted;
         if let Some(buffer) = completion.buffer {
             self.buffers.taken((buffer, completion.keeps_buffer), completion.result.max(0) as u32);
+        }
+        if connection.is_none() && matches!(operation, Operation::Hand { .. }) {
+            // From another worker: nothing was asked for.
+            self.facts.accepted += 1;
+            return completion;
         }
         self.outstanding -= u64::from(!completion.more);
         self.trace(|| format!("take {completion:x?} for connection {connection:?}"));

@@ -138,6 +138,7 @@ impl Client {
             lends: 0,
             minimum_wait: None,
             thread_submits: false,
+            notifies_only: false,
             accept_multishot: false,
             arrived_known: false,
             counts_arrived: false,

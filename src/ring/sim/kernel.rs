@@ -2,9 +2,11 @@
 //! single operations is in [`super::operations`].
 
 use super::super::{Entered, Name, Operation, Span, Token};
+use super::arrivals::Neighbour;
 use super::buffers::{Buffers, Owner};
 use super::completions::Posted;
 use super::handing::Elsewhere;
+use super::judged::Asked;
 use super::lent::Group;
 use super::network::{Dialed, Ending, Handed, Listener, Network, Numbers};
 use super::odds::{Odds, happens};
@@ -14,6 +16,7 @@ use super::{External, Facts, Setup, Standing};
 use fastrand::Rng;
 use nix::errno::Errno;
 use std::collections::{HashMap, VecDeque};
+use std::rc::Rc;
 
 /// Calls between two enters after which the caller is said to spin.
 const CALLS_MAX: u64 = 1_000_000;
@@ -72,6 +75,8 @@ pub(super) struct Kernel {
     pub(super) pushed: u64,
     pub(super) taken: u64,
     pub(super) answered: u64,
+    /// What a loop has asked of a ring that only notifies, until it was told the last of it.
+    pub(super) asked: Vec<Asked>,
     /// What was answered and the caller is not told of, until it asks.
     pub(super) skipped: Vec<Posted>,
     pub(super) overflow: VecDeque<Posted>,
@@ -93,6 +98,8 @@ pub(super) struct Kernel {
     /// What another worker does when a connection it was given leaves, and how many descriptors it has.
     pub(super) elsewhere: Option<Elsewhere>,
     pub(super) away: usize,
+    /// The worker that accepts for all, where it is another one.
+    pub(super) neighbour: Option<Rc<Neighbour>>,
     /// Where enters must have come to an end, once healed.
     pub(super) enters_max: Option<u64>,
 }
@@ -134,6 +141,7 @@ impl Kernel {
             pushed: 0,
             taken: 0,
             answered: 0,
+            asked: Vec::new(),
             skipped: Vec::new(),
             overflow: VecDeque::new(),
             next_id: 0,
@@ -148,6 +156,7 @@ impl Kernel {
             cut: false,
             elsewhere: None,
             away: 0,
+            neighbour: None,
             enters_max: None,
         }
     }
@@ -173,11 +182,13 @@ impl Kernel {
     pub(super) fn push(&mut self, operation: Operation, token: Token) {
         self.call();
         self.trace(|| format!("push {operation:?} {:x}", token.0));
-        if let Err(what) = self.check(operation) {
+        let checked =
+            if self.setup.notifies_only { self.check_notifying(operation) } else { self.check(operation) };
+        if let Err(what) = checked {
             self.violation(what);
             return;
         }
-        self.outstanding += 1;
+        self.outstanding += u64::from(!self.setup.notifies_only);
         if self.submission.len() >= self.setup.sq {
             if happens(&mut self.random, self.odds.push_submits) {
                 self.coverage.note(Outcome::PushSubmits);
@@ -223,7 +234,7 @@ impl Kernel {
     }
 
     /// Holds an operation against the rules of the seam and counts it.
-    fn check(&mut self, operation: Operation) -> Result<(), String> {
+    pub(super) fn check(&mut self, operation: Operation) -> Result<(), String> {
         let socket = match operation {
             Operation::Receive { socket, limit } | Operation::ReceiveNow { socket, limit } => {
                 if limit == 0 {
@@ -255,6 +266,7 @@ impl Kernel {
             | Operation::Close { socket }
             | Operation::CountArrived { socket }
             | Operation::AwaitRoom { socket } => socket,
+            Operation::Watch { .. } => return Err(format!("{operation:?} of a ring that receives itself")),
             Operation::Accept { listener } if self.network.listeners[listener].closed => {
                 return Err("an accept on a closed listener".into());
             }
@@ -332,18 +344,17 @@ impl Kernel {
     /// not change its reason.
     fn note_cancel(&mut self, target: Token) {
         let flying = self.flying.iter().find(|op| op.token == target).and_then(|op| op.connection);
-        let queued = || match self.submission.iter().find(|(_, token)| *token == target)?.0 {
-            Operation::Receive { socket, .. }
-            | Operation::ReceiveNow { socket, .. }
-            | Operation::ReceiveInto { socket, .. } => self.network.find(socket.0),
-            _ => None,
+        let queued = || {
+            let (operation, _) = self.submission.iter().find(|(_, token)| *token == target)?;
+            self.network.find(operation.socket().filter(|_| operation.receives())?.0)
         };
+        let above = || self.asked.iter().find(|asked| asked.token == target)?.connection;
         // Its last completion may have been posted, and wait for the caller to take it.
         let posted = || {
             let mut posted = self.completions.iter().chain(&self.overflow);
             posted.find(|posted| posted.completion.token == target)?.connection
         };
-        if let Some(number) = flying.or_else(queued).or_else(posted) {
+        if let Some(number) = flying.or_else(queued).or_else(posted).or_else(above) {
             self.network.connections[number].receive_cancelled = true;
         }
     }
@@ -388,7 +399,8 @@ impl Kernel {
             lent: self.buffers.count(Owner::Caller),
             free: self.buffers.published(),
             open: self.network.open() - self.away,
-            accepting: (0..self.setup.listeners).filter(open).all(|one| self.accept_is_out(one)),
+            accepting: self.neighbour.is_some()
+                || (0..self.setup.listeners).filter(open).all(|one| self.accept_is_out(one)),
         }
     }
 
@@ -401,6 +413,7 @@ impl Kernel {
         let now = self.now;
         let (peers, mut world) = self.world();
         peers.advance(now, &mut world);
+        self.neighbour_accepts(self.odds.eager / 4);
     }
 
     pub(super) fn world(&mut self) -> (&mut Peers, World<'_>) {
@@ -420,12 +433,14 @@ impl Kernel {
             External::Nothing => {}
             External::Wake => self.wake(),
             External::Left(number) => self.leave_elsewhere(number),
+            External::NobodyComes => self.neighbour_ends(),
             External::Heal => self.heal(),
             External::Stop => {
                 self.stopped_at = Some(self.now);
                 for connection in self.network.connections.iter_mut().filter(|one| !one.is_closed()) {
                     connection.written_at_stop = Some(connection.written);
                 }
+                self.tell_neighbour();
                 self.wake();
             }
             External::Cut => {
@@ -461,21 +476,7 @@ impl Kernel {
             self.take_requests();
             let Some((operation, token)) = self.submission.pop_front() else { return };
             self.taken += 1;
-            let connection = match operation {
-                Operation::Receive { socket, .. }
-                | Operation::ReceiveNow { socket, .. }
-                | Operation::ReceiveInto { socket, .. }
-                | Operation::Send { socket, .. }
-                | Operation::SendKept { socket, .. }
-                | Operation::SendLent { socket, .. }
-                | Operation::AwaitRoom { socket }
-                | Operation::Connect { socket, .. }
-                | Operation::CountArrived { socket }
-                | Operation::Hand { socket, .. }
-                | Operation::Shutdown { socket }
-                | Operation::Close { socket } => self.network.find(socket.0),
-                Operation::Accept { .. } | Operation::Cancel { .. } | Operation::Wakeups => None,
-            };
+            let connection = operation.socket().and_then(|socket| self.network.find(socket.0));
             let id = self.next_id;
             self.next_id += 1;
             let at_once = matches!(
@@ -532,6 +533,7 @@ impl Kernel {
             }
         }
         assert!(self.flying.iter().all(|op| !op.at_once));
+        self.neighbour_accepts(self.odds.eager);
     }
 
     pub(super) fn run_somebody(&mut self) -> bool {

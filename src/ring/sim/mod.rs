@@ -8,10 +8,13 @@
 //! Absent on purpose: real sockets, real time, the loss of completions (EBADR), which no caller
 //! survives. It knows nothing of connections as the loop sees them: it judges from outside.
 
+mod arrivals;
 mod buffers;
+mod calls;
 mod completions;
 mod dialing;
 mod handing;
+mod judged;
 mod kernel;
 mod lent;
 mod network;
@@ -24,8 +27,10 @@ mod sending;
 mod servers;
 mod waiting;
 
+pub use arrivals::Neighbour;
 pub use buffers::Buffers;
 pub use dialing::Client;
+pub use judged::Judged;
 pub use outcome::{Coverage, Outcome, Side};
 pub use servers::{Lie, Plant, Scene, Told};
 
@@ -77,6 +82,9 @@ pub struct Setup {
     pub lends: usize,
     /// How many completions an enter waits for first, and how long, microseconds.
     pub minimum_wait: Option<(usize, u64)>,
+    /// Whether the ring only notifies: what it is asked is then held against its own rules, and what a loop
+    /// asks and hears by [`Judged`].
+    pub notifies_only: bool,
     /// Whether what was pushed may be taken later than in the next enter.
     pub thread_submits: bool,
     /// Whether the bytes that have arrived at a descriptor can be asked for outside the ring.
@@ -182,6 +190,8 @@ pub enum External {
     Left(usize),
     /// The faults end: no more errors, everybody reads, says the rest and finishes.
     Heal,
+    /// The worker that accepts for all sends nobody any more; wakes this one.
+    NobodyComes,
     /// The server is told to stop; wakes the worker.
     Stop,
     /// The server is told to end at once; wakes the worker.

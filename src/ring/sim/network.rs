@@ -60,6 +60,9 @@ pub(super) struct Connection {
     /// Whether it was given to another worker.
     pub(super) handed: Handed,
 
+    /// What its watch has told.
+    pub(super) heard: Heard,
+
     /// The loop knows that the peer finished, or that the connection failed.
     pub(super) end_taken: bool,
     pub(super) error_taken: bool,
@@ -77,6 +80,17 @@ pub(super) struct Connection {
     pub(super) was_blocked: bool,
     /// Bytes that had been written when the server was told to stop.
     pub(super) written_at_stop: Option<u64>,
+}
+
+/// What a watch has told of a connection, and does not tell again.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Heard {
+    /// Bytes the peer had written then.
+    pub(super) written: u64,
+    /// Its FIN.
+    pub(super) end: bool,
+    /// That the connection is broken.
+    pub(super) error: bool,
 }
 
 /// Whether a connection was given to another worker.
@@ -144,6 +158,7 @@ impl Connection {
             sending: 0,
             receives: 0,
             handed: Handed::Not,
+            heard: Heard::default(),
             end_taken: false,
             error_taken: false,
             active_at: now,

@@ -25,6 +25,7 @@ impl Kernel {
                 Operation::AwaitRoom { .. } => {
                     !op.told && (connection().room_to_echo() > 0 || connection().broken.is_some())
                 }
+                Operation::Watch { .. } => self.has_news(op),
                 Operation::SendKept { .. } if op.told => self.is_read(op),
                 Operation::Wakeups => self.wakes > 0,
                 Operation::Connect { .. } => {
@@ -36,7 +37,7 @@ impl Kernel {
 
     /// Whether a watch reports without reason now, as it does at the peer's FIN.
     pub(super) fn may_be_spurious(&mut self, op: &InFlight) -> bool {
-        matches!(op.operation, Operation::AwaitRoom { .. })
+        matches!(op.operation, Operation::AwaitRoom { .. } | Operation::Watch { .. })
             && happens(&mut self.random, self.odds.room_spurious)
     }
 
@@ -49,6 +50,7 @@ impl Kernel {
                 self.accept_without_descriptor(id, listener);
             }
             Operation::Connect { .. } => self.start_connect(index),
+            Operation::Watch { .. } => self.arm_watch(index),
             Operation::Receive { .. } if self.buffers.free() == 0 && self.setup.buffers_at_arming => {
                 self.coverage.note(Outcome::ReceiveNoBuffersArming);
                 self.post(id, failure(Errno::ENOBUFS), false, None);
@@ -74,6 +76,7 @@ impl Kernel {
             Operation::Send { span, .. } | Operation::SendKept { span, .. } => self.run_send(&op, span),
             Operation::SendLent { group, .. } => self.run_lent(&op, group),
             Operation::AwaitRoom { .. } => self.run_room(&op),
+            Operation::Watch { .. } => self.run_watch(&op),
             Operation::Cancel { target } => self.run_cancel(&op, target),
             Operation::CountArrived { .. } => self.run_count(&op),
             Operation::Shutdown { .. } => self.run_shutdown(&op),
@@ -91,9 +94,16 @@ impl Kernel {
         let (resets, finishes) = match op.operation {
             Operation::Shutdown { .. } => (2 * odds, 0),
             Operation::ReceiveNow { .. } => (odds / 10, odds / 2),
-            Operation::Receive { .. } | Operation::ReceiveInto { .. } if op.doomed => (odds / 10, odds / 2),
+            Operation::Receive { .. } | Operation::ReceiveInto { .. } if op.doomed => {
+                (odds / 10, odds * 3 / 4)
+            }
             _ => return,
         };
+        self.end_peer(number, resets, finishes);
+    }
+
+    /// The peer resets the connection or finishes now, or neither; chances in a thousand.
+    pub(super) fn end_peer(&mut self, number: usize, resets: u32, finishes: u32) {
         if happens(&mut self.random, resets) {
             self.network.connections[number].broken.get_or_insert(Errno::ECONNRESET);
         } else if happens(&mut self.random, finishes) {
@@ -413,7 +423,9 @@ impl Kernel {
 
     /// Every watch for room in this socket has news again when there is some.
     pub(super) fn found_full(&mut self, number: usize) {
-        let watches = |op: &&mut InFlight| matches!(op.operation, Operation::AwaitRoom { .. });
+        let watches = |op: &&mut InFlight| {
+            matches!(op.operation, Operation::AwaitRoom { .. } | Operation::Watch { .. })
+        };
         for op in self.flying.iter_mut().filter(|op| op.connection == Some(number)).filter(watches) {
             op.told = false;
         }
@@ -471,26 +483,37 @@ impl Kernel {
 
     fn run_shutdown(&mut self, op: &InFlight) {
         let number = op.connection.expect("a shutdown names a socket");
+        let result = self.shut(number).map_or_else(failure, |()| 0);
+        self.post(op.id, result, false, None);
+    }
+
+    /// Our FIN goes out.
+    pub(super) fn shut(&mut self, number: usize) -> Result<(), Errno> {
         let connection = &mut self.network.connections[number];
         connection.shut_at = Some(self.now);
         if connection.broken.is_some() {
             self.coverage.note(Outcome::ShutdownUnconnected);
-            self.post(op.id, failure(Errno::ENOTCONN), false, None);
-            return;
+            return Err(Errno::ENOTCONN);
         }
         self.coverage.note(Outcome::ShutdownDone);
         let now = self.now;
         let (peers, mut world) = self.world();
         peers.on_shut(number, now, 500, &mut world);
-        self.post(op.id, 0, false, None);
+        Ok(())
     }
 
     fn run_close(&mut self, op: &InFlight, name: Name) {
         let number = op.connection.expect("a close names a socket");
-        let enter = self.enters;
         if self.network.connections[number].handed == Handed::Away {
             return self.close_copy(op, number, name);
         }
+        self.close_down(number, name);
+        self.post(op.id, 0, false, None);
+    }
+
+    /// The caller's side of a connection is gone.
+    pub(super) fn close_down(&mut self, number: usize, name: Name) {
+        let enter = self.enters;
         if self.gives_back_at_close(name) {
             let (numbers, index) = self.network.numbers(name);
             numbers.give_back(index, enter);
@@ -509,7 +532,6 @@ impl Kernel {
         connection.name = None;
         self.facts.closed += 1;
         self.peers.on_closed(number, &self.network);
-        self.post(op.id, 0, false, None);
     }
 
     fn run_wakeups(&mut self, op: &InFlight) {

@@ -95,6 +95,30 @@ outcomes! {
     RoomSpurious = "room: news of nothing",
     RoomCancelled = "room: ECANCELED",
 
+    WatchMore = "watch: news, and more may follow",
+    WatchEnds = "watch: news, and these were the last",
+    WatchQueueFull = "watch: news in the last completion, as the queue was full",
+    WatchEndWithData = "watch: bytes and the end in one",
+    WatchFailed = "watch: an error",
+    WatchStale = "watch: bytes that were taken meanwhile",
+    WatchSpurious = "watch: news of nothing",
+    WatchMemory = "watch: ENOMEM, and it never begins",
+    WatchCancelled = "watch: ECANCELED",
+    WatchCancelledNews = "watch: cancelled, and news all the same",
+
+    CallReceiveData = "call: receive, all that there is",
+    CallReceivePart = "call: receive, a part, and the rest arrives later",
+    CallReceiveEmpty = "call: receive, EAGAIN",
+    CallReceiveEarly = "call: receive, EAGAIN, and bytes arrive right after it",
+    CallReceiveEnd = "call: receive, the end",
+    CallReceiveInterrupted = "call: receive, EINTR",
+    CallReceiveFailed = "call: receive, an error",
+    CallSendWhole = "call: send, whole",
+    CallSendShort = "call: send, short",
+    CallSendFull = "call: send, EAGAIN",
+    CallSendInterrupted = "call: send, EINTR",
+    CallSendFailed = "call: send, an error",
+
     CancelDoneBefore = "cancel: 0 before the target's last",
     CancelDoneAfter = "cancel: 0 after the target's last",
     CancelMissingBefore = "cancel: ENOENT before the target's last",
@@ -117,6 +141,13 @@ outcomes! {
     HandOwnerGone = "hand: EOWNERDEAD",
     HandTableFull = "hand: ENFILE",
     HandAtStop = "hand: answered when the server stops",
+
+    Arrival = "arrival: a socket",
+    ArrivalQueueFull = "arrival: a socket, while the queue was full",
+    ArrivalAtStop = "arrival: while the server stops",
+    ArrivalTableFull = "arrival: none, as no slot is free",
+    ArrivalStranded = "arrival: a socket in a slot, and no word of it",
+    ArrivalFails = "arrival: none, as the message failed",
 
     ShutdownDone = "shutdown: 0",
     ShutdownUnconnected = "shutdown: ENOTCONN",
@@ -190,8 +221,21 @@ impl Outcome {
     /// is for both.
     #[must_use]
     pub fn is_for(self, side: Side) -> bool {
-        const SERVER: [&str; 10] =
-            ["accept", "hand", "receive now", "count", "peer", "wait", "piece", "kept", "lent", "bundle"];
+        const SERVER: [&str; 13] = [
+            "accept",
+            "arrival",
+            "hand",
+            "receive now",
+            "count",
+            "peer",
+            "wait",
+            "piece",
+            "kept",
+            "lent",
+            "bundle",
+            "watch",
+            "call",
+        ];
         const CLIENT: [&str; 4] = ["open", "connect", "server", "lie"];
         let begins = |words: &[&str]| words.contains(&self.name().split(':').next().unwrap_or(""));
         match side {

@@ -41,15 +41,21 @@ impl Kernel {
     }
 
     fn send_bytes(&mut self, op: &InFlight, number: usize, span: Span) {
-        let room = self.network.connections[number].room_to_echo();
-        let most = room.min(u64::from(span.length)) as u32;
-        let short = most > 1 && happens(&mut self.random, self.odds.send_short);
-        let bytes = if short { self.random.u32(1..most) } else { most };
-        let whole = bytes == span.length;
+        let bytes = self.take_bytes_of(number, span);
+        let whole = bytes == span.length as usize;
         self.coverage.note(if whole { Outcome::SendWhole } else { Outcome::SendShort });
         if !whole {
             self.found_full(number);
         }
+        self.post_sent(op, bytes as i32);
+    }
+
+    /// Takes as much of it as fits, or less; how many bytes that is.
+    pub(super) fn take_bytes_of(&mut self, number: usize, span: Span) -> usize {
+        let room = self.network.connections[number].room_to_echo();
+        let most = room.min(u64::from(span.length)) as u32;
+        let short = most > 1 && happens(&mut self.random, self.odds.send_short);
+        let bytes = if short { self.random.u32(1..most) } else { most };
         self.look_at(number, span, bytes);
         let connection = &mut self.network.connections[number];
         connection.echoed += u64::from(bytes);
@@ -57,7 +63,7 @@ impl Kernel {
             connection.broken = Some(Errno::ECONNRESET);
         }
         self.peers.on_echoed(number, self.now, &self.network);
-        self.post_sent(op, bytes as i32);
+        bytes as usize
     }
 
     /// Holds what is echoed against what was sent: this is where a wrong byte shows.

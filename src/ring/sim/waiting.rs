@@ -35,7 +35,7 @@ impl Kernel {
                 self.work(0);
                 continue;
             }
-            if self.run_somebody() {
+            if self.run_somebody() || self.neighbour_accepts(1000) {
                 continue;
             }
             if self.somebody_waits && (self.buffers.free() > 0 || !self.skipped.is_empty()) {

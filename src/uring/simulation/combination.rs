@@ -22,11 +22,12 @@ const fn drawn(dimension: &'static str, value: &'static str, weight: u32) -> Dra
 
 /// What the fake kernel knows, dimension by dimension. Most seeds run with what is the default, where
 /// the other value takes something away that is to be seen often.
-const DRAWN: [Drawn; 26] = [
+const DRAWN: [Drawn; 27] = [
     drawn("accept", "multishot", 3),
     drawn("accept", "single", 1),
     drawn("recv", "multishot", 3),
     drawn("recv", "single", 1),
+    drawn("recv", "poll", 2),
     drawn("buffers", "ring", 5),
     drawn("buffers", "incremental", 1),
     drawn("buffers", "classic", 1),
@@ -51,10 +52,8 @@ const DRAWN: [Drawn; 26] = [
     drawn("spread", "msg-ring", 1),
 ];
 
-/// Values that a loop cannot tell from others: they are settings of the ring or of an entry. And those of
-/// a ring of its own, which has no fake kernel (`ring/polled`).
-const UNSEEN: [&str; 13] = [
-    "recv=poll",
+/// Values that a loop cannot tell from others: they are settings of the ring or of an entry.
+const UNSEEN: [&str; 12] = [
     "taskrun=coop",
     "taskrun=default",
     "poll-first=on",

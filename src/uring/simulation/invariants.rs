@@ -68,7 +68,8 @@ impl Watch {
         if !self.stopped && !event_loop.accepting_paused() && !standing.accepting {
             return Err("I13: no accept is armed, though there is room".into());
         }
-        let full = !scenario.rival && event_loop.worker.admission.is_full();
+        let accepts = scenario.arrives.is_none();
+        let full = accepts && !scenario.rival && event_loop.worker.admission.is_full();
         if !self.stopped && full && !event_loop.accepting_paused() {
             return Err("I13: it accepts beyond the limit".into());
         }

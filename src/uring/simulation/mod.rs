@@ -12,18 +12,22 @@
 
 mod allocation;
 mod combination;
+mod front;
 mod invariants;
 mod planted;
+mod planted_below;
 mod scenario;
 mod scripted;
 
 use super::event_loop::EventLoop;
-use crate::ring::Listening;
+use crate::ring::calls::Calls;
 use crate::ring::sim::{Coverage, External, Facts, Sim};
+use crate::ring::{Listening, Memory};
 use crate::seeds;
 use crate::uring::buffers::{Arena, Buffers, Incremental, Owned, Ownership, Shared};
 use crate::worker::Worker;
 use combination::{Combination, Pairs};
+use front::{Front, notifier};
 use invariants::{Watch, at_the_end};
 use scenario::Scenario;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -54,13 +58,25 @@ enum Eyes {
     Both,
 }
 
-/// Runs one seed, with `plant` between the loop and the kernel.
-fn run_seed<R: Listening>(seed: u64, eyes: Eyes, plant: impl FnOnce(Sim) -> R) -> Outcome {
+/// Runs one seed, with `plant` between the loop and what it talks to.
+fn run_seed<R: Listening>(seed: u64, eyes: Eyes, plant: impl FnOnce(Front) -> R) -> Outcome {
     let scenario = Scenario::draw(seed);
+    run(&scenario, eyes, |memory, sim| plant(Front::of(&scenario, memory, sim)))
+}
+
+/// Runs one seed where it has `recv=poll`, with `plant` between the ring that only notifies and the kernel.
+fn run_polled_seed<R: Calls>(seed: u64, eyes: Eyes, plant: impl FnOnce(Sim) -> R) -> Option<Outcome> {
+    let scenario = Scenario::draw(seed);
+    let ran = || run(&scenario, eyes, |memory, sim| notifier(&scenario, plant(sim.clone()), memory, sim));
+    scenario.polled.then(ran)
+}
+
+fn run<R: Listening>(scenario: &Scenario, eyes: Eyes, front: impl FnOnce(Memory, &Sim) -> R) -> Outcome {
+    let seed = scenario.seed;
     let arena = Arena::new(scenario.buffers, scenario.buffer_size, scenario.spill_limit).unwrap();
     let sim = Sim::new(scenario.setup(arena.memory()));
     let mut turns = 0;
-    let ran = catch_unwind(AssertUnwindSafe(|| drive(&scenario, &arena, &sim, eyes, plant, &mut turns)));
+    let ran = catch_unwind(AssertUnwindSafe(|| drive(scenario, &arena, &sim, eyes, front, &mut turns)));
     let panicked = ran.unwrap_or_else(|panic| {
         let text = panic.downcast_ref::<String>().cloned();
         let text = text.or_else(|| panic.downcast_ref::<&str>().map(ToString::to_string));
@@ -69,7 +85,7 @@ fn run_seed<R: Listening>(seed: u64, eyes: Eyes, plant: impl FnOnce(Sim) -> R) -
     let facts = sim.facts();
     let fault = facts.violations.first().cloned().or(panicked.err());
     let fault = fault.map(|fault| format!("seed {seed}, turn {turns}: {fault}\n{scenario:#?}"));
-    Outcome { combination: scenario.combination, coverage: sim.coverage(), facts, turns, fault }
+    Outcome { combination: scenario.combination.clone(), coverage: sim.coverage(), facts, turns, fault }
 }
 
 fn drive<R: Listening>(
@@ -77,7 +93,7 @@ fn drive<R: Listening>(
     arena: &Arena,
     sim: &Sim,
     eyes: Eyes,
-    plant: impl FnOnce(Sim) -> R,
+    front: impl FnOnce(Memory, &Sim) -> R,
     turns: &mut u64,
 ) -> Result<(), String> {
     let (config, counters) = (scenario.config(), scenario.counters());
@@ -85,21 +101,27 @@ fn drive<R: Listening>(
     scenario.plan(sim, &admission, &stop);
     let handover = scenario.handover();
     if let Some(handover) = &handover {
-        scenario.plan_others(sim, &admission, handover);
+        if scenario.arrives.is_some() {
+            scenario.plan_neighbour(sim, &admission, handover);
+        } else {
+            scenario.plan_others(sim, &admission, handover);
+        }
     }
     let handover = handover.as_deref();
-    let worker = Worker { handover, ..Worker::for_tests(&config, &admission, &counters, &stop) };
-    let ring = plant(sim.clone());
+    let index = scenario.index();
+    let worker = Worker { handover, index, ..Worker::for_tests(&config, &admission, &counters, &stop) };
+    // The worker that accepts for all has them.
+    let listeners = if index == 0 { scenario.listeners } else { 0 };
+    let ring = front(arena.memory(), sim);
     if scenario.owned {
-        let event_loop = EventLoop::new(ring, Buffers::<Owned>::new(arena), &worker, scenario.listeners);
+        let event_loop = EventLoop::new(ring, Buffers::<Owned>::new(arena), &worker, listeners);
         return turn_to_the_end(event_loop, scenario, sim, eyes, turns);
     }
     if scenario.incremental {
-        let event_loop =
-            EventLoop::new(ring, Buffers::<Incremental>::new(arena), &worker, scenario.listeners);
+        let event_loop = EventLoop::new(ring, Buffers::<Incremental>::new(arena), &worker, listeners);
         return turn_to_the_end(event_loop, scenario, sim, eyes, turns);
     }
-    let event_loop = EventLoop::new(ring, Buffers::<Shared>::new(arena), &worker, scenario.listeners);
+    let event_loop = EventLoop::new(ring, Buffers::<Shared>::new(arena), &worker, listeners);
     turn_to_the_end(event_loop, scenario, sim, eyes, turns)
 }
 
@@ -133,7 +155,7 @@ fn every_seed_keeps_the_invariants_and_every_outcome_is_drawn() {
     let seeds = seeds::several(SEEDS);
     let count = seeds.end - seeds.start;
     for seed in seeds {
-        let outcome = run_seed(seed, Eyes::Both, |sim| sim);
+        let outcome = run_seed(seed, Eyes::Both, |front| front);
         if let Some(fault) = outcome.fault {
             panic!("{fault}\nreplay: C10K_SEED={seed} cargo test --lib every_seed");
         }
@@ -158,7 +180,8 @@ fn every_seed_keeps_the_invariants_and_every_outcome_is_drawn() {
 #[test]
 fn a_seed_ends_the_same_way_twice() {
     for seed in [3, 17, 101] {
-        let (one, other) = (run_seed(seed, Eyes::Both, |sim| sim), run_seed(seed, Eyes::Both, |sim| sim));
+        let (one, other) =
+            (run_seed(seed, Eyes::Both, |front| front), run_seed(seed, Eyes::Both, |front| front));
         assert_eq!((one.turns, one.facts.sent), (other.turns, other.facts.sent));
         assert_eq!(one.coverage.table(), other.coverage.table());
     }

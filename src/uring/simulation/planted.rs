@@ -2,8 +2,8 @@
 //! one must be found within the seeds that `cargo test` runs: a simulation that finds nothing where
 //! there is something proves nothing where it finds nothing. The loop itself has no hook for this.
 
+use super::front::Front;
 use super::{Eyes, SEEDS, run_seed};
-use crate::ring::sim::Sim;
 use crate::ring::{Completion, Entered, Listening, Operation, Ring, Socket, Span, Token};
 use nix::errno::Errno;
 use std::collections::{HashMap, HashSet, VecDeque};
@@ -52,6 +52,8 @@ enum Bug {
     LentCountedLong,
     /// What a send of several left is sent again with the next.
     LentNotTakenBack,
+    /// A socket that another worker sent is not noticed now and then.
+    ArrivalUnnoticed,
     /// No bug of ours: the kernel says that it had to drop completions.
     CompletionsLost,
 }
@@ -72,7 +74,7 @@ struct Lent {
 
 /// A ring with a bug in it.
 struct Planted {
-    ring: Sim,
+    ring: Front,
     bug: Bug,
     /// What was asked for last, by token.
     asked: HashMap<u64, Operation>,
@@ -88,7 +90,7 @@ struct Planted {
 }
 
 impl Planted {
-    fn new(ring: Sim, bug: Bug) -> Self {
+    fn new(ring: Front, bug: Bug) -> Self {
         Self {
             ring,
             bug,
@@ -131,6 +133,7 @@ impl Planted {
                 done.result -= 1;
             }
             Some(Operation::Wakeups) if self.bug == Bug::WakeupWatchLost => done.more = true,
+            None if self.bug == Bug::ArrivalUnnoticed && self.now_and_then(3) => return None,
             _ => {}
         }
         Some(done)
@@ -333,7 +336,7 @@ impl Listening for Planted {
 /// The first seed that finds the bug by a rule whose text contains `rule`, and what it says.
 #[track_caller]
 fn found(bug: Bug, eyes: Eyes, rule: &str) {
-    let fault = |seed| run_seed(seed, eyes, |sim| Planted::new(sim, bug)).fault;
+    let fault = |seed| run_seed(seed, eyes, |front| Planted::new(front, bug)).fault;
     let first = (0..SEEDS).filter_map(fault).find(|fault| fault.contains(rule));
     let first = first.unwrap_or_else(|| panic!("{SEEDS} seeds do not find {bug:?} by {rule:?}"));
     println!("{bug:?}, {eyes:?}: {}", first.lines().next().unwrap_or_default());
@@ -370,11 +373,12 @@ is_found! {
     a_buffer_given_back_that_a_short_send_did_not_reach_is_found: LentReleasedUnsent, "I8";
     a_short_send_of_several_counted_too_long_is_found: LentCountedLong, "I1";
     what_a_short_send_left_and_is_sent_again_is_found: LentNotTakenBack, "an earlier send left";
+    a_socket_from_another_worker_that_nobody_noticed_is_found: ArrivalUnnoticed, "I16";
     a_count_that_is_short_is_found: CountedShort, "the FIN goes out before what had arrived was echoed";
 }
 
 #[test]
 fn lost_completions_end_the_loop_with_a_sentence() {
-    let fault = run_seed(1, Eyes::Both, |sim| Planted::new(sim, Bug::CompletionsLost)).fault;
+    let fault = run_seed(1, Eyes::Both, |front| Planted::new(front, Bug::CompletionsLost)).fault;
     assert!(fault.is_some_and(|fault| fault.contains("the loop gave up: the kernel lost completions")));
 }

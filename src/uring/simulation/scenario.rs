@@ -7,10 +7,11 @@ use crate::conn::{Admission, Handover, Limits};
 use crate::counters::Counters;
 use crate::features::{Accept, Buffers, Files, Recv, Spread, Taskrun, Uring, Wait};
 use crate::ring::Memory;
-use crate::ring::sim::{External, Setup, Sim};
+use crate::ring::sim::{External, Neighbour, Setup, Sim};
 use crate::stop::{Phase, Stop};
 use crate::uring::COUNTERS;
 use crate::uring::buffers::CHUNK;
+use crate::uring::token::{self, Kind};
 use crate::worker;
 use fastrand::Rng;
 use std::cell::Cell;
@@ -32,6 +33,8 @@ pub(super) struct Scenario {
     pub(super) direct: bool,
     pub(super) accept_multishot: bool,
     pub(super) receive_multishot: bool,
+    /// `recv=poll`: the ring only notifies, and plain calls receive and send.
+    pub(super) polled: bool,
     pub(super) obeys_limit: bool,
     pub(super) skips_sent: bool,
     /// `taskrun=sqpoll`: what is pushed is taken when the kernel's thread comes to it.
@@ -54,6 +57,8 @@ pub(super) struct Scenario {
     pub(super) wait: Wait,
     /// `spread=msg-ring`, of the worker that accepts: how often a hand fails, in a thousand.
     pub(super) hands_on: Option<u32>,
+    /// `spread=msg-ring`, of another worker: how often something cannot be sent to it, in a thousand.
+    pub(super) arrives: Option<u32>,
     pub(super) arrived_known: bool,
     pub(super) counts_arrived: bool,
     pub(super) buffers_at_arming: bool,
@@ -86,9 +91,16 @@ impl Scenario {
         let combination = Combination::draw(later);
         let has = |text| combination.has(text);
         // Half of the stops come while most peers are busy, and all that are to find somebody on the way.
-        let early = random.bool() || has("spread=msg-ring");
-        let stop_most = if early { 20_000 } else { 200_000 };
-        let stop_at = random.bool().then(|| random.u64(0..stop_most));
+        let stop_most = match random.bool() {
+            _ if has("spread=msg-ring") => 8_000,
+            true => 20_000,
+            false => 200_000,
+        };
+        let spread = &mut Rng::with_seed(seed ^ 0x5b1e_ad00_0000_0000);
+        let second = has("spread=msg-ring") && spread.u8(0..3) == 0;
+        let hands_on = has("spread=msg-ring") && !second;
+        let stops = random.u8(0..4) < if hands_on { 3 } else { 2 };
+        let stop_at = stops.then(|| random.u64(0..stop_most));
         let cut = stop_at.filter(|_| random.u8(0..4) == 0);
         let (owned, direct) = (has("buffers=owned"), has("files=direct"));
         let minimum = Wait::Minimum { count: later.u32(1..=12), time: later.u32(1..=2_000) };
@@ -104,14 +116,16 @@ impl Scenario {
             sq: [1, 2, 4, 8, 64, 256][random.usize(0..6)],
             cq: [1, 2, 3, 4, 8, 16, 64, 512][random.usize(0..8)],
             max_connections,
-            descriptors: if random.u8(0..3) == 0 {
-                random.u32(1..=max_connections + 1)
-            } else {
-                max_connections + 64
+            descriptors: match random.u8(0..3) {
+                0 => random.u32(1..=max_connections + 1),
+                // Somebody else accepts, and there are more than this worker can name.
+                _ if second && direct && spread.bool() => 1 + max_connections / 8,
+                _ => max_connections + 64,
             },
             direct,
             accept_multishot: has("accept=multishot"),
             receive_multishot: has("recv=multishot"),
+            polled: has("recv=poll"),
             owned,
             incremental: has("buffers=incremental"),
             classic: has("buffers=classic"),
@@ -123,7 +137,8 @@ impl Scenario {
             skips_sent: has("cqe-skip=on"),
             thread_submits: has("taskrun=sqpoll"),
             wait: if has("wait=one") { Wait::One } else { minimum },
-            hands_on: has("spread=msg-ring").then(|| [0, 100, 500, 1000][later.usize(0..4)]),
+            hands_on: hands_on.then(|| [0, 100, 500, 1000][later.usize(0..4)]),
+            arrives: second.then(|| [100, 300, 700][spread.usize(0..3)]),
             arrived_known: !direct,
             counts_arrived: random.u8(0..3) > 0,
             buffers_at_arming: random.u8(0..8) > 0,
@@ -160,6 +175,7 @@ impl Scenario {
             obeys_limit: self.obeys_limit,
             skips_sent: self.skips_sent,
             thread_submits: self.thread_submits,
+            notifies_only: self.polled,
             keeps_sent: self.keeps_sent,
             lends: self.lends,
             minimum_wait: match self.wait {
@@ -185,11 +201,19 @@ impl Scenario {
         Rc::new(Admission::new(self.max_connections))
     }
 
+    /// Which worker this is: the first is the one that accepts for all, where one does.
+    pub(super) fn index(&self) -> usize {
+        usize::from(self.arrives.is_some())
+    }
+
     /// Two other workers, who have been there from the beginning.
     pub(super) fn handover(&self) -> Option<Rc<Handover>> {
-        self.hands_on.map(|_| {
+        self.hands_on.or(self.arrives).map(|_| {
             let handover = Handover::new(3);
-            [1, 2].into_iter().for_each(|other| handover.open(other, self.max_connections));
+            // Where others accept, they are full before this one is.
+            let room = if self.arrives.is_some() { self.max_connections / 4 } else { self.max_connections };
+            let others = (0..3).filter(|&worker| worker != self.index());
+            others.for_each(|other| handover.open(other, room));
             Rc::new(handover)
         })
     }
@@ -203,6 +227,50 @@ impl Scenario {
             // The kernel wakes this worker in any case.
             let _ = admission.leave();
         });
+    }
+
+    /// Has another worker accept for all, serve some, and send the others here or to a third.
+    pub(super) fn plan_neighbour(&self, sim: &Sim, admission: &Rc<Admission>, handover: &Rc<Handover>) {
+        let (Some(error), here) = (self.arrives, self.index()) else { return };
+        let share = || (Rc::clone(admission), Rc::clone(handover));
+        let (permits, places) = share();
+        let places = move || {
+            let chosen = permits.try_enter().then(|| places.choose(0))?;
+            if chosen == 0 {
+                places.stays(0)
+            } else {
+                places.sent(chosen)
+            }
+            Some(chosen)
+        };
+        let (permits, turned) = share();
+        let turned_back = move |stays: bool| {
+            turned.turned_back(here);
+            if stays {
+                turned.stays(0);
+            } else {
+                // Nobody here waits for it: another worker accepts.
+                let _ = permits.leave();
+            }
+        };
+        let (permits, gone) = share();
+        let left = move |worker: usize| {
+            if worker != 0 {
+                gone.arrived(worker);
+            }
+            gone.left(worker);
+            let _ = permits.leave();
+        };
+        let over = Rc::clone(handover);
+        let neighbour = Neighbour {
+            here,
+            arrival: token::of_listener(Kind::Arrival, 0),
+            places: Box::new(places),
+            turned_back: Box::new(turned_back),
+            left: Rc::new(left),
+            ends: Rc::new(move || over.end()),
+        };
+        sim.beside(neighbour, error);
     }
 
     pub(super) fn stop(&self) -> Stop {
@@ -265,7 +333,11 @@ impl Scenario {
     fn features(&self) -> Uring {
         Uring {
             accept: if self.accept_multishot { Accept::Multishot } else { Accept::Single },
-            recv: if self.receive_multishot { Recv::Multishot } else { Recv::Single },
+            recv: match (self.polled, self.receive_multishot) {
+                (true, _) => Recv::Poll,
+                (_, true) => Recv::Multishot,
+                _ => Recv::Single,
+            },
             buffers: match (self.owned, self.incremental) {
                 (true, _) => Buffers::Owned,
                 (_, true) => Buffers::Incremental,
@@ -279,7 +351,11 @@ impl Scenario {
             files: if self.direct { Files::Direct } else { Files::Normal },
             taskrun: if self.thread_submits { Taskrun::Sqpoll } else { Taskrun::Defer },
             wait: self.wait,
-            spread: if self.hands_on.is_some() { Spread::MsgRing } else { Spread::Reuseport },
+            spread: if self.hands_on.or(self.arrives).is_some() {
+                Spread::MsgRing
+            } else {
+                Spread::Reuseport
+            },
             poll_first: false,
             receive_cap: self.receive_cap,
             no_iowait: false,
