@@ -215,9 +215,9 @@ fn ceiling(sketch: &Sketch) -> ClientCeiling {
         _ => ("reached", 2.0),
     };
     ClientCeiling {
-        units_per_second: short(85_000.0 * times),
+        units_per_second: short(170_000.0 * times),
         known: known.into(),
-        measured_units_per_second: 85_000.0,
+        measured_units_per_second: 170_000.0,
         times,
         enough: times >= 1.5,
     }

@@ -214,7 +214,7 @@ fn clients() {
         serde_json::json!({"slice": slice, "client": "c10k load told-here", "load": null, "histogram": null});
     folder.write("slices.ndjson", &format!("{line}\n{line}\nhalf a line"));
     folder.write("result.json", &whole);
-    let printed = report(&[folder.0.to_str().expect("plain")]);
+    let printed = report(&[folder.0.to_str().expect("plain"), "--details"]);
     ended(&printed, 0, &[]);
     let told = printed.lines.iter().filter(|line| line.contains("c10k load told-here")).count();
     assert_eq!(told, 1, "{}", printed.said());

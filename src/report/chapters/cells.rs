@@ -83,7 +83,9 @@ fn row(matter: &Matter<'_>, source: usize, comparison: &Comparison, heading: Opt
         }
         // What both sides have is said below; their names are longer than the picture is wide.
         (false, Some(question)) => match question.split_once(" (") {
-            Some((question, both)) => (question.into(), both.trim_end_matches(')').into()),
+            Some((question, both)) => {
+                (question.into(), both.trim_end_matches(')').replace(" on both sides) (", ", "))
+            }
             None => (question.clone(), String::new()),
         },
         (false, None) => (pair, String::new()),
@@ -121,42 +123,67 @@ fn table(matter: &Matter<'_>) -> Table {
     let columns = [
         "cell",
         "verdict",
+        "marks",
         "#server CPU",
         "#server + client CPU",
         "#variant, ns",
         "#reference, ns",
         "#floor",
         "#blocks",
-        "marks",
     ];
-    let mut table = Table::new("Server CPU for a unit, and the ratios with their intervals", &columns);
+    // What all have in common is said once.
+    let common = common(matter);
+    let of = common.map_or("a unit".into(), |group| of_what(group));
+    let caption = format!("Server CPU for {of}, and the ratios with their intervals");
+    let mut table = Table::new(caption, &columns);
     for group in &matter.groups {
         for &(source, comparison) in group.members.iter().filter(|(_, comparison)| ran(comparison)) {
             let server = compare::metric(comparison, SERVER);
             let floor = server.and_then(|metric| metric.floor.as_ref());
             table.row(vec![
-                matter.of(&name(group), source),
+                matter.of(&name(group, common.is_none()), source),
                 numbers::word(comparison.verdict).into(),
+                comparison.marks.as_ref().map_or("?".into(), |marks| letters(marks)),
                 numbers::ratio(compare::ratio(comparison, SERVER)),
                 numbers::ratio(compare::ratio(comparison, TOTAL)),
                 numbers::plain(server.and_then(|metric| metric.variant)),
                 numbers::plain(server.and_then(|metric| metric.reference)),
                 numbers::ratio(floor),
                 comparison.blocks.to_string(),
-                comparison.marks.as_ref().map_or("?".into(), |marks| letters(marks)),
             ]);
         }
     }
     table
 }
 
-/// A cell as short as it can be named, with what its costs are counted for.
-fn name(group: &Group<'_>) -> String {
+/// The workload of all that ran, where there is but one and more than one cell of it.
+fn common<'a>(matter: &'a Matter<'a>) -> Option<&'a Group<'a>> {
+    let ran = |group: &&Group<'_>| group.members.iter().any(|(_, comparison)| ran(comparison));
+    let workload = |group: &Group<'_>| group.first().cell.workload.name.clone();
+    let mut groups = matter.groups.iter().filter(ran);
+    let first = groups.next()?;
+    let mut others = groups.peekable();
+    others.peek()?;
+    others.all(|group| workload(group) == workload(first)).then_some(first)
+}
+
+/// `a message of pingpong:64:100`.
+fn of_what(group: &Group<'_>) -> String {
+    let workload = &group.first().cell.workload;
+    let unit = unit(workload.unit);
+    let article = if unit.starts_with('i') { "an" } else { "a" };
+    format!("{article} {unit} of {}", workload.name)
+}
+
+/// A cell as short as it can be named, with its workload and what its costs are counted for unless all have
+/// the same.
+fn name(group: &Group<'_>, in_full: bool) -> String {
     let cell = &group.first().cell;
-    let (workload, unit) = (&cell.workload.name, unit(cell.workload.unit));
-    match &cell.question {
-        Some(question) => format!("{workload}, {question}, per {unit}"),
-        None => format!("{workload}, {} / {}, per {unit}", cell.variant.name, cell.reference.name),
+    let pair = || format!("{} / {}", cell.variant.name, cell.reference.name);
+    let name = cell.question.clone().unwrap_or_else(pair);
+    match in_full {
+        true => format!("{}, {name}, per {}", cell.workload.name, unit(cell.workload.unit)),
+        false => name,
     }
 }
 
