@@ -88,7 +88,8 @@ fn drive<R: Listening>(
         scenario.plan_others(sim, &admission, handover);
     }
     let handover = handover.as_deref();
-    let worker = Worker { handover, ..Worker::for_tests(&config, &admission, &counters, &stop) };
+    let room = scenario.room.unwrap_or(scenario.max_connections);
+    let worker = Worker { handover, room, ..Worker::for_tests(&config, &admission, &counters, &stop) };
     let ring = plant(sim.clone());
     if scenario.owned {
         let event_loop = EventLoop::new(ring, Buffers::<Owned>::new(arena), &worker, scenario.listeners);

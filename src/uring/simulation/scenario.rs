@@ -11,6 +11,7 @@ use crate::ring::sim::{External, Setup, Sim};
 use crate::stop::{Phase, Stop};
 use crate::uring::COUNTERS;
 use crate::uring::buffers::CHUNK;
+use crate::uring::handing::PASSAGE;
 use crate::worker;
 use fastrand::Rng;
 use std::cell::Cell;
@@ -54,6 +55,8 @@ pub(super) struct Scenario {
     pub(super) wait: Wait,
     /// `spread=msg-ring`, of the worker that accepts: how often a hand fails, in a thousand.
     pub(super) hands_on: Option<u32>,
+    /// How many connections the table of the worker that accepts is for, where that is not all of them.
+    pub(super) room: Option<u32>,
     pub(super) arrived_known: bool,
     pub(super) counts_arrived: bool,
     pub(super) buffers_at_arming: bool,
@@ -124,6 +127,7 @@ impl Scenario {
             thread_submits: has("taskrun=sqpoll"),
             wait: if has("wait=one") { Wait::One } else { minimum },
             hands_on: has("spread=msg-ring").then(|| [0, 100, 500, 1000][later.usize(0..4)]),
+            room: (direct && has("spread=msg-ring") && later.bool()).then(|| later.u32(1..=max_connections)),
             arrived_known: !direct,
             counts_arrived: random.u8(0..3) > 0,
             buffers_at_arming: random.u8(0..8) > 0,
@@ -153,7 +157,8 @@ impl Scenario {
             receive_most: self.receive_cap,
             sq: self.sq,
             cq: self.cq,
-            descriptors: self.descriptors,
+            // The margin of a table is as small as it ever is.
+            descriptors: self.room.map_or(self.descriptors, |room| self.descriptors.min(room + PASSAGE)),
             direct: self.direct,
             accept_multishot: self.accept_multishot,
             receive_multishot: self.receive_multishot,
