@@ -149,8 +149,10 @@ impl<S: Sockets> Thread<'_, S> {
         if state.stopping.has_begun() || !entrance.accepting.is_paused() {
             return;
         }
-        if entrance.accepting.resume(self.tools.now, self.admission) {
-            state.retry.store(NEVER, SeqCst);
+        let resumed = entrance.accepting.resume(self.tools.now, self.admission);
+        // Also where it goes on for want of a permit: nobody is to be woken by a time then.
+        state.retry.store(entrance.accepting.retry().unwrap_or(NEVER), SeqCst);
+        if resumed {
             self.arm_all(entrance);
         }
     }

@@ -150,7 +150,8 @@ impl Accepting {
 
     /// Ends the pause if its reason is gone; true when connections are taken. While they are not,
     /// whoever leaves is asked to wake us: it is asked first and the state looked at afterwards, so that
-    /// nobody can leave in between unnoticed.
+    /// nobody can leave in between unnoticed. Where a shortage is over and all permits are taken by then,
+    /// a permit is what is waited for.
     pub fn resume(&mut self, now: Tick, admission: &Admission) -> bool {
         if self.paused {
             admission.wait();
@@ -159,6 +160,9 @@ impl Accepting {
                 Cause::Full => admission.is_full(),
                 Cause::Shortage { retry, open, .. } => now < retry && admission.open() >= open,
             };
+            if !self.paused && admission.is_full() {
+                (self.cause, self.paused) = (Cause::Full, true);
+            }
         }
         !self.paused
     }
@@ -230,14 +234,26 @@ mod tests {
 
     #[test]
     fn what_comes_free_ends_a_pause_for_want_of_it_and_no_other() {
-        let admission = Admission::new(1);
-        assert!(admission.try_enter());
+        let (admission, taken) = (Admission::new(1), Admission::new(1));
+        assert!(taken.try_enter());
         let (mut starved, mut full) = (Accepting::new(), Accepting::new());
-        assert!(starved.starved(5, &admission) && full.full(5, &admission));
+        assert!(starved.starved(5, &admission) && full.full(5, &taken));
         starved.relieved();
         full.relieved();
         assert_eq!((starved.retry(), full.retry()), (Some(0), None));
-        assert!(starved.resume(6, &admission) && !full.resume(6, &admission));
+        assert!(starved.resume(6, &admission) && !full.resume(6, &taken));
+    }
+
+    #[test]
+    fn a_shortage_that_is_over_when_all_permits_are_taken_waits_for_one_of_them() {
+        let admission = Admission::new(1);
+        let mut accepting = Accepting::new();
+        assert!(accepting.starved(5, &admission));
+        assert!(admission.try_enter());
+        assert!(!accepting.resume(1005, &admission), "nobody could be let in");
+        assert_eq!(accepting.retry(), None);
+        assert!(admission.leave(), "nobody would wake it");
+        assert!(accepting.resume(1006, &admission));
     }
 
     #[test]

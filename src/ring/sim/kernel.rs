@@ -333,6 +333,7 @@ impl Kernel {
                 connection.receiving += 1;
                 connection.receives += 1;
                 connection.receive_cancelled = false;
+                connection.stuck_at_cancel = false;
             }
             _ => {}
         }
@@ -355,7 +356,10 @@ impl Kernel {
             posted.find(|posted| posted.completion.token == target)?.connection
         };
         if let Some(number) = flying.or_else(queued).or_else(posted).or_else(above) {
-            self.network.connections[number].receive_cancelled = true;
+            let stuck = self.is_stuck(number);
+            let connection = &mut self.network.connections[number];
+            connection.receive_cancelled = true;
+            connection.stuck_at_cancel |= stuck;
         }
     }
 

@@ -76,6 +76,9 @@ pub(super) struct Connection {
     pub(super) full: bool,
     /// The loop has cancelled its receive, and armed none since.
     pub(super) receive_cancelled: bool,
+    /// By then it had taken nothing of what it was owed for the write timeout: what it takes while the loop
+    /// closes it changes nothing.
+    pub(super) stuck_at_cancel: bool,
     /// The loop has been told that less was taken than it offered.
     pub(super) was_blocked: bool,
     /// Bytes that had been written when the server was told to stop.
@@ -167,6 +170,7 @@ impl Connection {
             ever_received: false,
             full: false,
             receive_cancelled: false,
+            stuck_at_cancel: false,
             was_blocked: false,
             written_at_stop: None,
         }

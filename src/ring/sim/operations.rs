@@ -549,6 +549,19 @@ impl Kernel {
         self.post(op.id, 1, !ends, None);
     }
 
+    /// Whether a time of the loop, whose clock has milliseconds, may have passed.
+    fn waited(&self, since: u64, timeout: Option<u64>) -> bool {
+        timeout.is_some_and(|timeout| self.now.saturating_sub(since) + 1000 >= timeout)
+    }
+
+    /// Whether a connection has taken nothing of what it is owed for the write timeout, as far as the loop
+    /// knows.
+    pub(super) fn is_stuck(&self, number: usize) -> bool {
+        let connection = &self.network.connections[number];
+        connection.read_taken > connection.echoed_taken
+            && self.waited(connection.progress_at, self.setup.write_timeout)
+    }
+
     /// Whether the loop had a reason to close this connection now, as far as the kernel can tell.
     fn judge_close(&mut self, number: usize) -> Result<(), &'static str> {
         if self.peers.servers.is_some() {
@@ -556,10 +569,7 @@ impl Kernel {
         }
         let connection = &self.network.connections[number];
         let owed = connection.read - connection.echoed.min(connection.read);
-        let waited = |since: u64, timeout: Option<u64>| {
-            // The loop's clock has milliseconds.
-            timeout.is_some_and(|timeout| self.now.saturating_sub(since) + 1000 >= timeout)
-        };
+        let waited = |since: u64, timeout: Option<u64>| self.waited(since, timeout);
         let overdue = self.stopped_at.is_some_and(|at| waited(at, Some(self.setup.drain_timeout)));
         if connection.end_taken && (owed == 0 || connection.shut_at.is_some()) {
             self.facts.complete += 1;
@@ -577,7 +587,8 @@ impl Kernel {
             return Ok(());
         }
         let idle = waited(connection.active_at, self.setup.idle_timeout);
-        let stuck = owed > 0 && waited(connection.progress_at, self.setup.write_timeout);
+        let stuck = connection.stuck_at_cancel
+            || owed > 0 && waited(connection.progress_at, self.setup.write_timeout);
         let lingered = connection.shut_at.is_some_and(|at| waited(at, Some(self.setup.linger)));
         if idle || stuck || lingered {
             return Ok(());

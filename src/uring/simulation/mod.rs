@@ -109,7 +109,8 @@ fn drive<R: Listening>(
     }
     let handover = handover.as_deref();
     let index = scenario.index();
-    let worker = Worker { handover, index, ..Worker::for_tests(&config, &admission, &counters, &stop) };
+    let room = scenario.room.unwrap_or(scenario.max_connections);
+    let worker = Worker { handover, room, index, ..Worker::for_tests(&config, &admission, &counters, &stop) };
     // The worker that accepts for all has them.
     let listeners = if index == 0 { scenario.listeners } else { 0 };
     let ring = front(arena.memory(), sim);

@@ -11,6 +11,7 @@ use crate::ring::sim::{External, Neighbour, Setup, Sim};
 use crate::stop::{Phase, Stop};
 use crate::uring::COUNTERS;
 use crate::uring::buffers::CHUNK;
+use crate::uring::handing::PASSAGE;
 use crate::uring::token::{self, Kind};
 use crate::worker;
 use fastrand::Rng;
@@ -59,6 +60,8 @@ pub(super) struct Scenario {
     pub(super) hands_on: Option<u32>,
     /// `spread=msg-ring`, of another worker: how often something cannot be sent to it, in a thousand.
     pub(super) arrives: Option<u32>,
+    /// How many connections the table of the worker that accepts is for, where that is not all of them.
+    pub(super) room: Option<u32>,
     pub(super) arrived_known: bool,
     pub(super) counts_arrived: bool,
     pub(super) buffers_at_arming: bool,
@@ -139,6 +142,7 @@ impl Scenario {
             wait: if has("wait=one") { Wait::One } else { minimum },
             hands_on: hands_on.then(|| [0, 100, 500, 1000][later.usize(0..4)]),
             arrives: second.then(|| [100, 300, 700][spread.usize(0..3)]),
+            room: (direct && hands_on && later.bool()).then(|| later.u32(1..=max_connections)),
             arrived_known: !direct,
             counts_arrived: random.u8(0..3) > 0,
             buffers_at_arming: random.u8(0..8) > 0,
@@ -168,7 +172,8 @@ impl Scenario {
             receive_most: self.receive_cap,
             sq: self.sq,
             cq: self.cq,
-            descriptors: self.descriptors,
+            // The margin of a table is as small as it ever is.
+            descriptors: self.room.map_or(self.descriptors, |room| self.descriptors.min(room + PASSAGE)),
             direct: self.direct,
             accept_multishot: self.accept_multishot,
             receive_multishot: self.receive_multishot,
