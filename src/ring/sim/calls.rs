@@ -5,6 +5,7 @@
 use super::super::calls::Calls;
 use super::super::{Name, Operation, Socket};
 use super::Sim;
+use super::completions::Posted;
 use super::kernel::{InFlight, Kernel};
 use super::network::{Ending, Handed, Heard, payload};
 use super::odds::happens;
@@ -161,6 +162,13 @@ impl Kernel {
         }
     }
 
+    /// The caller takes a completion: one of a watch is a reason to try again.
+    pub(super) fn hear_watch(&mut self, posted: &Posted) {
+        if let (Operation::Watch { .. }, Some(number)) = (posted.operation, posted.connection) {
+            self.network.connections[number].dry = false;
+        }
+    }
+
     /// The connection of a socket that a call names.
     fn called(&mut self, name: Name) -> Result<usize, Errno> {
         self.call();
@@ -186,7 +194,12 @@ impl Kernel {
             None => (odds.lost, odds.lost),
         };
         self.end_peer(number, resets, finishes);
+        // When the server stops, what has arrived is asked for whatever a watch said.
+        if self.network.connections[number].dry && self.stopped_at.is_none() {
+            self.violation(format!("connection {number} was found empty, and is received from once more"));
+        }
         let received = self.try_to_receive(number, room);
+        self.network.connections[number].dry = received == Err(Errno::EAGAIN);
         if received.is_ok_and(|bytes| bytes > 0) {
             self.buffers.post(buffer);
         }

@@ -80,6 +80,7 @@ impl Kernel {
         self.call();
         let posted = self.completions.pop_front()?;
         if self.setup.notifies_only {
+            self.hear_watch(&posted);
             self.trace(|| format!("take {:x?}", posted.completion));
             return Some(posted.completion);
         }

@@ -123,7 +123,7 @@ impl Kernel {
         let between: Vec<u32> =
             one.ends().filter(|&end| end > taken && end <= taken + bytes && end < total).collect();
         // No fault: a kernel may answer part by part at any time.
-        if !between.is_empty() && self.random.u8(0..4) > 0 {
+        if !between.is_empty() && self.random.u8(0..8) > 0 {
             let end = between[self.random.usize(0..between.len())];
             return self.take_bytes(op, number, group, end - taken, true);
         }

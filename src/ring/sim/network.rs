@@ -62,6 +62,8 @@ pub(super) struct Connection {
 
     /// What its watch has told.
     pub(super) heard: Heard,
+    /// A call found nothing to receive, and no watch has spoken since.
+    pub(super) dry: bool,
 
     /// The loop knows that the peer finished, or that the connection failed.
     pub(super) end_taken: bool,
@@ -162,6 +164,7 @@ impl Connection {
             receives: 0,
             handed: Handed::Not,
             heard: Heard::default(),
+            dry: false,
             end_taken: false,
             error_taken: false,
             active_at: now,

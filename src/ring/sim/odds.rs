@@ -59,7 +59,8 @@ impl Odds {
         Self {
             ends: rare(400),
             receive_short: rare(900),
-            end_buffer: rare(1000),
+            // Ends are few: most seeds are to see some of them.
+            end_buffer: rare(1000).max(250),
             limit_passed: rare(500),
             send_short: rare(800),
             send_full: rare(300),

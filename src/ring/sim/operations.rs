@@ -93,7 +93,7 @@ impl Kernel {
         let odds = self.odds.at_the_end;
         let (resets, finishes) = match op.operation {
             Operation::Shutdown { .. } => (2 * odds, 0),
-            Operation::ReceiveNow { .. } => (odds / 10, odds / 2),
+            Operation::ReceiveNow { .. } => (odds / 10, odds),
             Operation::Receive { .. } | Operation::ReceiveInto { .. } if op.doomed => {
                 (odds / 10, odds * 3 / 4)
             }

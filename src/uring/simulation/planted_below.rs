@@ -22,6 +22,8 @@ enum Bug {
     EndBehindBytesForgotten,
     /// News of room is not remembered.
     RoomForgotten,
+    /// A receive that found nothing is not remembered, and tried again.
+    EmptyForgotten,
     /// A receive that found nothing is taken for the end.
     EmptyTakenForEnd,
     /// An interrupted send is taken for a whole one.
@@ -163,6 +165,7 @@ impl Calls for Misheard {
     fn receive(&mut self, socket: Socket, room: &mut [u8]) -> Result<usize, Errno> {
         match self.kernel.receive(socket, room) {
             Err(Errno::EAGAIN) if self.bug == Bug::EmptyTakenForEnd => Ok(0),
+            Err(Errno::EAGAIN) if self.bug == Bug::EmptyForgotten => Err(Errno::EINTR),
             received => received,
         }
     }
@@ -212,6 +215,7 @@ is_found! {
     a_watch_that_never_began_and_is_not_renewed_is_found: WatchNotBegun, "I16";
     an_end_forgotten_behind_bytes_is_found: EndBehindBytesForgotten, "I16";
     forgotten_news_of_room_is_found: RoomForgotten, "I16";
+    an_empty_socket_that_is_not_remembered_is_found: EmptyForgotten, "received from once more";
     an_empty_socket_taken_for_an_ended_one_is_found: EmptyTakenForEnd, "I3";
     an_interrupted_call_taken_for_a_sent_one_is_found: InterruptionTakenForSent, "I3";
     a_socket_closed_while_it_is_watched_is_found: ClosedBeforeUnwatched, "while the ring watches it";

@@ -102,7 +102,7 @@ impl Scenario {
         let spread = &mut Rng::with_seed(seed ^ 0x5b1e_ad00_0000_0000);
         let second = has("spread=msg-ring") && spread.u8(0..3) == 0;
         let hands_on = has("spread=msg-ring") && !second;
-        let stops = random.u8(0..4) < if hands_on { 3 } else { 2 };
+        let stops = random.bool() || (hands_on && spread.u8(0..3) == 0);
         let stop_at = stops.then(|| random.u64(0..stop_most));
         let cut = stop_at.filter(|_| random.u8(0..4) == 0);
         let (owned, direct) = (has("buffers=owned"), has("files=direct"));
@@ -140,7 +140,7 @@ impl Scenario {
             skips_sent: has("cqe-skip=on"),
             thread_submits: has("taskrun=sqpoll"),
             wait: if has("wait=one") { Wait::One } else { minimum },
-            hands_on: hands_on.then(|| [0, 100, 500, 1000][later.usize(0..4)]),
+            hands_on: hands_on.then(|| [0, 200, 600, 1000][later.usize(0..4)]),
             arrives: second.then(|| [100, 300, 700][spread.usize(0..3)]),
             room: (direct && hands_on && later.bool()).then(|| later.u32(1..=max_connections)),
             arrived_known: !direct,
