@@ -26,6 +26,7 @@ use libtest_mimic::Arguments;
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use std::collections::BTreeMap;
 use std::process::ExitCode;
+use std::time::Duration;
 
 fn main() -> ExitCode {
     bench::be_a_liar_if_asked();
@@ -61,9 +62,7 @@ fn main() -> ExitCode {
     for (reason, names) in skipped {
         println!("{} tests {reason}\n    {}\n", names.len(), names.join("\n    "));
     }
-    if rows::is_long() {
-        times::print();
-    }
+    times::print(Duration::from_secs(if rows::is_long() { 1 } else { 5 }));
     if is_alarmed(log) { ExitCode::FAILURE } else { conclusion.exit_code() }
 }
 

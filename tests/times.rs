@@ -1,4 +1,4 @@
-//! How long each row took, for a run at full size: what is printed is for people, never a gate.
+//! How long each row took: what is printed is for people, never a gate.
 
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
@@ -23,13 +23,13 @@ impl Drop for Running {
     }
 }
 
-/// Prints the rows that took a second or more, the longest first, and the sum of all.
-pub fn print() {
+/// Prints the rows that took so long, the longest first, and the sum of all.
+pub fn print(least: Duration) {
     let mut times = TIMES.lock().unwrap_or_else(PoisonError::into_inner);
     times.sort_unstable_by(|one, other| other.cmp(one));
     let sum: Duration = times.iter().map(|(time, _)| *time).sum();
     println!("{} rows took {:.0} s, one after the other:", times.len(), sum.as_secs_f64());
-    for (time, name) in times.iter().take_while(|(time, _)| *time >= Duration::from_secs(1)) {
+    for (time, name) in times.iter().take_while(|(time, _)| *time >= least) {
         println!("{:8.1} s  {name}", time.as_secs_f64());
     }
     println!();

@@ -8,6 +8,7 @@
 //! Absent on purpose: real sockets, real time, the loss of completions (EBADR), which no caller
 //! survives. It knows nothing of connections as the loop sees them: it judges from outside.
 
+mod accepting;
 mod arrivals;
 mod buffers;
 mod calls;
