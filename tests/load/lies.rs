@@ -122,7 +122,7 @@ impl Scene {
         Self { random, seed, workload, connections, size, depth, threads, victim, begin, end }
     }
 
-    /// The load. Who is owed something is awaited for as long as `grace`, and nobody else costs that time.
+    /// The load. Who is owed something is awaited for as long as `grace`.
     fn command(&self, engine: Engine, liar: &Liar, grace: &str) -> crate::server::Launch {
         let Self { seed, workload, connections, size, depth, threads, .. } = self;
         let ends = match *workload {
@@ -337,8 +337,9 @@ fn try_instance(name: &str, fault: Fault, engine: Engine, number: u64) {
         let planted = fault(scene).expect("it had room for it");
         let found = planted.found;
         let lie = Some((Victim::Number(scene.victim, scene.seed), planted.edit));
-        // Honest connections shall have all the time they need, and who is stuck is stuck for all of it.
-        let grace = if matches!(found, Found::Stuck(_)) { "500ms" } else { "10s" };
+        // Honest connections shall have the time they need. Who is stuck is stuck for all of it, and so is
+        // who is owed what was lost.
+        let grace = if matches!(found, Found::Stuck(_)) { "500ms" } else { "1s" };
         let (ran, notes) = told(scene, engine, Manner { lie, ..Manner::default() }, grace);
         match notes.lies.as_slice() {
             [note] if note.told => return is_found(scene, &found, &ran, note, &context),
@@ -461,7 +462,7 @@ fn extra_while_idle(engine: Engine) {
 fn one_of_a_thousand(engine: Engine) {
     let lie = Edit { then: Then::Silence, needs: 64, ..edit(10, 0, fixed(vec![])) };
     let liar = Liar::start(Manner { lie: Some((Victim::Number(617, 9), lie)), ..Manner::default() });
-    let ran = run(load(engine, "pingpong", liar.address, "-c 1000 --seed 9 -n 5000 --grace 2s")).code(1);
+    let ran = run(load(engine, "pingpong", liar.address, "-c 1000 --seed 9 -d 2s -w 0ms --grace 2s")).code(1);
     is_stuck(617, 54, &ran, &ran.ended.said());
     assert_eq!(ran.number("spread/silent"), 1, "{}", ran.at("spread"));
 }
