@@ -4,28 +4,31 @@
 use super::*;
 use crate::conn::Handover;
 
-/// The first of two workers, which accepts for both; its table is full, with two of its own. The other
-/// can hold `beside`.
-fn on_stage_of_the_first(beside: u32, play: impl FnOnce(&mut Stage<'_>, &Handover)) {
+/// One of two workers, of which the first accepts for both.
+fn on_stage(index: usize, room: u32, play: impl FnOnce(&mut Stage<'_>, &Handover, &Admission)) {
     let scenario = Scenario { max_connections: 1000, ..Scenario::draw(0) };
     let arena = Arena::new(2, 64, 16 * u64::from(CHUNK)).unwrap();
     let (config, counters) = (scenario.config(), scenario.counters());
     let (admission, stop): (Rc<Admission>, Stop) = (scenario.admission(), scenario.stop());
     let handover = Handover::new(2);
-    let worker = Worker {
-        room: 2,
-        handover: Some(&handover),
-        ..Worker::for_tests(&config, &admission, &counters, &stop)
-    };
+    let tools = Worker::for_tests(&config, &admission, &counters, &stop);
+    let worker = Worker { index, room, handover: Some(&handover), ..tools };
     let kernel = Scripted::default();
-    let event_loop = EventLoop::new(kernel.clone(), Buffers::<Shared>::new(&arena), &worker, 1);
-    let stage = &mut Stage { kernel, event_loop, counters: &counters, stop: &stop };
-    // The other is not there yet.
-    (0..2).for_each(|socket| stage.kernel.accept(socket));
-    stage.turn();
-    assert_eq!(stage.event_loop.connections.len(), 2);
-    handover.open(1, beside);
-    play(stage, &handover);
+    let listeners = usize::from(index == 0);
+    let event_loop = EventLoop::new(kernel.clone(), Buffers::<Shared>::new(&arena), &worker, listeners);
+    play(&mut Stage { kernel, event_loop, counters: &counters, stop: &stop }, &handover, &admission);
+}
+
+/// The first of the two; its table is full, with two of its own. The other can hold `beside`.
+fn on_stage_of_the_first(beside: u32, play: impl FnOnce(&mut Stage<'_>, &Handover)) {
+    on_stage(0, 2, |stage, handover, _| {
+        // The other is not there yet.
+        (0..2).for_each(|socket| stage.kernel.accept(socket));
+        stage.turn();
+        assert_eq!(stage.event_loop.connections.len(), 2);
+        handover.open(1, beside);
+        play(stage, handover);
+    });
 }
 
 fn is_hand(operation: &Operation) -> bool {
@@ -85,21 +88,9 @@ fn who_cannot_be_handed_on_through_a_full_table_is_refused() {
     });
 }
 
-/// The second of two workers, of which the first accepts.
+/// The second of the two.
 fn on_stage_of_the_second(play: impl FnOnce(&mut Stage<'_>, &Handover, &Admission)) {
-    let scenario = Scenario { max_connections: 1000, ..Scenario::draw(0) };
-    let arena = Arena::new(2, 64, 16 * u64::from(CHUNK)).unwrap();
-    let (config, counters) = (scenario.config(), scenario.counters());
-    let (admission, stop): (Rc<Admission>, Stop) = (scenario.admission(), scenario.stop());
-    let handover = Handover::new(2);
-    let worker = Worker {
-        index: 1,
-        handover: Some(&handover),
-        ..Worker::for_tests(&config, &admission, &counters, &stop)
-    };
-    let kernel = Scripted::default();
-    let event_loop = EventLoop::new(kernel.clone(), Buffers::<Shared>::new(&arena), &worker, 0);
-    play(&mut Stage { kernel, event_loop, counters: &counters, stop: &stop }, &handover, &admission);
+    on_stage(1, 1000, play);
 }
 
 #[test]
