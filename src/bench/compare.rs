@@ -7,7 +7,7 @@ use super::{ceiling, disturbance, matrix, words, workload};
 use crate::result::bench::{
     Cell, Comparison, Judgement, LatencyComparison, Metric, Numbers, Purpose, Ratio, Side, Slice,
 };
-use crate::statistics::paired::{self, BOOTSTRAP_FROM, Finding, Interval, Method, Resamples, Rule};
+use crate::statistics::paired::{self, BOOTSTRAP_FROM, Finding, Headline, Method, Resamples, Rule};
 use std::collections::BTreeMap;
 
 /// One sound block: the numbers of the variant's two slices and the reference's two, each in their order.
@@ -191,14 +191,14 @@ pub fn compare(material: &Material<'_>, rule: Rule, resamples: &mut Resamples) -
     let blocks = blocks(slices, Purpose::Cost);
     let metrics = metrics(cell, slices, &blocks, resamples);
     let headlines = headlines(&blocks);
-    let intervals: Vec<Interval> =
-        headlines.iter().filter_map(|values| paired::interval(values, resamples)).collect();
     // A block in which a headline was nought has no ratio: it is none of those a verdict rests on.
     let judged = headlines.iter().map(Vec::len).min().unwrap_or(0);
-    // The wider floor of the two: both headlines are held to one band.
-    let floors = HEADLINES.iter().filter_map(|one| paired::interval(&floor(&blocks, one.read), resamples));
-    let floor = floors.max_by(|one, other| rule.band(Some(one)).total_cmp(&rule.band(Some(other))));
-    let verdict = match rule.judge(&intervals, floor.as_ref(), judged) {
+    let intervals = HEADLINES.iter().zip(&headlines).filter_map(|(one, values)| {
+        let interval = paired::interval(values, resamples)?;
+        Some(Headline { interval, floor: paired::interval(&floor(&blocks, one.read), resamples) })
+    });
+    let intervals: Vec<Headline> = intervals.collect();
+    let verdict = match rule.judge(&intervals, judged) {
         _ if cell.left_out.is_some() => Judgement::LeftOut,
         Finding::Less => Judgement::Better,
         Finding::More => Judgement::Worse,
@@ -212,7 +212,7 @@ pub fn compare(material: &Material<'_>, rule: Rule, resamples: &mut Resamples) -
         reasons: Vec::new(),
         marks: None,
         ended: material.ended.into(),
-        band: rule.band(floor.as_ref()),
+        band: rule.band(&intervals),
         blocks: blocks.len() as u32,
         repeated: slices.iter().filter(|one| one.attempt > 0).count() as u32,
         disturbances: disturbance::counted(slices),

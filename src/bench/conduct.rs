@@ -15,7 +15,7 @@ use super::suite::Suite;
 use super::variant;
 use super::{disturbance, measure};
 use crate::host;
-use crate::result::bench::{Before, BenchPlan, Cell, Purpose, RawSlice, Side, Slice, Variant};
+use crate::result::bench::{Before, BenchPlan, Cell, Purpose, RawSlice, Side, Slice, Unit, Variant};
 use crate::statistics::paired::Rule;
 use nix::sys::signal::Signal;
 use std::collections::BTreeMap;
@@ -29,12 +29,16 @@ const REPEATS_PER_BLOCK: usize = 2;
 const SLICES_PER_REPEAT: usize = 5;
 /// What is left of the budget for ending servers and writing the result.
 const RESERVE: Duration = Duration::from_millis(1500);
-/// Blocks a cell's share of the budget is cut into, and the slice that finds its rate out: enough above six
-/// for an interval that is no whole range.
+/// Blocks a cell's share of the budget has room for at least, beside the one that finds its rate out: enough
+/// above six for an interval that is no whole range.
 const BLOCKS_WANTED: u32 = 10;
-/// How long a slice is measured at least and at most.
+/// How long a slice is measured at least, and at most where it is not cost that is asked for. A cost has
+/// [`WINDOW_COST`], or as long as the slice takes beside, whichever is more.
 const WINDOW_MIN: Duration = Duration::from_millis(200);
 const WINDOW_MAX: Duration = Duration::from_secs(3);
+/// What disturbs a machine mostly lasts for seconds, and neighbours within a second share it: in the same
+/// time many short slices make a narrower interval than few long ones. docs/truth.md has what that came to.
+const WINDOW_COST: Duration = Duration::from_millis(250);
 /// A capacity is needed to a few per cent only.
 const CAPACITY_WINDOW_MAX: Duration = Duration::from_millis(400);
 /// What a slice takes beside its warm-up and window: start, grace, end; and for each connection.
@@ -292,8 +296,16 @@ impl<'a> Bench<'a> {
         let share = Duration::from_micros(self.plan.budget_us).saturating_sub(RESERVE) / cells;
         let servers = if self.keeps_servers { Duration::ZERO } else { SERVERS_OVERHEAD };
         let slice = (share / (BLOCKS_WANTED + 1)).saturating_sub(servers) / u32::from(SLICES);
-        let window = slice.saturating_sub(self.warmup(cell) + self.overhead(cell));
-        let most = if purpose == Purpose::Capacity { CAPACITY_WINDOW_MAX } else { WINDOW_MAX };
+        let beside = self.warmup(cell) + self.overhead(cell);
+        let window = slice.saturating_sub(beside);
+        let most = match purpose {
+            Purpose::Capacity => CAPACITY_WINDOW_MAX,
+            // Who only holds connections has few messages to tell of.
+            Purpose::Cost if self.states[cell].cell.workload.unit != Unit::IdleSecond => {
+                WINDOW_COST.max(beside)
+            }
+            Purpose::Cost | Purpose::Latency => WINDOW_MAX,
+        };
         // Whole milliseconds read better in the commands.
         Duration::from_millis(window.clamp(WINDOW_MIN, most).as_millis() as u64)
     }

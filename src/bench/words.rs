@@ -171,7 +171,10 @@ fn undecided(comparison: &Comparison) -> Option<String> {
             "only one of server CPU and server + client CPU is clear of 1; a longer --budget may decide"
                 .into()
         }
-        _ => format!("the difference is real and below {:.1} %, or nearly", comparison.band * 100.0),
+        _ => format!(
+            "the difference is real, and no larger than {:.1} % or than this machine puts a thing beside itself",
+            comparison.band * 100.0
+        ),
     })
 }
 

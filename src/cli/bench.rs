@@ -16,8 +16,8 @@ pub(super) const AFTER: &str = "\
 Times are written 50us, 10ms, 5s, 1m; counts 10k, 1m; bytes 4Ki, 1Mi. Every byte is verified.
 
 What decides is CPU: the server's for a message, and the server's and the client's together. Better and
-worse need both on the same side of 1, with the whole 95 % interval, and the median further from 1 than
-2 %, or than this machine puts a thing beside itself; same needs both intervals within that band.
+worse need both on the same side of 1, each with its whole 95 % interval, and the server's further from
+1 than 2 % and than this machine puts a thing beside itself; same needs both intervals within that band.
 
 Signals: SIGINT or SIGTERM stops and says what is known; --resume goes on.
 

@@ -5,7 +5,7 @@ use super::read::Source;
 use crate::result::bench::{Comparison, Judgement, Metric, Ratio};
 use crate::result::report::{CellChange, Difference};
 use crate::statistics;
-use crate::statistics::paired::{CONFIDENCE, Finding, Interval, Method, Rule};
+use crate::statistics::paired::{CONFIDENCE, Finding, Headline, Interval, Method, Rule};
 use std::collections::{BTreeMap, BTreeSet};
 
 /// The first headline: what the server spends.
@@ -116,7 +116,7 @@ pub fn changes(sources: &[Source]) -> Vec<CellChange> {
                 reference: first.cell.reference.name.clone(),
                 from,
                 to,
-                verdict: judge(server.as_ref(), total.as_ref(), first.band.max(later.band)),
+                verdict: judge([(server.as_ref(), SERVER), (total.as_ref(), TOTAL)], [first, later]),
                 server_cpu: server,
                 total_cpu: total,
             });
@@ -139,15 +139,20 @@ fn change(first: &Comparison, later: &Comparison, name: &str) -> Option<Ratio> {
     })
 }
 
-/// By the rule of the bench.
-fn judge(server: Option<&Ratio>, total: Option<&Ratio>, band: f64) -> Judgement {
-    let (Some(server), Some(total)) = (server, total) else { return Judgement::Undecided };
-    if [server, total].iter().any(|ratio| ratio.confidence < CONFIDENCE) {
-        return Judgement::Undecided;
-    }
+/// By the rule of the bench, with the wider floor of the two results.
+fn judge(factors: [(Option<&Ratio>, &str); 2], results: [&Comparison; 2]) -> Judgement {
+    let floor = |name: &str| {
+        let floors = results.iter().filter_map(|one| metric(one, name)?.floor.as_ref()).map(logarithms);
+        floors.max_by(|one, other| one.reach().total_cmp(&other.reach()))
+    };
+    let headline = |(factor, name): (Option<&Ratio>, &str)| {
+        let factor = factor.filter(|factor| factor.confidence >= CONFIDENCE)?;
+        Some(Headline { interval: logarithms(factor), floor: floor(name) })
+    };
+    let [Some(server), Some(total)] = factors.map(headline) else { return Judgement::Undecided };
     // How many blocks there were has its say in the confidence.
-    let rule = Rule { band, blocks_min: 0, ..Rule::default() };
-    match rule.judge(&[server, total].map(logarithms), None, 0) {
+    let rule = Rule { blocks_min: 0, ..Rule::default() };
+    match rule.judge(&[server, total], 0) {
         Finding::Less => Judgement::Better,
         Finding::More => Judgement::Worse,
         Finding::Same => Judgement::Same,

@@ -332,7 +332,8 @@ pub struct Comparison {
     /// Why it ended: `narrow_enough`, `plain` (so large a difference needs no narrower interval),
     /// `budget_spent`, `interrupted`, `failed`, `left_out`.
     pub ended: String,
-    /// Differences of the headlines up to this are none: the plan's band, or the floor where that is wider.
+    /// Headlines that differ by no more than this are the same: the plan's band, or the wider of their floors where
+    /// that is wider.
     pub band: f64,
     /// Blocks of which every slice counted.
     pub blocks: u32,
@@ -376,7 +377,7 @@ pub struct ClientCeiling {
     pub enough: bool,
 }
 
-/// A verdict in one word. Better and worse need both headlines on the same side of the band.
+/// A verdict in one word. Better and worse need both headlines on the same side, and the server's beyond the band.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Judgement {

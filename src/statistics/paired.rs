@@ -37,6 +37,14 @@ pub struct Interval {
     pub method: Method,
 }
 
+impl Interval {
+    /// How far from nought it goes.
+    #[must_use]
+    pub const fn reach(&self) -> f64 {
+        self.low.abs().max(self.high.abs())
+    }
+}
+
 /// How an interval was found.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Method {
@@ -44,6 +52,22 @@ pub enum Method {
     OrderStatistics,
     /// Percentiles of medians of resamples.
     Bootstrap,
+}
+
+/// A number that a verdict rests on.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Headline {
+    /// Its ratios, of the blocks.
+    pub interval: Interval,
+    /// The same of a thing against itself, where that is known.
+    pub floor: Option<Interval>,
+}
+
+impl Headline {
+    /// How far a thing may be from itself.
+    fn reach(&self) -> f64 {
+        self.floor.as_ref().map_or(0.0, Interval::reach)
+    }
 }
 
 /// What two things come to.
@@ -64,7 +88,7 @@ pub enum Finding {
 pub enum Enough {
     /// Every headline's interval is as narrow as was wanted.
     Narrow,
-    /// Every headline is beyond the band, and by so much that no look too many can have made it.
+    /// Every headline says the same, and so plainly that no look too many can have made it.
     Plain,
 }
 
@@ -80,8 +104,9 @@ pub struct Rule {
 }
 
 impl Default for Rule {
+    /// Intervals half as wide as the band: what is the same can then be told from what is not.
     fn default() -> Self {
-        Self { band: 0.02, half_width: 0.02, blocks_min: 6 }
+        Self { band: 0.02, half_width: 0.01, blocks_min: 6 }
     }
 }
 
@@ -89,24 +114,29 @@ impl Default for Rule {
 pub const BAND_MAX: f64 = 0.05;
 
 impl Rule {
-    /// The band on this machine: as wide at least as a thing differs from itself.
+    /// The band on this machine: as wide at least as a thing differs from itself in any of the headlines.
     #[must_use]
-    pub fn band(&self, floor: Option<&Interval>) -> f64 {
-        floor.map_or(self.band, |floor| self.band.max(floor.low.abs()).max(floor.high.abs()))
+    pub fn band(&self, headlines: &[Headline]) -> f64 {
+        headlines.iter().map(Headline::reach).fold(self.band, f64::max)
     }
 
-    /// What the headlines come to together. Less and more need every interval on the same side of nought
-    /// and every median beyond the band; the same needs every interval within the band.
+    /// What the headlines come to together; the first is what is asked for, the others stand guard over it.
+    ///
+    /// Less and more need every interval on the same side of nought, and the first median beyond the band and
+    /// beyond what a thing differs from itself. A guard need not be so far out: what costs one end more costs
+    /// both together a smaller share more. The same needs every interval within the band.
     #[must_use]
-    pub fn judge(&self, headlines: &[Interval], floor: Option<&Interval>, blocks: usize) -> Finding {
+    pub fn judge(&self, headlines: &[Headline], blocks: usize) -> Finding {
         if headlines.is_empty() || blocks < self.blocks_min {
             return Finding::Undecided;
         }
-        let band = self.band(floor);
-        let all = |holds: &dyn Fn(&Interval) -> bool| headlines.iter().all(holds);
-        if all(&|one| one.high < 0.0 && one.median < -band) {
+        let band = self.band(headlines);
+        let all = |holds: &dyn Fn(&Interval) -> bool| headlines.iter().all(|one| holds(&one.interval));
+        let first = &headlines[0];
+        let differs = first.interval.median.abs() > self.band(std::slice::from_ref(first));
+        if differs && all(&|one| one.high < 0.0) {
             Finding::Less
-        } else if all(&|one| one.low > 0.0 && one.median > band) {
+        } else if differs && all(&|one| one.low > 0.0) {
             Finding::More
         } else if band <= BAND_MAX && all(&|one| one.low >= -band && one.high <= band) {
             Finding::Same
@@ -131,9 +161,13 @@ impl Rule {
         }
         let sure = at(SURE);
         let is_sure = sure.iter().all(|one| one.confidence >= SURE);
-        let below = sure.iter().all(|one| one.high < -self.band);
-        let above = sure.iter().all(|one| one.low > self.band);
-        (is_sure && (below || above)).then_some(Enough::Plain)
+        // As in a verdict, the band is for the first, and the guards have to be on its side.
+        let beyond = |edge: &dyn Fn(&Interval) -> f64| {
+            let mut edges = sure.iter().map(edge);
+            edges.next().is_some_and(|first| first > self.band) && edges.all(|guard| guard > 0.0)
+        };
+        let plain = beyond(&|one| -one.high) || beyond(&|one| one.low);
+        (is_sure && plain).then_some(Enough::Plain)
     }
 }
 

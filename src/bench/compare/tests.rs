@@ -235,14 +235,14 @@ fn noisy(change: impl Fn(&mut Numbers)) -> Comparison {
 }
 
 #[test]
-fn both_headlines_are_held_to_the_wider_floor_of_the_two() {
+fn the_wider_floor_of_the_two_is_the_band() {
     let quiet = noisy(|_| {});
     assert_eq!((quiet.verdict, quiet.band), (Judgement::Better, 0.02));
-    for compared in
-        [noisy(|numbers| numbers.server_cpu_ns *= 1.12), noisy(|numbers| numbers.total_cpu_ns *= 1.12)]
-    {
+    let server = noisy(|numbers| numbers.server_cpu_ns *= 1.12);
+    let total = noisy(|numbers| numbers.total_cpu_ns *= 1.12);
+    for compared in [server, total] {
+        assert_eq!(compared.verdict, Judgement::Undecided);
         assert!((compared.band - 1.12f64.ln()).abs() < 1e-9, "{}", compared.band);
-        assert_ne!(compared.verdict, Judgement::Better);
     }
 }
 

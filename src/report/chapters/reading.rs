@@ -9,8 +9,9 @@ const READING: [&str; 8] = [
      drifts for both.",
     "An interval of 95 % covers the truth in 19 of 20 such measurements. Below 20 blocks it is made of order \
      statistics, above by a bootstrap; with fewer than six blocks it is the whole range, and less sure.",
-    "Better and worse need both headlines on the same side: server CPU, and server + client CPU. On loopback a \
-     server can push work to its client's account; the second ratio shows that.",
+    "Better and worse need both headlines on the same side of 1 with their whole intervals: server CPU, by more \
+     than the band, and server + client CPU. On loopback a server can push work to its client's account; the \
+     second ratio shows that.",
     "Below a cost stands its least slice. Other work on the machine can only add to CPU time, so that it is nearest \
      to the true cost; but a single lucky slice makes it, and no verdict rests on it.",
     "Each process of a server has an environment of a length of its own (padding), so that where its memory happens \

@@ -62,31 +62,48 @@ fn at(low: f64, median: f64, high: f64) -> Interval {
     Interval { median, low, high, confidence: 0.95, method: Method::OrderStatistics }
 }
 
+/// A headline of a machine that puts nothing beside itself.
+fn still(interval: Interval) -> Headline {
+    Headline { interval, floor: None }
+}
+
 #[test]
-fn better_and_worse_need_both_headlines_on_the_same_side_and_beyond_the_band() {
+fn better_and_worse_need_both_headlines_on_the_same_side_and_the_first_beyond_the_band() {
     let rule = Rule::default();
-    let judge = |one: Interval, other: Interval| rule.judge(&[one, other], None, 6);
+    let judge = |one: Interval, other: Interval| rule.judge(&[one, other].map(still), 6);
     let less = at(-0.10, -0.05, -0.01);
     let more = at(0.01, 0.05, 0.10);
     assert_eq!(judge(less, less), Finding::Less);
     assert_eq!(judge(more, more), Finding::More);
     assert_eq!(judge(less, more), Finding::Undecided);
     assert_eq!(judge(less, at(-0.10, -0.05, 0.01)), Finding::Undecided);
-    assert_eq!(judge(less, at(-0.03, -0.015, -0.01)), Finding::Undecided);
+    // A guard has to be on that side, by however little; what it guards has to be beyond the band.
+    let little = at(-0.03, -0.015, -0.01);
+    assert_eq!(judge(less, little), Finding::Less);
+    assert_eq!(judge(little, less), Finding::Undecided);
+    assert_eq!(judge(at(0.01, 0.03, 0.05), at(0.001, 0.01, 0.02)), Finding::More);
     assert_eq!(judge(at(-0.015, -0.01, -0.005), at(-0.015, 0.0, 0.02)), Finding::Same);
     assert_eq!(judge(at(-0.021, 0.0, 0.0), at(0.0, 0.0, 0.0)), Finding::Undecided);
-    assert_eq!(rule.judge(&[less, less], None, 5), Finding::Undecided);
+    assert_eq!(rule.judge(&[less, less].map(still), 5), Finding::Undecided);
 }
 
 #[test]
 fn a_noisy_machine_calls_neither_a_difference_nor_the_same() {
     let rule = Rule::default();
     let less = at(-0.10, -0.05, -0.01);
-    let floor = at(-0.06, 0.0, 0.02);
-    assert_eq!(rule.judge(&[less, less], Some(&floor), 9), Finding::Undecided);
+    let quiet = at(-0.02, 0.0, 0.02);
+    let judge = |interval: Interval, floors: [Interval; 2]| {
+        rule.judge(&floors.map(|floor| Headline { interval, floor: Some(floor) }), 9)
+    };
+    assert_eq!(judge(less, [quiet, quiet]), Finding::Less);
+    for noise in [at(-0.06, 0.0, 0.02), at(-0.02, 0.0, 0.06)] {
+        assert_eq!(judge(less, [noise, quiet]), Finding::Undecided);
+        assert_eq!(judge(less, [quiet, noise]), Finding::Less);
+    }
     let same = at(-0.03, 0.0, 0.03);
-    assert_eq!(rule.judge(&[same, same], Some(&floor), 9), Finding::Undecided);
-    assert_eq!(rule.judge(&[same, same], Some(&at(-0.01, 0.0, 0.04)), 9), Finding::Same);
+    assert_eq!(judge(same, [at(-0.06, 0.0, 0.02); 2]), Finding::Undecided);
+    assert_eq!(judge(same, [at(-0.01, 0.0, 0.04), quiet]), Finding::Same);
+    assert_eq!(judge(same, [quiet, quiet]), Finding::Undecided);
 }
 
 #[test]
@@ -101,7 +118,11 @@ fn it_ends_when_both_intervals_are_narrow_or_the_difference_is_plain_and_never_b
     assert_eq!(rule.enough(&[wide(10, 0.1), wide(10, 0.1)]), None);
     assert_eq!(rule.enough(&[wide(11, 0.1), wide(11, 0.1)]), Some(Enough::Plain));
     assert_eq!(rule.enough(&[wide(11, 0.1), wide(11, -0.5)]), None);
+    // The band is for the first of them.
     assert_eq!(rule.enough(&[wide(11, 0.01), wide(11, 0.1)]), None);
+    assert_eq!(rule.enough(&[wide(11, 0.1), wide(11, 0.01)]), Some(Enough::Plain));
+    assert_eq!(rule.enough(&[wide(11, 0.1), wide(11, -0.01)]), None);
+    assert_eq!(rule.enough(&[wide(11, -0.5), wide(11, -0.21)]), Some(Enough::Plain));
     assert_eq!(rule.enough(&[]), None);
 }
 
@@ -118,14 +139,14 @@ const BLOCKS: usize = 40;
 
 impl Machine {
     /// What a slice of something measures that costs so much: its server's part, and both ends'.
-    fn slice(&mut self, cost: f64) -> [f64; 2] {
+    fn slice(&mut self, cost: [f64; 2]) -> [f64; 2] {
         let drift = 1.5f64.powf(self.slice as f64 / SLICES);
         self.slice += 1;
         let spike = if self.random.f64() < 0.02 { 1.3 } else { 1.0 };
         // Most of what disturbs a slice disturbs both ends.
         let (shared, own) = (normal(&mut self.random), normal(&mut self.random));
         let noise = |share: f64| (0.04 * (share.sqrt() * shared + (1.0 - share).sqrt() * own)).exp();
-        [cost * drift * spike * noise(1.0), cost * drift * spike * noise(0.9)]
+        [cost[0] * drift * spike * noise(1.0), cost[1] * drift * spike * noise(0.9)]
     }
 }
 
@@ -134,14 +155,18 @@ fn normal(random: &mut fastrand::Rng) -> f64 {
     radius * angle.cos()
 }
 
-/// One comparison of a thing that costs `ratio` of the other, as the bench does it.
-fn experiment(ratio: f64, seed: u64, resamples: &mut Resamples) -> Finding {
+/// One comparison of a thing whose server, and whose both ends, cost so much of the other's, as the bench does it.
+fn experiment(ratio: [f64; 2], seed: u64, resamples: &mut Resamples) -> Finding {
     let rule = Rule::default();
     let mut machine = Machine { random: fastrand::Rng::with_seed(seed), slice: 0 };
     let (mut headlines, mut floors) = ([Vec::new(), Vec::new()].to_vec(), [Vec::new(), Vec::new()]);
     while headlines[0].len() < BLOCKS && rule.enough(&headlines).is_none() {
         let first = machine.random.bool();
-        let order = if first { [ratio, 1.0, 1.0, ratio] } else { [1.0, ratio, ratio, 1.0] };
+        let (variant, reference) = (ratio, [1.0; 2]);
+        let order = match first {
+            true => [variant, reference, reference, variant],
+            false => [reference, variant, variant, reference],
+        };
         let slices = order.map(|cost| machine.slice(cost));
         for (headline, (values, floor)) in headlines.iter_mut().zip(&mut floors).enumerate() {
             let at = |place: usize| slices[place][headline];
@@ -151,12 +176,14 @@ fn experiment(ratio: f64, seed: u64, resamples: &mut Resamples) -> Finding {
             floor.extend(floor_of(values.len(), variant, reference));
         }
     }
-    let intervals: Vec<Interval> =
-        headlines.iter().filter_map(|values| interval(values, resamples)).collect();
-    rule.judge(&intervals, interval(&floors[0], resamples).as_ref(), headlines[0].len())
+    let of = |(values, floor): (&Vec<f64>, &Vec<f64>)| {
+        Some(Headline { interval: interval(values, resamples)?, floor: interval(floor, resamples) })
+    };
+    let judged: Vec<Headline> = headlines.iter().zip(&floors).filter_map(of).collect();
+    rule.judge(&judged, headlines[0].len())
 }
 
-fn in_synthetic_experiments(ratio: f64, counts: impl Fn(Finding) -> bool + Sync) -> usize {
+fn in_synthetic_experiments(ratio: [f64; 2], counts: impl Fn(Finding) -> bool + Sync) -> usize {
     let from = seeds::one(1) * 1_000_000;
     let part = |range: std::ops::Range<u64>| {
         let mut resamples = Resamples::new(from);
@@ -172,12 +199,26 @@ fn in_synthetic_experiments(ratio: f64, counts: impl Fn(Finding) -> bool + Sync)
 
 #[test]
 fn of_a_thousand_things_compared_with_themselves_at_most_one_in_twenty_is_called_different() {
-    let wrong = in_synthetic_experiments(1.0, |found| !matches!(found, Finding::Same | Finding::Undecided));
+    let is_wrong = |found| !matches!(found, Finding::Same | Finding::Undecided);
+    let wrong = in_synthetic_experiments([1.0; 2], is_wrong);
+    assert!(wrong <= 50, "{wrong} of 1000");
+}
+
+#[test]
+fn of_a_thousand_that_only_move_work_to_the_other_end_at_most_one_in_twenty_is_called_different() {
+    let is_wrong = |found| !matches!(found, Finding::Same | Finding::Undecided);
+    let wrong = in_synthetic_experiments([0.95, 1.0], is_wrong);
     assert!(wrong <= 50, "{wrong} of 1000");
 }
 
 #[test]
 fn nine_in_ten_true_differences_of_five_per_cent_are_found() {
-    let found = in_synthetic_experiments(1.05, |found| found == Finding::More);
+    let found = in_synthetic_experiments([1.05; 2], |found| found == Finding::More);
     assert!(found >= 900, "{found} of 1000");
+}
+
+#[test]
+fn most_true_differences_of_five_per_cent_on_one_end_are_found_though_they_are_two_of_both() {
+    let found = in_synthetic_experiments([1.05, 1.0225], |found| found == Finding::More);
+    assert!(found >= 600, "{found} of 1000");
 }
