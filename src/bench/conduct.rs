@@ -384,7 +384,7 @@ impl<'a> Bench<'a> {
         self.store.keep(&raw).map_err(Stopped::Failed)?;
         let RawSlice { slice, histogram, .. } = raw;
         let side = slice.side;
-        let again = !slice.disturbed.is_empty() && slice.invalid.is_empty();
+        let again = disturbance::calls_for_repeat(&slice);
         let state = &mut self.states[cell];
         state.slices.push(slice);
         state.histograms.push(histogram);

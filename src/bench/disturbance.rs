@@ -2,6 +2,7 @@
 //! result keeps the sentences; what a kind is called is found from them, in earlier results too. Pure.
 
 use super::canary;
+use super::pace::RATE_MISSED;
 use crate::result::bench::Slice;
 use std::collections::BTreeMap;
 
@@ -39,6 +40,13 @@ fn kind(reason: &str) -> &'static str {
     KINDS.iter().find(|(_, begins)| reason.starts_with(begins)).map_or("other", |(name, _)| name)
 }
 
+/// Whether a slice is worth measuring again: it was disturbed, and what is wrong with it, if anything is, is what
+/// a disturbance does. A client that gets no CPU keeps no rate.
+#[must_use]
+pub fn calls_for_repeat(slice: &Slice) -> bool {
+    !slice.disturbed.is_empty() && slice.invalid.iter().all(|reason| reason.starts_with(RATE_MISSED))
+}
+
 /// What is counted, in words: `canary 1, steal 3`; empty where nothing is.
 #[must_use]
 pub fn in_words(counts: &BTreeMap<String, u32>) -> String {
@@ -66,5 +74,17 @@ mod tests {
         let counts = counted(&slices);
         assert_eq!(in_words(&counts), "canary 1, other 1, steal 2");
         assert_eq!(in_words(&counted(&slices[3..])), "");
+    }
+
+    #[test]
+    fn what_a_disturbance_explains_is_measured_again_and_nothing_else() {
+        let [mut slice, ..] = block(Purpose::Cost, 0, 1.0, 1.0);
+        assert!(!calls_for_repeat(&slice));
+        slice.invalid = vec![format!("{RATE_MISSED}: 80 of 100 messages a second")];
+        assert!(!calls_for_repeat(&slice));
+        slice.disturbed = vec![format!("{STEAL} 40.0 % of the CPU time to others")];
+        assert!(calls_for_repeat(&slice));
+        slice.invalid.push("bytes were wrong: byte 7".into());
+        assert!(!calls_for_repeat(&slice));
     }
 }

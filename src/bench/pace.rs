@@ -25,7 +25,7 @@ const SHARE: f64 = 0.5;
 const LOWERED: f64 = 0.8;
 const LOWERED_MAX: i32 = 4;
 /// Blocks without a single sound one after which a cell is given up.
-const HOPELESS: u32 = 6;
+const HOPELESS: u32 = 12;
 /// How a reason begins that says the rate was too much; [`super::measure`] writes it.
 pub const RATE_MISSED: &str = "the client could not keep the offered rate";
 
@@ -196,7 +196,7 @@ mod tests {
     #[test]
     fn a_cell_of_which_nothing_is_sound_is_given_up() {
         let mut slices: Vec<Slice> =
-            (0..6).flat_map(|number| block(Purpose::Cost, number, 1.0, 1.0)).collect();
+            (0..HOPELESS).flat_map(|number| block(Purpose::Cost, number, 1.0, 1.0)).collect();
         slices.iter_mut().for_each(|slice| slice.invalid.push("the client failed".into()));
         assert_eq!(next(Pace::Rate(9.0), &cell(), &slices, RULE), Next::Done(Ended::Failed));
     }
