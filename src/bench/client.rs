@@ -10,10 +10,10 @@ use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::signal::{SigSet, Signal};
 use nix::sys::signalfd::{SfdFlags, SignalFd};
 use std::fs;
-use std::io::{BufRead as _, BufReader, Read as _};
+use std::io::Read as _;
 use std::os::fd::AsFd as _;
 use std::path::Path;
-use std::process::Stdio;
+use std::process::{ChildStdout, Stdio};
 use std::time::{Duration, Instant};
 
 /// The signals that end a bench, as a descriptor.
@@ -83,6 +83,8 @@ pub struct Ran {
 
 /// Longer than its warm-up and window: ramp, grace, start and end on a crowded machine.
 const BEYOND: Duration = Duration::from_secs(60);
+/// How long idle connections may take to stand.
+const HELD: Duration = Duration::from_secs(600);
 /// How often memory is looked at where it is.
 const LOOK: Duration = Duration::from_millis(50);
 
@@ -100,32 +102,14 @@ pub fn run(
     let words = task.words(server);
     let mut child = Child::start(&words, &[], Stdio::piped(), log)?;
     let Some(mut stdout) = child.process.stdout.take() else { return Err("a load without output".into()) };
-    let deadline = Instant::now() + task.warmup + task.window + BEYOND;
-    let (mut text, mut slabs) = (Vec::new(), None);
-    loop {
-        let left = deadline.saturating_duration_since(Instant::now());
-        if signals.came().is_some() || left.is_zero() {
-            break;
-        }
-        let wait = if look.is_some() { left.min(LOOK) } else { left };
-        let wait = PollTimeout::try_from(wait).unwrap_or(PollTimeout::MAX);
-        let mut polled = [
-            PollFd::new(stdout.as_fd(), PollFlags::POLLIN),
-            PollFd::new(signals.descriptor.as_fd(), PollFlags::POLLIN),
-        ];
-        let ready = poll(&mut polled, wait);
+    let limit = task.warmup + task.window + BEYOND;
+    let between = if look.is_some() { LOOK } else { limit };
+    let mut slabs = None;
+    let looked = |_: &[u8]| {
         slabs = slabs.max(look.and_then(|look| look()));
-        if ready.is_ok() && polled[0].any() == Some(true) {
-            let mut part = [0; 65_536];
-            match stdout.read(&mut part) {
-                Ok(0) | Err(_) => break,
-                Ok(count) => text.extend_from_slice(&part[..count]),
-            }
-        }
-    }
-    if signals.came().is_some() {
-        return Ok(None);
-    }
+        false
+    };
+    let Some(text) = output(&mut stdout, signals, limit, between, looked) else { return Ok(None) };
     child.end();
     let result = match serde_json::from_slice(&text) {
         Ok(LoadLine::Result(result)) => Some(result),
@@ -134,6 +118,40 @@ pub fn run(
     let histogram = fs::read_to_string(task.histograms).ok().and_then(|text| blobs(&text));
     let _ = fs::remove_file(task.histograms);
     Ok(Some(Ran { command: words.join(" "), result, said: child.said(log), histogram, slabs }))
+}
+
+/// What a child writes until it closes its output, is late, or is `enough`, which is asked after every part and
+/// whenever so much time went by; `None` where a signal ended the bench.
+fn output(
+    stdout: &mut ChildStdout,
+    signals: &mut Signals,
+    limit: Duration,
+    between: Duration,
+    mut enough: impl FnMut(&[u8]) -> bool,
+) -> Option<Vec<u8>> {
+    let deadline = Instant::now() + limit;
+    let mut text = Vec::new();
+    loop {
+        let left = deadline.saturating_duration_since(Instant::now());
+        if signals.came().is_some() {
+            return None;
+        }
+        if left.is_zero() || enough(&text) {
+            return Some(text);
+        }
+        let wait = PollTimeout::try_from(left.min(between)).unwrap_or(PollTimeout::MAX);
+        let mut polled = [
+            PollFd::new(stdout.as_fd(), PollFlags::POLLIN),
+            PollFd::new(signals.descriptor.as_fd(), PollFlags::POLLIN),
+        ];
+        if poll(&mut polled, wait).is_ok() && polled[0].any() == Some(true) {
+            let mut part = [0; 65_536];
+            match stdout.read(&mut part) {
+                Ok(0) | Err(_) => return Some(text),
+                Ok(count) => text.extend_from_slice(&part[..count]),
+            }
+        }
+    }
 }
 
 impl Task<'_> {
@@ -184,11 +202,17 @@ pub struct Idle {
 }
 
 impl Idle {
-    /// Connects them, and waits until all stand.
+    /// Connects them, and waits until all stand; `None` where a signal ended the bench.
     ///
     /// # Errors
     /// A sentence.
-    pub fn hold(connections: u32, server: &Server, cpus: &[usize], log: &Log) -> Result<Self, String> {
+    pub fn hold(
+        connections: u32,
+        server: &Server,
+        cpus: &[usize],
+        signals: &mut Signals,
+        log: &Log,
+    ) -> Result<Option<Self>, String> {
         let words = format!(
             "c10k load idle {} -c {connections} --every 1h -d 2h -w 0 -i 100ms -t {} --cpus {} --format ndjson -q",
             server.address,
@@ -197,26 +221,29 @@ impl Idle {
         );
         let words: Vec<String> = words.split(' ').map(String::from).collect();
         let mut child = Child::start(&words, &[], Stdio::piped(), log)?;
-        let Some(stdout) = child.process.stdout.take() else { return Err("a load without output".into()) };
-        let mut reader = BufReader::new(stdout);
-        let mut line = String::new();
+        let Some(mut stdout) = child.process.stdout.take() else {
+            return Err("a load without output".into());
+        };
         // The first interval begins when the ramp is over. One that fails prints its result, or ends.
-        let read = reader.read_line(&mut line);
-        std::thread::spawn(move || std::io::copy(&mut reader, &mut std::io::sink()));
-        match (read, serde_json::from_str(&line)) {
-            (Ok(_), Ok(LoadLine::Interval(interval))) if interval.open == connections => {
-                Ok(Self { _child: child })
+        let is_line = |text: &[u8]| text.contains(&b'\n');
+        let Some(text) = output(&mut stdout, signals, HELD, HELD, is_line) else { return Ok(None) };
+        std::thread::spawn(move || std::io::copy(&mut stdout, &mut std::io::sink()));
+        let line = text.split(|&byte| byte == b'\n').next().unwrap_or_default();
+        match serde_json::from_slice(line) {
+            Ok(LoadLine::Interval(interval)) if interval.open == connections => {
+                Ok(Some(Self { _child: child }))
             }
             _ => Err(format!("{connections} idle connections could not be held: {}", child.said(log))),
         }
     }
 }
 
-/// A verified load of odd sizes, before a server that is not ours is measured.
+/// A verified load of odd sizes, before a server that is not ours is measured. It passes, too, where a signal ends
+/// the bench: whoever goes on from here hears of that.
 ///
 /// # Errors
 /// What it did wrong, and whether that was to send wrong bytes.
-pub fn gate(server: &Server, cpus: &[usize], log: &Log) -> Result<(), (String, bool)> {
+pub fn gate(server: &Server, cpus: &[usize], signals: &mut Signals, log: &Log) -> Result<(), (String, bool)> {
     const WRONG_BYTES: i32 = 5;
     let words = format!(
         "c10k load pingpong {} -c 4 -s 1..16Ki -n 400 -w 0 -t 1 --cpus {} --format json -q",
@@ -224,7 +251,12 @@ pub fn gate(server: &Server, cpus: &[usize], log: &Log) -> Result<(), (String, b
         print_cpus(&cpus[..1])
     );
     let words: Vec<String> = words.split(' ').map(String::from).collect();
-    let mut child = Child::start(&words, &[], Stdio::null(), log).map_err(|sentence| (sentence, false))?;
+    let mut child = Child::start(&words, &[], Stdio::piped(), log).map_err(|sentence| (sentence, false))?;
+    let stdout = child.process.stdout.as_mut().expect("it was just piped");
+    if output(stdout, signals, BEYOND, BEYOND, |_| false).is_none() {
+        return Ok(());
+    }
+    child.end();
     let status = child.process.wait().map_err(|error| (error.to_string(), false))?;
     match status.code() {
         Some(0) => Ok(()),

@@ -7,6 +7,7 @@ use super::environment::environment;
 use super::gate;
 use super::progress::Progress;
 use super::store::{Done, Store};
+use super::suite::Suite;
 use super::typed::Typed;
 use super::{text, words};
 use crate::result::bench::{BENCH_VERSION, BenchGate, BenchPlan, BenchResult, Comparison, Judgement};
@@ -140,9 +141,15 @@ fn result(plan: &BenchPlan, wishes: &Wishes, conducted: &Conducted) -> BenchResu
         verdict: text::verdicts(&comparisons, plan.environment.kernel.as_deref()),
         comparisons,
         gates,
-        caveats: words::CAVEATS.map(String::from).into(),
+        caveats: caveats(plan),
         exit_code,
     }
+}
+
+fn caveats(plan: &BenchPlan) -> Vec<String> {
+    let suite = Suite::ALL.iter().find(|(name, _)| *name == plan.suite);
+    let one_process = suite.is_some_and(|(_, suite)| suite.keeps_servers()).then_some(words::ONE_PROCESS);
+    words::CAVEATS.into_iter().chain(one_process).map(String::from).collect()
 }
 
 /// The first of 5, the signal's, 1, 6, 4, 3 that holds.

@@ -1,13 +1,13 @@
 //! From slices to a comparison: blocks, ratios with their intervals, the floor, the verdict. Pure.
 //!
-//! Of each position of a block the last attempt counts. A block counts where all four of its slices do.
+//! Of each position of a block the last sound attempt counts. A block counts where all four of its slices do.
 
 use super::histogram::curve;
 use super::{ceiling, disturbance, matrix, words, workload};
 use crate::result::bench::{
     Cell, Comparison, Judgement, LatencyComparison, Metric, Numbers, Purpose, Ratio, Side, Slice,
 };
-use crate::statistics::paired::{self, BOOTSTRAP_FROM, Finding, Headline, Method, Resamples, Rule};
+use crate::statistics::paired::{self, BOOTSTRAP_FROM, Finding, Headline, Method, Resamples, Rule, Series};
 use std::collections::BTreeMap;
 
 /// One sound block: the numbers of the variant's two slices and the reference's two, each in their order.
@@ -17,14 +17,18 @@ pub struct Block<'a> {
     reference: [&'a Numbers; 2],
 }
 
-/// The slice that counts at each position, in the order of blocks.
+/// The slice that counts at each position, its last sound attempt, else its last; in the order they were measured.
 pub fn settled(slices: &[Slice]) -> impl Iterator<Item = &Slice> {
-    let place = |one: &Slice| (one.purpose, one.block, one.position);
-    slices
-        .iter()
-        .enumerate()
-        .filter(move |(index, one)| !slices[index + 1..].iter().any(|later| place(later) == place(one)))
-        .map(|(_, one)| one)
+    let mut counts: BTreeMap<(Purpose, u32, u8), usize> = BTreeMap::new();
+    for (index, one) in slices.iter().enumerate() {
+        let kept = counts.entry((one.purpose, one.block, one.position)).or_insert(index);
+        if one.invalid.is_empty() || !slices[*kept].invalid.is_empty() {
+            *kept = index;
+        }
+    }
+    let mut indices: Vec<usize> = counts.into_values().collect();
+    indices.sort_unstable();
+    indices.into_iter().map(|index| &slices[index])
 }
 
 /// The sound blocks for a purpose, in their order.
@@ -50,10 +54,11 @@ fn pair<'a>(slices: &[&'a Slice]) -> Option<Block<'a>> {
 
 type Read = fn(&Numbers) -> Option<f64>;
 
-/// What decides: each a value a block.
+/// What decides.
 #[must_use]
-pub fn headlines(blocks: &[Block<'_>]) -> Vec<Vec<f64>> {
-    HEADLINES.iter().map(|metric| ratios(blocks, metric)).collect()
+pub fn headlines(blocks: &[Block<'_>]) -> Vec<Series> {
+    let series = |one: &Described| Series { ratios: ratios(blocks, one), floor: floor(blocks, one.read) };
+    HEADLINES.iter().map(series).collect()
 }
 
 struct Described {
@@ -192,13 +197,9 @@ pub fn compare(material: &Material<'_>, rule: Rule, resamples: &mut Resamples) -
     let metrics = metrics(cell, slices, &blocks, resamples);
     let headlines = headlines(&blocks);
     // A block in which a headline was nought has no ratio: it is none of those a verdict rests on.
-    let judged = headlines.iter().map(Vec::len).min().unwrap_or(0);
-    let intervals = HEADLINES.iter().zip(&headlines).filter_map(|(one, values)| {
-        let interval = paired::interval(values, resamples)?;
-        Some(Headline { interval, floor: paired::interval(&floor(&blocks, one.read), resamples) })
-    });
-    let intervals: Vec<Headline> = intervals.collect();
-    let verdict = match rule.judge(&intervals, judged) {
+    let judged = headlines.iter().map(|one| one.ratios.len()).min().unwrap_or(0);
+    let headlines: Vec<Headline> = headlines.iter().filter_map(|one| one.headline(resamples)).collect();
+    let verdict = match rule.judge(&headlines, judged) {
         _ if cell.left_out.is_some() => Judgement::LeftOut,
         Finding::Less => Judgement::Better,
         Finding::More => Judgement::Worse,
@@ -212,7 +213,7 @@ pub fn compare(material: &Material<'_>, rule: Rule, resamples: &mut Resamples) -
         reasons: Vec::new(),
         marks: None,
         ended: material.ended.into(),
-        band: rule.band(&intervals),
+        band: rule.band(&headlines),
         blocks: blocks.len() as u32,
         repeated: slices.iter().filter(|one| one.attempt > 0).count() as u32,
         disturbances: disturbance::counted(slices),

@@ -18,7 +18,7 @@ use crate::host;
 use crate::result::bench::{Before, BenchPlan, Cell, Purpose, RawSlice, Side, Slice, Unit, Variant};
 use crate::statistics::paired::Rule;
 use nix::sys::signal::Signal;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
@@ -109,6 +109,8 @@ pub struct Bench<'a> {
     /// How long earlier ones took.
     before: Duration,
     servers: Vec<Kept>,
+    /// Servers that are not ours and were found to echo.
+    gated: BTreeSet<String>,
     /// Servers that were started, those of earlier sittings at most.
     starts: u32,
     states: Vec<State>,
@@ -142,7 +144,8 @@ impl<'a> Bench<'a> {
         let end = |raw: &RawSlice| raw.slice.began_us + raw.slice.measured_us;
         let took = Duration::from_micros(done.iter().map(end).max().unwrap_or(0));
         let suite = Suite::ALL.iter().find(|(name, _)| *name == plan.suite);
-        let keeps_servers = suite.is_none_or(|(_, suite)| suite.keeps_servers());
+        // Where something was typed, a pair has its whole budget, and time for fresh servers in each block.
+        let keeps_servers = suite.is_some_and(|(_, suite)| suite.keeps_servers());
         let rule = Rule { band: plan.same_band, ..Rule::default() };
         let state = |cell: &Cell| {
             let known = before.iter().find(|one| one.id == cell.id);
@@ -172,6 +175,7 @@ impl<'a> Bench<'a> {
             log,
             rule,
             keeps_servers,
+            gated: BTreeSet::new(),
             began,
             before: took,
             servers: Vec::new(),
@@ -469,20 +473,23 @@ impl<'a> Bench<'a> {
                     error.unavailable,
                 )
             })?;
-        if !variant::is_ours(&variant) {
-            client::gate(&server, &self.plan.client_cpus, &self.log).map_err(
+        if !variant::is_ours(&variant) && !self.gated.contains(&variant.name) {
+            client::gate(&server, &self.plan.client_cpus, &mut self.signals, &self.log).map_err(
                 |(sentence, wrong)| match wrong {
                     true => Stopped::WrongBytes(format!("{}: {sentence}", variant::short(&variant))),
                     false => Stopped::LeftOut(format!("{}: {sentence}", variant::short(&variant)), false),
                 },
             )?;
+            self.gated.insert(variant.name.clone());
         }
         let held = match idle {
             0 => None,
-            count => Some(
-                Idle::hold(count, &server, &self.plan.client_cpus, &self.log)
-                    .map_err(|sentence| Stopped::LeftOut(sentence, false))?,
-            ),
+            count => {
+                let cpus = &self.plan.client_cpus;
+                let held = Idle::hold(count, &server, cpus, &mut self.signals, &self.log)
+                    .map_err(|sentence| Stopped::LeftOut(sentence, false))?;
+                Some(held.ok_or(Stopped::Signal)?)
+            }
         };
         self.states[cell].learn(side, server.features.clone());
         self.servers.push(Kept { side, name: variant.name, idle_connections: idle, server, _idle: held });

@@ -2,7 +2,7 @@
 //! result keeps the sentences; what a kind is called is found from them, in earlier results too. Pure.
 
 use super::canary;
-use super::pace::RATE_MISSED;
+use super::pace::is_too_fast;
 use crate::result::bench::Slice;
 use std::collections::BTreeMap;
 
@@ -44,7 +44,7 @@ fn kind(reason: &str) -> &'static str {
 /// a disturbance does. A client that gets no CPU keeps no rate.
 #[must_use]
 pub fn calls_for_repeat(slice: &Slice) -> bool {
-    !slice.disturbed.is_empty() && slice.invalid.iter().all(|reason| reason.starts_with(RATE_MISSED))
+    !slice.disturbed.is_empty() && slice.invalid.iter().all(|reason| is_too_fast(reason))
 }
 
 /// What is counted, in words: `canary 1, steal 3`; empty where nothing is.
@@ -59,6 +59,7 @@ pub fn in_words(counts: &BTreeMap<String, u32>) -> String {
 mod tests {
     use super::*;
     use crate::bench::compare::tests::block;
+    use crate::bench::pace::RATE_MISSED;
     use crate::result::bench::Purpose;
 
     #[test]

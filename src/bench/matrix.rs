@@ -4,7 +4,7 @@
 use super::text::number;
 use super::variant::short;
 use super::words::{
-    interval, is_client_limited, is_client_near, is_disturbed, is_drifting, is_suspect, metric,
+    interval, is_client_limited, is_client_near, is_disturbed, is_drifting, is_suspect, judged_blocks, metric,
 };
 use crate::result::bench::{Cell, Comparison, Judgement, Ratio};
 use crate::result::mark::{self, Mark, letters};
@@ -116,7 +116,7 @@ fn open(undecided: &[&Comparison]) -> Option<String> {
         undecided.iter().copied().filter(|one| Why::of(one) == why).collect()
     };
     let told = [
-        (Why::Noise, "clear of 1, and by less than this machine puts a thing beside itself"),
+        (Why::Noise, "clear of 1, and by no more than the band"),
         (Why::Opposed, "cheaper for one end and dearer for the other"),
         (Why::Short, "with fewer than 6 sound blocks"),
         (Why::Open, "with 1 in an interval"),
@@ -151,7 +151,7 @@ impl Why {
         else {
             return Self::Short;
         };
-        if comparison.blocks < Rule::default().blocks_min as u32 || server.confidence < CONFIDENCE {
+        if is_short(comparison) || server.confidence < CONFIDENCE {
             return Self::Short;
         }
         let side = |ratio: &Ratio| i32::from(ratio.high < 1.0) - i32::from(ratio.low > 1.0);
@@ -211,7 +211,7 @@ pub fn marks(comparison: &Comparison) -> Vec<Mark> {
 }
 
 fn is_short(comparison: &Comparison) -> bool {
-    comparison.blocks < Rule::default().blocks_min as u32
+    judged_blocks(comparison) < Rule::default().blocks_min
 }
 
 fn ratio<'a>(comparison: &'a Comparison, name: &str) -> Option<&'a Ratio> {

@@ -21,7 +21,7 @@
 
 use super::client::Ran;
 use super::disturbance::{OTHERS, PRESSURE as WAITED, STEAL as STOLEN};
-use super::pace::RATE_MISSED;
+use super::pace::{CLIENT_FULL, RATE_MISSED};
 use super::variant;
 use crate::result::bench::{Numbers, Slice, Unit, Variant, Workload};
 use crate::result::load::{Interval, LoadResult, VerdictWord};
@@ -83,8 +83,7 @@ fn limits(numbers: &Numbers, load: &LoadResult, variant: &Variant) -> Vec<String
         if kept < offered * RATE_KEPT - chance {
             reasons.push(format!("{RATE_MISSED}: {kept:.0} of {offered:.0} messages a second"));
         } else if numbers.client_busy >= CLIENT_BUSY {
-            reasons
-                .push(format!("{RATE_MISSED} with time to spare: busy {:.0} %", numbers.client_busy * 100.0));
+            reasons.push(format!("{CLIENT_FULL}: busy {:.0} %", numbers.client_busy * 100.0));
         }
     }
     let overflows = numbers.health.get("overflows").copied().unwrap_or(0);

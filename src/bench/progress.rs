@@ -38,7 +38,7 @@ impl Progress {
         }
         let state = &states[cell];
         let blocks = compare::blocks(&state.slices, Purpose::Cost);
-        let server = compare::headlines(&blocks).into_iter().next().unwrap_or_default();
+        let server = compare::headlines(&blocks).into_iter().next().unwrap_or_default().ratios;
         let known = order_statistics(&server, CONFIDENCE).map_or_else(String::new, |one| {
             format!("server CPU {:.2} ({:.2}–{:.2})", one.median.exp(), one.low.exp(), one.high.exp())
         });

@@ -3,7 +3,7 @@
 
 use super::disturbance;
 use super::matrix::{self, WIDTH};
-use super::words::{ceiling_in_words, interval, names};
+use super::words::{ONE_PROCESS, ceiling_in_words, interval, names};
 use crate::result::bench::{BenchResult, Comparison, Curve, Judgement, Metric};
 use crate::units::{approximate_bytes, print_cpus, whole, wrapped};
 use comfy_table::presets::NOTHING;
@@ -42,9 +42,11 @@ pub fn text(result: &BenchResult, directory: &str) -> String {
     out.push_str("\nverdict\n");
     let sentence = |sentence: &String| wrapped("  ", &format!("{sentence}."), WIDTH);
     lines(&mut out, &result.verdict.iter().flat_map(sentence).collect::<Vec<_>>());
-    if let Some(caveat) = result.caveats.first() {
-        out.push('\n');
-        lines(&mut out, &wrapped("not shown: ", caveat, WIDTH));
+    // The others are no less true, and the same for every bench: they stand in the report.
+    let told = result.caveats.iter().enumerate().filter(|(place, one)| *place == 0 || *one == ONE_PROCESS);
+    for (place, caveat) in told {
+        let name = if place == 0 { "\nnot shown: " } else { "           " };
+        lines(&mut out, &wrapped(name, caveat, WIDTH));
     }
     let _ = writeln!(out, "repeat:    {}", result.plan.command);
     let _ = writeln!(out, "kept in:   {directory}");

@@ -18,6 +18,10 @@ pub const CAVEATS: [&str; 3] = [
     "an echo server does no work of its own: whatever is saved is a larger share here than in a server that does",
 ];
 
+/// What has to be said where servers live as long as the comparison.
+pub const ONE_PROCESS: &str = "one process of each server ran throughout: what luck it had with where its memory lies is in the numbers; with \
+     --variant or --workload each block has fresh ones";
+
 /// The verdict as a sentence with its numbers.
 #[must_use]
 pub fn sentence(comparison: &Comparison, kernel: Option<&str>) -> String {
@@ -68,12 +72,7 @@ pub fn reasons(comparison: &Comparison, rule: Rule) -> Vec<String> {
     if comparison.cell.left_out.is_some() {
         return reasons;
     }
-    let pairs = |name: &str| {
-        let ratio = metric(comparison, name).and_then(|metric| metric.ratio.as_ref());
-        ratio.map_or(0, |ratio| ratio.pairs.len())
-    };
-    // Those a verdict rests on: each headline has a ratio.
-    let blocks = pairs("server_cpu_ns").min(pairs("total_cpu_ns"));
+    let blocks = judged_blocks(comparison);
     let nought = (comparison.blocks as usize).saturating_sub(blocks);
     if nought > 0 {
         reasons.push(format!("sound blocks in which a side took no CPU that could be measured: {nought}"));
@@ -102,8 +101,8 @@ pub fn reasons(comparison: &Comparison, rule: Rule) -> Vec<String> {
             first.invalid[0]
         ));
     }
-    let disturbed = super::compare::settled(&comparison.slices).filter(|one| !one.disturbed.is_empty());
-    let disturbed: Vec<_> = disturbed.collect();
+    let counted = super::compare::settled(&comparison.slices).filter(|one| one.invalid.is_empty());
+    let disturbed: Vec<_> = counted.filter(|one| !one.disturbed.is_empty()).collect();
     if let Some(first) = disturbed.first() {
         reasons.push(format!(
             "{}{} slices count though they were disturbed whenever they were tried: {}",
@@ -122,6 +121,16 @@ pub fn reasons(comparison: &Comparison, rule: Rule) -> Vec<String> {
     }
     reasons.extend(client_limit(comparison));
     reasons
+}
+
+/// Blocks that a verdict rests on: those in which each headline has a ratio.
+#[must_use]
+pub fn judged_blocks(comparison: &Comparison) -> usize {
+    let pairs = |name: &str| {
+        let ratio = metric(comparison, name).and_then(|metric| metric.ratio.as_ref());
+        ratio.map_or(0, |ratio| ratio.pairs.len())
+    };
+    pairs("server_cpu_ns").min(pairs("total_cpu_ns"))
 }
 
 /// How much the rate may change from the first half of a slice to the second, beside what chance may add.
@@ -172,7 +181,7 @@ fn undecided(comparison: &Comparison) -> Option<String> {
                 .into()
         }
         _ => format!(
-            "the difference is real, and no larger than {:.1} % or than this machine puts a thing beside itself",
+            "both are clear of 1, and the server's by no more than the {:.1} % that count as none",
             comparison.band * 100.0
         ),
     })

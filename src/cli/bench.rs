@@ -17,7 +17,8 @@ Times are written 50us, 10ms, 5s, 1m; counts 10k, 1m; bytes 4Ki, 1Mi. Every byte
 
 What decides is CPU: the server's for a message, and the server's and the client's together. Better and
 worse need both on the same side of 1, each with its whole 95 % interval, and the server's further from
-1 than 2 % and than this machine puts a thing beside itself; same needs both intervals within that band.
+1 than 2 % and than this machine puts a thing beside itself; same needs both intervals within that
+band, and the band within 5 %.
 
 Signals: SIGINT or SIGTERM stops and says what is known; --resume goes on.
 
@@ -41,7 +42,7 @@ pub(super) struct Bench {
     #[arg(long, value_name = "WORKLOAD", action = ArgAction::Append, help_heading = "What is compared")]
     workload: Vec<String>,
 
-    /// How fast ping-pong goes: half (of what the slower one manages), closed (the server sets the pace), or
+    /// How fast ping-pong goes: half (of what the slower one manages, less where that cannot be kept), closed (the server sets the pace), or
     /// messages a second [default: half].
     #[arg(long, value_name = "PACE", help_heading = "How")]
     pace: Option<String>,

@@ -133,7 +133,6 @@ fn verdict(doctor: &Doctor, answers: &Answers) -> String {
         list.push(value);
     }
     works.retain(|value| !missing.contains(value));
-    works.dedup();
     works.sort_unstable();
     works.dedup();
     missing.sort_unstable();

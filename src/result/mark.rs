@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 pub enum Mark {
     /// Fewer blocks than a 95 % interval takes.
     Short,
-    /// Both ratios are clear of 1, within the floor.
+    /// Both ratios are clear of 1, the server's within the band.
     Noise,
     /// Some slices that count were disturbed.
     Disturbed,
@@ -59,7 +59,7 @@ impl Mark {
     pub const fn words(self) -> &'static str {
         match self {
             Self::Short => "short: fewer than 6 sound blocks, so the interval is less than 95 % sure",
-            Self::Noise => "both ratios are clear of 1, by less than this machine puts a thing beside itself",
+            Self::Noise => "both ratios are clear of 1, the server's by no more than the band",
             Self::Disturbed => "some slices count though they were disturbed",
             Self::Suspect => "suspect: more than a quarter of the slices that count were disturbed",
             Self::Drifting => "in more than a quarter of the slices the rate was not the same in both halves",

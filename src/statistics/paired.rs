@@ -54,6 +54,24 @@ pub enum Method {
     Bootstrap,
 }
 
+/// What was measured of a number that a verdict rests on, as logarithms.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Series {
+    /// Ratios of the two, one for each block: [`block`].
+    pub ratios: Vec<f64>,
+    /// Ratios of equals, of the same blocks: [`floor_of`].
+    pub floor: Vec<f64>,
+}
+
+impl Series {
+    /// What it comes to; `None` without blocks.
+    #[must_use]
+    pub fn headline(&self, resamples: &mut Resamples) -> Option<Headline> {
+        let interval = interval(&self.ratios, resamples)?;
+        Some(Headline { interval, floor: self::interval(&self.floor, resamples) })
+    }
+}
+
 /// A number that a verdict rests on.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Headline {
@@ -122,9 +140,9 @@ impl Rule {
 
     /// What the headlines come to together; the first is what is asked for, the others stand guard over it.
     ///
-    /// Less and more need every interval on the same side of nought, and the first median beyond the band and
-    /// beyond what a thing differs from itself. A guard need not be so far out: what costs one end more costs
-    /// both together a smaller share more. The same needs every interval within the band.
+    /// Less and more need every interval on the same side of nought, and the first median beyond the band. A
+    /// guard need not be so far out: what costs one end more costs both together a smaller share more. The same
+    /// needs every interval within the band, and a band that is not too wide ([`BAND_MAX`]).
     #[must_use]
     pub fn judge(&self, headlines: &[Headline], blocks: usize) -> Finding {
         if headlines.is_empty() || blocks < self.blocks_min {
@@ -132,8 +150,7 @@ impl Rule {
         }
         let band = self.band(headlines);
         let all = |holds: &dyn Fn(&Interval) -> bool| headlines.iter().all(|one| holds(&one.interval));
-        let first = &headlines[0];
-        let differs = first.interval.median.abs() > self.band(std::slice::from_ref(first));
+        let differs = headlines[0].interval.median.abs() > band;
         if differs && all(&|one| one.high < 0.0) {
             Finding::Less
         } else if differs && all(&|one| one.low > 0.0) {
@@ -145,15 +162,15 @@ impl Rule {
         }
     }
 
-    /// Whether enough is known of these headlines, each one value a block.
+    /// Whether enough is known of these headlines.
     #[must_use]
-    pub fn enough(&self, headlines: &[Vec<f64>]) -> Option<Enough> {
-        let blocks = headlines.iter().map(Vec::len).min()?;
+    pub fn enough(&self, headlines: &[Series]) -> Option<Enough> {
+        let blocks = headlines.iter().map(|one| one.ratios.len()).min()?;
         if blocks < self.blocks_min {
             return None;
         }
         let at = |confidence: f64| -> Vec<Interval> {
-            headlines.iter().filter_map(|values| order_statistics(values, confidence)).collect()
+            headlines.iter().filter_map(|one| order_statistics(&one.ratios, confidence)).collect()
         };
         let usual = at(CONFIDENCE);
         if usual.iter().all(|one| one.high - one.low <= 2.0 * self.half_width) {
@@ -162,9 +179,11 @@ impl Rule {
         let sure = at(SURE);
         let is_sure = sure.iter().all(|one| one.confidence >= SURE);
         // As in a verdict, the band is for the first, and the guards have to be on its side.
+        let floors = headlines.iter().filter_map(|one| order_statistics(&one.floor, CONFIDENCE));
+        let band = floors.map(|floor| floor.reach()).fold(self.band, f64::max);
         let beyond = |edge: &dyn Fn(&Interval) -> f64| {
             let mut edges = sure.iter().map(edge);
-            edges.next().is_some_and(|first| first > self.band) && edges.all(|guard| guard > 0.0)
+            edges.next().is_some_and(|first| first > band) && edges.all(|guard| guard > 0.0)
         };
         let plain = beyond(&|one| -one.high) || beyond(&|one| one.low);
         (is_sure && plain).then_some(Enough::Plain)

@@ -235,6 +235,23 @@ fn noisy(change: impl Fn(&mut Numbers)) -> Comparison {
 }
 
 #[test]
+fn the_last_sound_attempt_counts_and_where_none_is_the_last() {
+    let attempts = |sound: [bool; 3]| {
+        let mut slices: Vec<Slice> = block(Purpose::Cost, 0, 1.0, 1.0).into();
+        let first = slices.remove(0);
+        slices.extend((0..3).map(|attempt| {
+            let invalid = if sound[attempt as usize] { Vec::new() } else { vec!["it failed".into()] };
+            Slice { attempt, invalid, ..first.clone() }
+        }));
+        settled(&slices).find(|one| one.position == 0).unwrap().attempt
+    };
+    assert_eq!(attempts([true, true, true]), 2);
+    assert_eq!(attempts([true, true, false]), 1);
+    assert_eq!(attempts([true, false, false]), 0);
+    assert_eq!(attempts([false, false, false]), 2);
+}
+
+#[test]
 fn the_wider_floor_of_the_two_is_the_band() {
     let quiet = noisy(|_| {});
     assert_eq!((quiet.verdict, quiet.band), (Judgement::Better, 0.02));

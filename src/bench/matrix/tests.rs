@@ -88,7 +88,7 @@ fn what_many_say_together_is_a_few_sentences() {
             "cost less: baseline + recv=multishot [buffers=ring] 0.90 (0.90–0.91)",
             "cost more: recommended with taskrun=sqpoll 2.00 (2.00–2.01)",
             "the same within the band: baseline + recv-cap=16Ki [recv=multishot, buffers=ring] 1.00 (1.00–1.01)",
-            "undecided: 1 clear of 1, and by less than this machine puts a thing beside itself (baseline + \
+            "undecided: 1 clear of 1, and by no more than the band (baseline + \
              files=direct), 1 with fewer than 6 sound blocks; a longer --budget, or a quiet machine, would do",
             "of 10 intervals of 95 % about 1 miss the truth by chance: what is to be acted on is worth asking \
              again alone, with --variant and a longer --budget",
