@@ -5,7 +5,7 @@
 use crate::units::{parse_cpus, print_cpus};
 use nix::sched::{CpuSet, sched_setaffinity};
 use nix::sys::prctl::set_pdeathsig;
-use nix::sys::signal::{Signal, kill};
+use nix::sys::signal::{SigSet, Signal, kill};
 use nix::unistd::{Pid, getppid};
 use std::fs::{File, OpenOptions};
 use std::io::{self, Read as _, Seek as _, SeekFrom, Write as _};
@@ -171,6 +171,11 @@ pub fn held(words: &[String]) -> u8 {
         && let Err(sentence) = pin(cpus)
     {
         return complain(sentence);
+    }
+    // The bench takes its signals as a descriptor, and children get its mask: a server that knows nothing of that
+    // could not be told to end.
+    if let Err(errno) = SigSet::empty().thread_set_mask() {
+        return complain(format!("{HELD}: the signal mask cannot be set: {errno}"));
     }
     let program = match program.as_str() {
         super::variant::OURS => std::env::current_exe().unwrap_or_else(|_| PathBuf::from(program)),

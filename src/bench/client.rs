@@ -25,7 +25,7 @@ pub struct Signals {
 }
 
 impl Signals {
-    /// Takes them, in this thread; children get them as they were.
+    /// Takes them, in this thread and those it starts. Children get them back: [`super::child::held`].
     ///
     /// # Errors
     /// When the descriptor cannot be made.

@@ -42,10 +42,11 @@ pub fn text(result: &BenchResult, directory: &str) -> String {
     out.push_str("\nverdict\n");
     let sentence = |sentence: &String| wrapped("  ", &format!("{sentence}."), WIDTH);
     lines(&mut out, &result.verdict.iter().flat_map(sentence).collect::<Vec<_>>());
+    out.push('\n');
     // The others are no less true, and the same for every bench: they stand in the report.
     let told = result.caveats.iter().enumerate().filter(|(place, one)| *place == 0 || *one == ONE_PROCESS);
     for (place, caveat) in told {
-        let name = if place == 0 { "\nnot shown: " } else { "           " };
+        let name = if place == 0 { "not shown: " } else { "           " };
         lines(&mut out, &wrapped(name, caveat, WIDTH));
     }
     let _ = writeln!(out, "repeat:    {}", result.plan.command);

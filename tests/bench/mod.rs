@@ -4,23 +4,26 @@
 use crate::server::{Ended, GUARD, Launch, Process};
 use crate::skip::unless_missing;
 use libtest_mimic::Trial;
-use nix::sys::signal::Signal;
+use nix::sys::signal::{SigSet, SigmaskHow, Signal};
 use serde_json::Value;
 use std::fs;
 use std::io::{Read as _, Write as _};
 use std::net::TcpListener;
+use std::os::unix::process::ExitStatusExt as _;
 use std::path::{Path, PathBuf};
+use std::process::Command;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
 /// All of them.
 pub fn trials() -> Vec<Trial> {
-    let rows: [(&str, fn()); 8] = [
+    let rows: [(&str, fn()); 9] = [
         ("a_short_bench_writes_what_its_schema_says", short),
         ("a_killed_bench_leaves_no_child_and_is_resumed", resumed),
         ("a_signal_ends_it_with_what_there_is", interrupted),
         ("another_server_is_measured_by_its_command", foreign),
+        ("a_server_that_is_not_ours_can_be_told_to_end", told_to_end),
         ("a_server_that_sends_wrong_bytes_ends_it", wrong_bytes),
         ("a_server_that_does_not_start_is_left_out_with_its_sentence", does_not_start),
         ("a_directory_that_is_taken_is_refused", taken),
@@ -246,6 +249,20 @@ fn foreign() {
     assert!(
         sides.any(|slice| slice["side"] == "a" && slice["numbers"]["server_cpu_ns"].as_f64() > Some(0.0))
     );
+}
+
+fn told_to_end() {
+    // As the bench has it: in the thread that starts children the signal is blocked.
+    let terminate: SigSet = [Signal::SIGTERM].into_iter().collect();
+    let before = terminate.thread_swap_mask(SigmaskHow::SIG_BLOCK).expect("a mask");
+    let ended = Command::new(crate::server::binary())
+        .args(["child-of-bench", &std::process::id().to_string(), "", "sh", "-c"])
+        .arg("kill -TERM $$; echo it goes on")
+        .output();
+    before.thread_set_mask().expect("a mask");
+    let ended = ended.expect("it starts");
+    assert_eq!(ended.status.signal(), Some(Signal::SIGTERM as i32), "{ended:?}");
+    assert_eq!(ended.stdout, b"");
 }
 
 fn wrong_bytes() {
