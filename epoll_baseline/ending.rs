@@ -3,8 +3,8 @@
 //! One rule carries both: what a call has done is done. A connection's socket and slot are free in the
 //! moment it is closed; what is still in the batch for it has an old generation.
 
-use super::event_loop::EventLoop;
 use super::connection::Tools;
+use super::event_loop::EventLoop;
 use super::sockets::Sockets;
 use crate::conn::accepting::Answer;
 use crate::conn::machine::Refusal;

@@ -3,8 +3,8 @@
 use super::super::sim::Closed;
 use super::Run;
 use crate::conn::CloseReason;
-use crate::conn::machine::Refusal;
 use crate::conn::deadlines::GRANULARITY;
+use crate::conn::machine::Refusal;
 use crate::counters::{Counter, Counters};
 use crate::stop::Phase;
 use crate::worker::Ending;
