@@ -140,9 +140,10 @@ impl<'a, S: Sockets> EventLoop<'a, S> {
 
     /// When to wake even if nothing happens; at once when something is to be done.
     pub(super) fn wake_at(&self) -> Option<Duration> {
-        let acceptable = !self.accepting.is_paused() && self.listeners.iter().any(|one| one.acceptable);
+        let accepting = self.stopping.is_none() && !self.accepting.is_paused();
+        let acceptable = accepting && self.listeners.iter().any(|one| one.acceptable);
         let visiting = self.stopping.as_ref().is_some_and(|stopping| {
-            stopping.next < self.connections.high_water() || !self.listeners.is_empty()
+            stopping.next < self.connections.high_water() || !(self.listeners.is_empty() || stopping.waits)
         });
         if acceptable || visiting || !self.ready.is_empty() {
             return Some(Duration::ZERO);

@@ -15,6 +15,8 @@ mod ending;
 mod event_loop;
 #[cfg(test)]
 mod over_loopback;
+#[cfg(test)]
+mod scripted;
 mod setting;
 mod shared;
 #[cfg(test)]

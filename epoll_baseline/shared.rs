@@ -10,7 +10,8 @@
 //! - A deadline: before a thread waits it compares the next one with the time at which some thread
 //!   will wake anyway (`Shared::watched`); if it is earlier, this thread wakes then. One thread at a
 //!   time sweeps.
-//! - A permit or descriptor that comes free: who gives it back arms the listeners again.
+//! - A permit or descriptor that comes free: who gives it back arms the listeners again. At the stop it
+//!   looks after the queues that wait for it.
 //! - The stop: whoever hears of it first does the work; threads that sleep on are not needed for it.
 //!   The end wakes them all, by a level-triggered event that nobody takes away.
 //!
@@ -318,7 +319,10 @@ impl<'a, S: Sockets> Thread<'a, S> {
             Token::Connection(id) => self.on_ready(id, ready),
             Token::Listener(index) => self.on_acceptable(index),
             // A permit may be free; the end of the turn looks for the stop.
-            Token::Waker => self.afterwards.resume = true,
+            Token::Waker => {
+                self.afterwards.resume = true;
+                self.look_at_queues();
+            }
         }
         self.afterwards();
         true
@@ -499,7 +503,13 @@ impl<'a, S: Sockets> Thread<'a, S> {
         drop(taken);
         lock(&self.state.free).slots.push(slot);
         self.state.live.fetch_sub(1, SeqCst);
+        self.leave();
+    }
+
+    /// Gives a permit back, and remembers who waits for it.
+    pub(super) fn leave(&mut self) {
         self.afterwards.resume |= self.admission.leave();
+        self.look_at_queues();
     }
 
     /// Takes a connection that ends out of the books.

@@ -77,7 +77,7 @@ impl<S: Sockets> Thread<'_, S> {
                     None => self.on_no_room(entrance),
                 },
                 Err(answer) => {
-                    self.afterwards.resume |= self.admission.leave();
+                    self.leave();
                     self.on_accept_failed(entrance, answer);
                     if answer == Answer::Nobody {
                         return;
@@ -107,7 +107,7 @@ impl<S: Sockets> Thread<'_, S> {
             self.tools.counters.refused.at(Refusal::Memory as usize).add(1);
             drop(taken);
             lock(&self.state.free).slots.push(slot);
-            self.afterwards.resume |= self.admission.leave();
+            self.leave();
             return None;
         }
         assert!(taken.connection.is_none(), "slot {slot} was free and taken at once");

@@ -1,12 +1,12 @@
 //! The stop, where all threads share the connections. Whoever hears of it first begins it and empties
-//! the listeners' queues; all who are awake visit connections, some slots at a time.
+//! the listeners' queues; where there is no room, whoever makes some goes on with that. All who are awake
+//! visit connections, some slots at a time.
 
-use super::super::ending::VISITS;
+use super::super::ending::{Queue, VISITS};
 use super::super::sockets::Sockets;
 use super::entrance::Entrance;
 use super::{NEVER, Thread, lock};
 use crate::conn::accepting::Answer;
-use crate::conn::machine::Refusal;
 use crate::conn::{CloseReason, Tick};
 use crate::stop::Phase;
 use crate::worker::Ending;
@@ -17,7 +17,7 @@ use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, AtomicUsize, Ordering:
 pub(super) struct Stopping {
     /// Set under the entrance's lock: whoever accepts afterwards knows of the stop.
     begun: AtomicBool,
-    /// The thread that began it.
+    /// The thread that looks after the queues: the one that began it, then whoever makes room for those who wait.
     doorman: AtomicUsize,
     /// When what is left is cut.
     pub(super) deadline: AtomicU64,
@@ -26,6 +26,8 @@ pub(super) struct Stopping {
     end: AtomicU32,
     visited: AtomicU32,
     listeners_closed: AtomicBool,
+    /// Every queue that is left waits for room, and nobody has left since.
+    waits: AtomicBool,
     /// True from the moment one thread closes everything.
     cutting: AtomicBool,
     /// Set once; all threads say the same.
@@ -42,6 +44,7 @@ impl Stopping {
             end: AtomicU32::new(0),
             visited: AtomicU32::new(0),
             listeners_closed: AtomicBool::new(false),
+            waits: AtomicBool::new(false),
             cutting: AtomicBool::new(false),
             ending: OnceLock::new(),
         }
@@ -65,7 +68,7 @@ impl<S: Sockets> Thread<'_, S> {
         }
         let is_doorman = stopping.doorman.load(SeqCst) == self.index;
         stopping.next.load(SeqCst) < stopping.end.load(SeqCst)
-            || (is_doorman && !stopping.listeners_closed.load(SeqCst))
+            || (is_doorman && !stopping.listeners_closed.load(SeqCst) && !stopping.waits.load(SeqCst))
     }
 
     /// Stops as far as it was told to. `Some` when it is over.
@@ -151,52 +154,63 @@ impl<S: Sockets> Thread<'_, S> {
     fn empty_queues(&mut self) {
         let state = self.state;
         let entrance = &mut *lock(&state.entrance);
-        let visited = state.stopping.all_visited();
+        // Both before anything is looked at: whoever leaves afterwards looks at the queues in turn.
+        state.stopping.waits.store(true, SeqCst);
+        self.admission.wait();
         for index in 0..entrance.listeners.len() {
-            if entrance.listeners[index].is_some() && self.empty_queue(entrance, index, visited) {
-                let listener = entrance.listeners[index].take().expect("just seen");
-                self.tools.call().close_listener(listener);
+            if entrance.listeners[index].is_none() {
+                continue;
+            }
+            match self.empty_queue(entrance, index) {
+                Queue::Over => {
+                    let listener = entrance.listeners[index].take().expect("just seen");
+                    self.tools.call().close_listener(listener);
+                }
+                Queue::Waits => {}
+                Queue::More => self.look_at_queues(),
             }
         }
         let closed = entrance.listeners.iter().all(Option::is_none);
         state.stopping.listeners_closed.store(closed, SeqCst);
     }
 
-    /// True when the listener may be closed: nobody is queued any more, or, when all are `visited`,
-    /// nothing that they lack will come free.
-    fn empty_queue(&mut self, entrance: &mut Entrance<S::Listener>, index: usize, visited: bool) -> bool {
+    /// As in a loop of its own: without room the queue waits for whoever leaves.
+    fn empty_queue(&mut self, entrance: &mut Entrance<S::Listener>, index: usize) -> Queue {
         for _ in 0..VISITS {
             if entrance.queued[index] == 0 {
-                return true;
+                return Queue::Over;
             }
-            let permit = self.admission.try_enter();
-            if !permit && !visited {
-                return false;
+            if self.admission.is_full() {
+                return Queue::Waits;
+            }
+            match self.accept(entrance, index) {
+                Ok(socket) => self.take_in(socket),
+                Err(Answer::Nobody) => return Queue::Over,
+                Err(Answer::Next(_)) => {}
+                Err(Answer::Starved(_)) => return Queue::starved(self.admission),
             }
             entrance.queued[index] -= 1;
-            match self.accept(entrance, index) {
-                Ok(socket) if permit => {
-                    if let Some(slot) = self.admit(socket) {
-                        self.visit(slot);
-                    }
-                }
-                Ok(socket) => {
-                    self.tools.call().close(socket);
-                    self.tools.counters.refused.at(Refusal::Stopping as usize).add(1);
-                }
-                Err(answer) => {
-                    if permit {
-                        let _ = self.admission.leave();
-                    }
-                    match answer {
-                        Answer::Nobody => return true,
-                        Answer::Next(_) => {}
-                        Answer::Starved(_) => return visited,
-                    }
-                }
-            }
         }
-        false
+        Queue::More
+    }
+
+    /// Serves one that was queued; or refuses it, when the last permit has just been taken.
+    fn take_in(&mut self, socket: S::Socket) {
+        if !self.admission.try_enter() {
+            return self.tools.refuse_stopping(socket);
+        }
+        if let Some(slot) = self.admit(socket) {
+            self.visit(slot);
+        }
+    }
+
+    /// Somebody may have left. If a queue waits for that, this thread is the one that looks after it, before
+    /// the end of its turn: nobody needs to be woken.
+    pub(super) fn look_at_queues(&self) {
+        let stopping = &self.state.stopping;
+        if stopping.waits.load(SeqCst) && stopping.waits.swap(false, SeqCst) {
+            stopping.doorman.store(self.index, SeqCst);
+        }
     }
 
     /// Closes everything at once. One thread does it; the others hear of its end.
@@ -205,14 +219,17 @@ impl<S: Sockets> Thread<'_, S> {
         if state.stopping.ending.get().is_some() || state.stopping.cutting.swap(true, SeqCst) {
             return;
         }
-        let mut entrance = lock(&state.entrance);
+        let mut locked = lock(&state.entrance);
         state.stopping.begun.store(true, SeqCst);
         state.stopping.deadline.store(NEVER, SeqCst);
         state.retry.store(NEVER, SeqCst);
-        for listener in entrance.listeners.iter_mut().filter_map(Option::take) {
+        let entrance = &mut *locked;
+        for (listener, &queued) in entrance.listeners.iter_mut().zip(&entrance.queued) {
+            let Some(listener) = listener.take() else { continue };
+            self.tools.refuse_queued(&listener, queued);
             self.tools.call().close_listener(listener);
         }
-        drop(entrance);
+        drop(locked);
         for slot in 0..state.high_water.load(SeqCst) {
             let taken = self.take(slot);
             if taken.connection.is_some() {

@@ -157,6 +157,8 @@ pub(super) struct World {
     gone: Vec<Token>,
     facts: Facts,
     closed_lately: Vec<Closed>,
+    /// How many were open when a listener was closed with somebody in its queue.
+    left_queued: Option<usize>,
     violation: Option<String>,
     /// Whether every batch of events is printed.
     trace: bool,
@@ -189,6 +191,7 @@ impl Sim {
             gone: Vec::new(),
             facts: Facts::default(),
             closed_lately: Vec::new(),
+            left_queued: None,
             violation: None,
             trace: std::env::var_os("C10K_TRACE").is_some(),
         })))
@@ -304,6 +307,11 @@ impl World {
 
     pub(super) fn descriptors_open(&self) -> usize {
         self.descriptors.iter().flatten().count()
+    }
+
+    /// How many were open when a listener was closed with somebody in its queue, if one was.
+    pub(super) fn take_left_queued(&mut self) -> Option<usize> {
+        self.left_queued.take()
     }
 
     pub(super) fn take_closed(&mut self) -> Vec<Closed> {
@@ -427,7 +435,12 @@ impl Sockets for Sim {
             return;
         }
         queue.watch = None;
-        for serial in std::mem::take(&mut queue.waiting) {
+        let waiting = std::mem::take(&mut queue.waiting);
+        if !waiting.is_empty() {
+            let open = world.descriptors_open();
+            world.left_queued.get_or_insert(open);
+        }
+        for serial in waiting {
             world.connections[serial].done = true;
             world.connections[serial].closed = true;
         }

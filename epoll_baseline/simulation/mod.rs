@@ -8,7 +8,8 @@
 //! and that every reason for a close was a good one: in `watch`. I15: a stale event that was taken for
 //! its successor's is seen as wrong bytes or as an end without a reason. I16: whenever nobody is awake
 //! and nothing will be reported, nobody may be left for whom something could be done, or whose time
-//! has passed; nobody may be awake for long without achieving anything; and once the faults are over
+//! has passed; nobody who is queued at the stop may be left while somebody may make room;
+//! nobody may be awake for long without achieving anything; and once the faults are over
 //! everything ends within 50 steps per outstanding byte.
 //!
 //! `C10K_SEED=n` runs that seed alone, `C10K_SEEDS=n` that many; `C10K_TRACE=1` prints every batch.
@@ -182,7 +183,8 @@ impl Run<'_> {
             }
             self.outside(*steps, &mut random, &mut watch);
             self.step(&mut loops, &mut random, *steps, &mut watch)?;
-            watch.after_step()?;
+            let ends = (0..loops.count()).any(|index| loops.ending(index).is_some());
+            watch.after_step(ends)?;
             let pace = self.scenario.pace;
             let now = self.sim.world().now() + random.u64(0..=pace);
             self.sim.world_mut().advance(now);

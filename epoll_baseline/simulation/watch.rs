@@ -4,6 +4,7 @@ use super::super::sim::Closed;
 use super::Run;
 use crate::conn::CloseReason;
 use crate::conn::deadlines::GRANULARITY;
+use crate::conn::machine::Refusal;
 use crate::counters::{Counter, Counters};
 use crate::stop::Phase;
 use crate::worker::Ending;
@@ -36,6 +37,9 @@ pub(super) struct Watch<'a> {
 /// Steps of loops without any effect that are still no spinning: turns that find nothing, in every
 /// thread, with interruptions and events that mean nothing.
 const VAIN_MAX: u32 = 400;
+
+/// With this for what may be queued, nobody is left because so many were taken.
+const QUEUED_AT_MOST: u32 = 100;
 
 /// Compares what was counted on both sides.
 fn same(rule: &str, what: &str, here: u64, there: u64) -> Result<(), String> {
@@ -102,7 +106,8 @@ impl<'a> Watch<'a> {
         (GRANULARITY + 2) * 1000 + self.slack()
     }
 
-    pub(super) fn after_step(&mut self) -> Result<(), String> {
+    /// Whether some loop `ends` decides what may be left.
+    pub(super) fn after_step(&mut self, ends: bool) -> Result<(), String> {
         if let Some(violation) = self.run.sim.world().violation() {
             return Err(violation.clone());
         }
@@ -123,7 +128,26 @@ impl<'a> Watch<'a> {
         if open + u64::from(self.rivals) > u64::from(setting.max_connections) {
             return Err(format!("{open} connections are open"));
         }
+        self.look_at_queues(ends)?;
         self.look_at_closed()
+    }
+
+    /// Who is queued at the stop is served, as long as somebody may leave: unless everything is cut, or as many
+    /// as could have been queued were taken.
+    fn look_at_queues(&self, ends: bool) -> Result<(), String> {
+        let left = self.run.sim.world_mut().take_left_queued();
+        if ends {
+            return Ok(());
+        }
+        let refused = self.sum(|one| one.refused.at(Refusal::Stopping as usize));
+        if refused > 0 {
+            return Err(format!("I16: {refused} who were queued are refused, and nothing is cut"));
+        }
+        let may_leave = left.map_or(0, |open| open + self.rivals as usize);
+        if may_leave > 0 && self.run.scenario.setting.queued_max >= QUEUED_AT_MOST {
+            return Err(format!("I16: somebody queued is left, and {may_leave} may still leave"));
+        }
+        Ok(())
     }
 
     /// Every close needs its reason, and the reason has to be true.

@@ -132,7 +132,7 @@ impl Builder {
                     .build())
             }
             Operation::Watch { socket } => {
-                let events = libc::POLLIN | libc::POLLOUT | libc::POLLRDHUP;
+                let events = libc::POLLIN | libc::POLLOUT | libc::POLLRDHUP | libc::POLLPRI;
                 with_name!(socket, |name| opcode::PollAdd::new(name, events as u32).multi(true).build())
             }
             // Each wake-up is an event of its own, and nobody reads.

@@ -26,10 +26,11 @@ const WATCH: u64 = 0x80 << 56;
 /// The token of the cancel of a watch.
 const UNWATCH: u64 = 0x81 << 56;
 const KIND: u64 = 0xff << 56;
-/// What leaves something to receive: bytes, the end, or an error.
-const READABLE: i32 = libc::POLLIN as i32 | ENDED;
-/// What lies behind the bytes, and is not reported again.
-const ENDED: i32 = (libc::POLLRDHUP | libc::POLLHUP | libc::POLLERR) as i32;
+/// What leaves something to receive: bytes, the end, an error, or an urgent mark.
+const READABLE: i32 = libc::POLLIN as i32 | BEHIND;
+/// What lies behind the bytes, and is not reported again. A receive ends early before an urgent mark, though
+/// more may lie behind it.
+const BEHIND: i32 = (libc::POLLRDHUP | libc::POLLHUP | libc::POLLERR | libc::POLLPRI) as i32;
 const WRITABLE: i32 = (libc::POLLOUT | libc::POLLHUP | libc::POLLERR) as i32;
 
 /// One worker's ring and its sockets.
@@ -64,8 +65,9 @@ struct Watched {
     closing: Option<Token>,
     /// There may be bytes, an end or an error to receive.
     readable: bool,
-    /// There is an end or an error behind the bytes: a short receive does not mean that nothing is left.
-    over: bool,
+    /// There is, or may be, something behind the bytes that a short receive brings: an end, an error, or
+    /// more bytes behind an urgent mark. True until a receive would block.
+    behind: bool,
     /// A send has found it full since the watch last said that there is room.
     full: bool,
     /// It is in `ready`.
@@ -227,7 +229,7 @@ impl<R: Calls> PolledRing<R> {
         let mask = if done.more && done.result > 0 { done.result } else { READABLE | WRITABLE };
         let watched = self.at(descriptor);
         watched.readable |= mask & READABLE != 0;
-        watched.over |= mask & ENDED != 0;
+        watched.behind |= mask & BEHIND != 0;
         if mask & WRITABLE != 0
             && std::mem::take(&mut watched.full)
             && let Some(token) = watched.awaiting_room
@@ -262,15 +264,15 @@ impl<R: Calls> PolledRing<R> {
             Ok(Some(received)) => received,
             Ok(None) => return self.end_receive(descriptor, Ok(0)),
             Err(Errno::EAGAIN) => {
-                watched.readable = false;
+                (watched.readable, watched.behind) = (false, false);
                 return false;
             }
             Err(Errno::EINTR) => return true,
             Err(errno) => return self.end_receive(descriptor, Err(errno)),
         };
         receiving.left -= received.bytes;
-        // A short receive has emptied the socket; what comes later is news.
-        watched.readable = received.whole || watched.over;
+        // A short receive has emptied the socket, unless something stood behind; what comes later is news.
+        watched.readable = received.whole || watched.behind;
         let more = receiving.left > 0;
         if !more {
             watched.receiving = None;

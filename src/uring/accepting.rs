@@ -102,17 +102,17 @@ impl<R: Listening, K: Ownership> EventLoop<'_, R, K> {
     }
 
     /// Serves `socket`, or closes it at once when every permit is taken, or every place of this worker.
+    ///
+    /// The permits are looked at once, because another worker may give one back at any moment: who has no
+    /// place here gets none of them, and the look says only why.
     pub(super) fn admit(&mut self, socket: Socket) {
         let cutting = matches!(self.stopping, Stopping::Cutting { .. });
         let no_place = self.is_full_here() && !self.may_pass_through();
-        if !cutting && no_place && !self.worker.admission.is_full() {
-            self.refuse(socket, Refusal::Descriptors);
-            return self.on_worker_full();
+        if !cutting && no_place {
+            return self.turn_away(socket, self.worker.admission.is_full());
         }
         if cutting || !self.worker.admission.try_enter() {
-            let stopping = self.stopping != Stopping::No;
-            self.refuse(socket, if stopping { Refusal::Stopping } else { Refusal::Full });
-            return self.on_full();
+            return self.turn_away(socket, true);
         }
         self.place(socket);
         if self.worker.admission.is_full() {
@@ -120,6 +120,18 @@ impl<R: Listening, K: Ownership> EventLoop<'_, R, K> {
         } else if self.passage_is_crowded() {
             self.on_worker_full();
         }
+    }
+
+    /// Refuses `socket`: nobody is served any more, or every permit is taken; if not `by_all`, others may have
+    /// a place.
+    fn turn_away(&mut self, socket: Socket, by_all: bool) {
+        if !by_all {
+            self.refuse(socket, Refusal::Descriptors);
+            return self.on_worker_full();
+        }
+        let stopping = self.stopping != Stopping::No;
+        self.refuse(socket, if stopping { Refusal::Stopping } else { Refusal::Full });
+        self.on_full();
     }
 
     /// Whether this worker can serve nobody more; those on their way to others have a name here too.

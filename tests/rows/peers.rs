@@ -3,6 +3,7 @@
 use super::{Case, Row, row, scaled, served};
 use crate::client::{Peer, crowd, exchange, finish_cleanly};
 use crate::server::Account;
+use nix::sys::signal::Signal;
 use socket2::{SockRef, TcpKeepalive};
 use std::io::{Read, Write};
 use std::net::SocketAddr;
@@ -19,6 +20,7 @@ pub fn rows() -> Vec<Row> {
         row!(a_large_burst_comes_back_whole),
         row!(a_stream_longer_than_four_gibibytes_is_counted_right),
         row!(keepalive_probes_and_empty_sends_are_no_events).with("--keepalive 1s"),
+        row!(bytes_behind_an_urgent_one_come_back_with_those_before_it),
         row!(hostile_content_is_only_bytes),
         row!(a_reused_slot_gets_no_byte_of_the_last_peer),
     ]
@@ -142,6 +144,30 @@ fn keepalive_probes_and_empty_sends_are_no_events(case: &mut Case) {
     peer.finish_cleanly();
 }
 
+/// F15: a receive ends before an urgent byte, and what lies behind it is echoed with no further byte sent.
+/// The urgent byte itself is none of the stream's.
+fn bytes_behind_an_urgent_one_come_back_with_those_before_it(case: &mut Case) {
+    let server = case.server();
+    let mut peer = served(server, 1).remove(0);
+    for round in 0..scaled(20, 1_000) {
+        // Where the server is stopped all of it has arrived before it looks; else as it happens.
+        let stopped = round % 2 == 0;
+        if stopped {
+            server.signal(Signal::SIGSTOP);
+        }
+        peer.stream.write_all(b"ab").expect("a connected socket");
+        SockRef::from(&peer.stream).send_out_of_band(b"!").expect("a connected socket");
+        peer.stream.write_all(b"def").expect("a connected socket");
+        if stopped {
+            server.signal(Signal::SIGCONT);
+        }
+        let mut echo = [0; 5];
+        peer.stream.read_exact(&mut echo).expect("what lies behind the mark is echoed, too");
+        assert_eq!(&echo, b"abdef");
+    }
+    peer.finish_cleanly();
+}
+
 /// F18: whatever it looks like, it is echoed, and none of it is printed.
 fn hostile_content_is_only_bytes(case: &mut Case) {
     let server = case.server();
@@ -158,7 +184,7 @@ fn hostile_content_is_only_bytes(case: &mut Case) {
         assert!(raw_echo(server.address(), content) == content, "it was not only bytes");
     }
     assert!(!server.stderr().contains("secret"), "payload was printed");
-    let ended = case.end(nix::sys::signal::Signal::SIGTERM);
+    let ended = case.end(Signal::SIGTERM);
     assert_eq!(ended.code, Some(0));
     assert!(!ended.said().contains("secret"), "payload was printed");
 }

@@ -15,7 +15,10 @@ use nix::errno::Errno;
 
 const IN: i32 = libc::POLLIN as i32;
 const OUT: i32 = libc::POLLOUT as i32;
+const URGENT: i32 = libc::POLLPRI as i32;
 const ENDED: i32 = libc::POLLRDHUP as i32;
+/// How far ahead of its bytes a peer's urgent mark may be, before it is sent.
+const MARK_MAX: u64 = 100;
 const FAILED: i32 = (libc::POLLERR | libc::POLLHUP) as i32 | ENDED;
 
 impl Calls for Sim {
@@ -83,8 +86,12 @@ impl Kernel {
             self.post(op.id, failure(Errno::ENOMEM), false, None);
             return;
         }
+        let marks = happens(&mut self.random, self.odds.receive_short / 2);
         let connection = &mut self.network.connections[number];
         connection.heard = Heard { written: connection.read, ..Heard::default() };
+        if marks && connection.urgent.is_none() {
+            connection.urgent = Some(connection.written + self.random.u64(0..MARK_MAX));
+        }
     }
 
     /// Whether something has become ready since the watch last spoke.
@@ -102,6 +109,7 @@ impl Kernel {
         let mut mask = 0;
         for (ready, bits) in [
             (connection.unread() > 0, IN),
+            (connection.urgent.is_some_and(|mark| mark < connection.written), URGENT),
             (connection.finished, IN | ENDED),
             (connection.room_to_echo() > 0, OUT),
             (connection.broken.is_some(), IN | OUT | FAILED),
@@ -155,6 +163,9 @@ impl Kernel {
             () if self.queue_is_full() => Outcome::WatchQueueFull,
             () => Outcome::WatchMore,
         });
+        if mask & URGENT != 0 {
+            self.coverage.note(Outcome::WatchUrgent);
+        }
         if mask & FAILED == FAILED {
             self.coverage.note(Outcome::WatchFailed);
         } else if mask & ENDED != 0 && unread > 0 {
@@ -222,7 +233,7 @@ impl Kernel {
             self.coverage.note(if ended { Outcome::CallReceiveEnd } else { Outcome::CallReceiveEmpty });
             return if ended { Ok(0) } else { Err(Errno::EAGAIN) };
         }
-        let most = connection.unread().min(room.len() as u64) as usize;
+        let most = self.up_to_the_mark(number, connection.unread().min(room.len() as u64)) as usize;
         let bytes = self.arrived_by_now(number, most);
         if bytes == 0 {
             return Err(Errno::EAGAIN);
@@ -239,6 +250,21 @@ impl Kernel {
         }
         self.peers.on_received(number, self.now, &self.network);
         Ok(bytes)
+    }
+
+    /// How many of so many bytes come in one receive: none from behind an urgent mark together with those
+    /// before it. The urgent byte itself is skipped.
+    fn up_to_the_mark(&mut self, number: usize, most: u64) -> u64 {
+        let connection = &mut self.network.connections[number];
+        match connection.urgent {
+            Some(mark) if mark <= connection.read => connection.urgent = None,
+            Some(mark) if mark < connection.read + most => {
+                self.coverage.note(Outcome::CallReceiveUpToMark);
+                return mark - connection.read;
+            }
+            _ => {}
+        }
+        most
     }
 
     /// How many of the bytes that the peer wrote are there in the moment of the call: they may arrive a moment

@@ -60,6 +60,9 @@ pub(super) struct Connection {
     /// Whether it was given to another worker.
     pub(super) handed: Handed,
 
+    /// Where the peer sends an urgent byte, which is none of the others: a call receives up to there, or
+    /// from there on.
+    pub(super) urgent: Option<u64>,
     /// What its watch has told.
     pub(super) heard: Heard,
     /// A call found nothing to receive, and no watch has spoken since.
@@ -163,6 +166,7 @@ impl Connection {
             sending: 0,
             receives: 0,
             handed: Handed::Not,
+            urgent: None,
             heard: Heard::default(),
             dry: false,
             end_taken: false,

@@ -99,6 +99,7 @@ outcomes! {
     WatchEnds = "watch: news, and these were the last",
     WatchQueueFull = "watch: news in the last completion, as the queue was full",
     WatchEndWithData = "watch: bytes and the end in one",
+    WatchUrgent = "watch: an urgent mark, and bytes behind it",
     WatchFailed = "watch: an error",
     WatchStale = "watch: bytes that were taken meanwhile",
     WatchSpurious = "watch: news of nothing",
@@ -108,6 +109,7 @@ outcomes! {
 
     CallReceiveData = "call: receive, all that there is",
     CallReceivePart = "call: receive, a part, and the rest arrives later",
+    CallReceiveUpToMark = "call: receive, up to an urgent mark, and more lies behind it",
     CallReceiveEmpty = "call: receive, EAGAIN",
     CallReceiveEarly = "call: receive, EAGAIN, and bytes arrive right after it",
     CallReceiveEnd = "call: receive, the end",

@@ -20,6 +20,8 @@ enum Bug {
     WatchNotBegun,
     /// The end that comes in one with bytes is not seen behind them.
     EndBehindBytesForgotten,
+    /// An urgent mark is not seen behind the bytes.
+    UrgentMarkForgotten,
     /// News of room is not remembered.
     RoomForgotten,
     /// A receive that found nothing is not remembered, and tried again.
@@ -33,6 +35,7 @@ enum Bug {
 }
 
 const ENDED: i32 = (libc::POLLRDHUP | libc::POLLHUP | libc::POLLERR) as i32;
+const URGENT: i32 = libc::POLLPRI as i32;
 const OUT: i32 = libc::POLLOUT as i32;
 const CANCELLED: i32 = -(Errno::ECANCELED as i32);
 
@@ -68,6 +71,7 @@ impl Misheard {
                 (done.result, done.more) = (OUT, true);
             }
             Bug::EndBehindBytesForgotten if done.result > 0 => done.result &= !ENDED,
+            Bug::UrgentMarkForgotten if done.result > 0 => done.result &= !URGENT,
             Bug::RoomForgotten if done.more => {
                 done.result &= !OUT;
                 return Some(done).filter(|done| done.result != 0);
@@ -214,6 +218,7 @@ is_found! {
     a_watch_that_ended_and_is_not_renewed_is_found: WatchNotRenewed, "I16";
     a_watch_that_never_began_and_is_not_renewed_is_found: WatchNotBegun, "I16";
     an_end_forgotten_behind_bytes_is_found: EndBehindBytesForgotten, "I16";
+    an_urgent_mark_forgotten_behind_bytes_is_found: UrgentMarkForgotten, "I16";
     forgotten_news_of_room_is_found: RoomForgotten, "I16";
     an_empty_socket_that_is_not_remembered_is_found: EmptyForgotten, "received from once more";
     an_empty_socket_taken_for_an_ended_one_is_found: EmptyTakenForEnd, "I3";

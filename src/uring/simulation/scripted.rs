@@ -399,6 +399,67 @@ fn a_worker_whose_table_is_full_takes_nobody_until_somebody_leaves() {
     });
 }
 
+/// Why the worker on the stage refuses whom it is offered now, and nothing else happens.
+fn cause_of_refusal(stage: &mut Stage<'_>) -> &'static str {
+    let counts = |stage: &Stage<'_>| stage.counters.refused.iter().collect::<Vec<_>>();
+    let (served, before) = (stage.event_loop.connections.len(), counts(stage));
+    stage.event_loop.admit(sim::slot(2_000));
+    assert_eq!(stage.event_loop.connections.len(), served);
+    let more: Vec<_> = counts(stage).into_iter().zip(before).filter(|(now, before)| now != before).collect();
+    assert_eq!(more.len(), 1, "{more:?}");
+    more[0].0.0
+}
+
+#[test]
+fn who_is_refused_is_counted_under_what_was_lacking() {
+    for (room, permits_left, stopping, cause) in [
+        (1000, 0, false, "refused_full"),
+        (1, 999, false, "refused_descriptors"),
+        (1, 0, false, "refused_full"),
+        (1000, 0, true, "refused_stopping"),
+        (1, 999, true, "refused_descriptors"),
+        (1, 0, true, "refused_stopping"),
+    ] {
+        on_stage_with_room(room, 0, 0, |stage| {
+            stage.kernel.accept(0);
+            stage.turn();
+            let admission = stage.event_loop.worker.admission;
+            (0..999 - permits_left).for_each(|_| assert!(admission.try_enter()));
+            if stopping {
+                stage.stop.advance(stop::Phase::Draining);
+                stage.turn();
+            }
+            assert_eq!(cause_of_refusal(stage), cause, "{room} {permits_left} {stopping}");
+            assert_eq!(admission.open(), 1000 - permits_left, "a permit was lost");
+        });
+    }
+}
+
+/// No order of events can be scripted between two looks at the permits. With one look there is none: that
+/// is tried for as long as another thread gives the last of them back and takes it again.
+#[test]
+fn a_permit_that_comes_free_elsewhere_gives_no_place_in_a_full_worker() {
+    on_stage_with_room(1, 0, 0, |stage| {
+        stage.kernel.accept(0);
+        stage.turn();
+        let admission = stage.event_loop.worker.admission;
+        (1..admission.limit()).for_each(|_| assert!(admission.try_enter()));
+        std::thread::scope(|scope| {
+            let other = scope.spawn(|| {
+                for _ in 0..1_000_000 {
+                    let _ = admission.leave();
+                    let _ = admission.try_enter();
+                }
+            });
+            while !other.is_finished() {
+                stage.event_loop.admit(sim::slot(2_000));
+                stage.kernel.0.borrow_mut().asked.clear();
+            }
+        });
+        assert_eq!((stage.event_loop.connections.len(), admission.open()), (1, 1000));
+    });
+}
+
 #[test]
 fn a_shortage_pauses_longer_each_time_and_who_leaves_ends_it() {
     on_stage(0, 0, |stage| {
