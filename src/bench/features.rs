@@ -11,7 +11,6 @@ const BASELINE: &[(&str, &str)] = &[
     ("accept", "single"),
     ("recv", "single"),
     ("buffers", "owned"),
-    ("cqe-skip", "off"),
     ("taskrun", "default"),
     ("ring-fd", "plain"),
     ("sqarray", "on"),

@@ -362,10 +362,10 @@ mod tests {
 
     #[test]
     fn values_that_do_not_go_together_are_refused_by_name_and_an_untyped_one_yields() {
-        let resolved = uring(&typed("taskrun=sqpoll"), &without(&[]), 1).unwrap();
-        assert_eq!((resolved.features.taskrun, resolved.features.cqe_skip), (Taskrun::Sqpoll, false));
+        let resolved = uring(&typed("buffers=owned"), &without(&[]), 1).unwrap();
+        assert_eq!(resolved.features.recv, Recv::Single);
         assert!(
-            resolved.notes[0].starts_with("cqe-skip=off instead of cqe-skip=on: "),
+            resolved.notes[0].starts_with("recv=single instead of recv=multishot: "),
             "{:?}",
             resolved.notes
         );

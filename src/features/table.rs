@@ -140,10 +140,10 @@ pub const URING: &[Dimension] = &[
         name: "cqe-skip",
         about: "no completion for a send that succeeds",
         values: &[
-            // On first: half the completions cost less from 1,000 connections on (0.96 to 0.98 of epoll
-            // against 0.99 to 1.01), about the same at 100: docs/figures.md.
-            needing("on", Capability::SkipSent, "only failures and short sends do"),
+            // Off first: it costs 0.95 of the server's CPU where there is time to spare, and the same where
+            // there is none: docs/figures.md.
             plain("off", "every send completes"),
+            needing("on", Capability::SkipSent, "only failures and short sends do"),
         ],
     },
     Dimension {

@@ -84,7 +84,7 @@ impl Variant {
         match self {
             Variant::UringDirect => "files=direct",
             Variant::UringOwned => "recv=single,buffers=owned",
-            Variant::UringPoll => "recv=poll,cqe-skip=off",
+            Variant::UringPoll => "recv=poll",
             Variant::UringBundle => "bundle=both",
             Variant::UringHandOn => "spread=msg-ring",
             Variant::EpollShared => "threads=shared",
