@@ -15,17 +15,17 @@ Examples:
 pub(super) const AFTER: &str = "\
 Times are written 50us, 10ms, 5s, 1m; counts 10k, 1m; bytes 4Ki, 1Mi. Every byte is verified.
 
-What decides is CPU: the server's for a message, and the server's and the client's together. Better and
-worse need both on the same side of 1, each with its whole 95 % interval, and the server's further from
-1 than 2 % and than this machine puts a thing beside itself; same needs both intervals within that
-band, and the band within 5 %.
+What decides is CPU: the server's for a message, and the server's and the client's together.
+Better and worse need both on the same side of 1, each with its whole 95 % interval, and the
+server's further from 1 than 2 % and than this machine puts a thing beside itself; same needs
+both intervals within that band, and the band within 5 %.
 
 Signals: SIGINT or SIGTERM stops and says what is known; --resume goes on.
 
-Exit codes: 0 done (also: undecided); 1 failed; 2 wrong usage; 3 a --fail-if was met, by the whole
-interval; 4 nothing sound was measured (with --strict also: undecided); 5 bytes were wrong; 6 no variant
-is available here; 130, 143 interrupted, with what there was. Where several hold, the first of 5, 130,
-143, 1, 6, 4, 3.";
+Exit codes: 0 done (also: undecided); 1 failed; 2 wrong usage; 3 a --fail-if was met, by the
+whole interval; 4 nothing sound was measured (with --strict also: undecided); 5 bytes were
+wrong; 6 no variant is available here; 130, 143 interrupted, with what there was. Where several
+hold, the first of 5, 130, 143, 1, 6, 4, 3.";
 
 #[derive(Debug, Default, Args)]
 pub(super) struct Bench {

@@ -43,7 +43,7 @@ const MORE_VALUES: [&str; 17] = [
 ];
 
 /// Pairs that are refused by name.
-const EXCLUDED: [(&str, &str); 23] = [
+const EXCLUDED: [(&str, &str); 26] = [
     ("recv=poll", "files=direct"),
     ("recv=poll", "poll-first=on"),
     ("recv=poll", "buffers=owned"),
@@ -65,6 +65,9 @@ const EXCLUDED: [(&str, &str); 23] = [
     ("send=zc", "buffers=owned"),
     ("send=zc", "buffers=incremental"),
     ("taskrun=sqpoll", "wait=min:8:200us"),
+    ("recv=poll", "cqe-skip=on"),
+    ("send=zc", "cqe-skip=on"),
+    ("taskrun=sqpoll", "cqe-skip=on"),
     ("buffers=owned", "buffer-count=2"),
     // There is no room for so many completions.
     ("wait=min:8:200us", "sq=4,cq=4"),
