@@ -276,30 +276,12 @@ impl<'a, S: Sockets> EventLoop<'a, S> {
 mod tests {
     use super::super::COUNTERS;
     use super::*;
-    use crate::conn::Limits;
     use crate::conn::machine::Refusal;
-    use crate::features::{Read, Trigger};
     use crate::stop::Phase;
     use std::io::{Read as _, Write as _};
     use std::net::{TcpListener, TcpStream};
 
-    const SETTING: Setting = Setting {
-        trigger: Trigger::Edge,
-        read: Read::Once,
-        buffer_size: 64,
-        max_connections: 8,
-        limits: Limits {
-            window: 1000,
-            window_at_first: 1000,
-            trust_after: 0,
-            idle_timeout: 50,
-            write_timeout: 0,
-            linger: 50,
-        },
-        spill_limit: 0,
-        drain_timeout: Duration::from_secs(1),
-        queued_max: 2,
-    };
+    const SETTING: Setting = Setting::FOR_TESTS;
 
     fn listener() -> TcpListener {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();

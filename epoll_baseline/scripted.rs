@@ -10,28 +10,17 @@ use super::sockets::Kernel;
 use crate::conn::machine::Refusal;
 use crate::conn::{Admission, CloseReason, Limits};
 use crate::counters::Counters;
-use crate::features::{Read, Trigger};
 use crate::stop::{Phase, Stop};
 use crate::worker::Ending;
 use std::net::{TcpListener, TcpStream};
 use std::time::Duration;
 
+/// Nobody is idled out, and no stop is cut.
 const SETTING: Setting = Setting {
-    trigger: Trigger::Edge,
-    read: Read::Once,
-    buffer_size: 64,
-    max_connections: 8,
-    limits: Limits {
-        window: 1000,
-        window_at_first: 1000,
-        trust_after: 0,
-        idle_timeout: 0,
-        write_timeout: 0,
-        linger: 50,
-    },
-    spill_limit: 0,
+    limits: Limits { idle_timeout: 0, ..Setting::FOR_TESTS.limits },
     drain_timeout: Duration::from_secs(1000),
     queued_max: 100,
+    ..Setting::FOR_TESTS
 };
 
 /// What both forms stand on.

@@ -30,6 +30,28 @@ pub(super) struct Setting {
     pub(super) queued_max: u32,
 }
 
+#[cfg(test)]
+impl Setting {
+    /// A small one over the real kernel.
+    pub(super) const FOR_TESTS: Self = Self {
+        trigger: Trigger::Edge,
+        read: Read::Once,
+        buffer_size: 64,
+        max_connections: 8,
+        limits: Limits {
+            window: 1000,
+            window_at_first: 1000,
+            trust_after: 0,
+            idle_timeout: 50,
+            write_timeout: 0,
+            linger: 50,
+        },
+        spill_limit: 0,
+        drain_timeout: Duration::from_secs(1),
+        queued_max: 2,
+    };
+}
+
 impl Setting {
     /// Whether sockets are watched once and for all, and report what is new.
     pub(super) fn is_edge(&self) -> bool {

@@ -7,9 +7,8 @@ use super::environment::environment;
 use super::gate;
 use super::progress::Progress;
 use super::store::{Done, Store};
-use super::suite::Suite;
 use super::typed::Typed;
-use super::{text, words};
+use super::{suite, text, words};
 use crate::result::bench::{BENCH_VERSION, BenchGate, BenchPlan, BenchResult, Comparison, Judgement};
 use crate::result::gate::is_one_unmeasured;
 use crate::statistics::paired::{Resamples, Rule};
@@ -147,8 +146,7 @@ fn result(plan: &BenchPlan, wishes: &Wishes, conducted: &Conducted) -> BenchResu
 }
 
 fn caveats(plan: &BenchPlan) -> Vec<String> {
-    let suite = Suite::ALL.iter().find(|(name, _)| *name == plan.suite);
-    let one_process = suite.is_some_and(|(_, suite)| suite.keeps_servers()).then_some(words::ONE_PROCESS);
+    let one_process = suite::keeps_servers(&plan.suite).then_some(words::ONE_PROCESS);
     words::CAVEATS.into_iter().chain(one_process).map(String::from).collect()
 }
 

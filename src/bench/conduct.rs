@@ -11,7 +11,7 @@ use super::pace::{self, Ended, Next, Pace};
 use super::progress::Progress;
 use super::server::Server;
 use super::store::{Done, Store};
-use super::suite::Suite;
+use super::suite;
 use super::variant;
 use super::{disturbance, measure};
 use crate::host;
@@ -143,9 +143,6 @@ impl<'a> Bench<'a> {
         let starts = 2 * done.len() as u32;
         let end = |raw: &RawSlice| raw.slice.began_us + raw.slice.measured_us;
         let took = Duration::from_micros(done.iter().map(end).max().unwrap_or(0));
-        let suite = Suite::ALL.iter().find(|(name, _)| *name == plan.suite);
-        // Where something was typed, a pair has its whole budget, and time for fresh servers in each block.
-        let keeps_servers = suite.is_some_and(|(_, suite)| suite.keeps_servers());
         let rule = Rule { band: plan.same_band, ..Rule::default() };
         let state = |cell: &Cell| {
             let known = before.iter().find(|one| one.id == cell.id);
@@ -174,7 +171,7 @@ impl<'a> Bench<'a> {
             signals,
             log,
             rule,
-            keeps_servers,
+            keeps_servers: suite::keeps_servers(&plan.suite),
             gated: BTreeSet::new(),
             began,
             before: took,

@@ -44,13 +44,6 @@ impl Suite {
         }
     }
 
-    /// Whether servers live as long as the comparison. Where cells are many, and answers are to hold for
-    /// the next start of a server too, each block has fresh ones.
-    #[must_use]
-    pub const fn keeps_servers(self) -> bool {
-        matches!(self, Self::Quick)
-    }
-
     /// The workloads where none are typed.
     #[must_use]
     pub fn workloads(self) -> Vec<Workload> {
@@ -61,6 +54,14 @@ impl Suite {
             Self::Workloads => grid(),
         }
     }
+}
+
+/// Whether servers live as long as the comparison, in a plan of this suite. Where cells are many, or something
+/// was typed and its pair has the whole budget, each block has fresh ones: answers are to hold for the next
+/// start of a server, too.
+#[must_use]
+pub fn keeps_servers(suite: &str) -> bool {
+    suite == Suite::Quick.name()
 }
 
 /// Connections of `scale`: up to what one process may have with the usual limit of 20,000 descriptors.

@@ -19,8 +19,8 @@ pub const CAVEATS: [&str; 3] = [
 ];
 
 /// What has to be said where servers live as long as the comparison.
-pub const ONE_PROCESS: &str = "one process of each server ran throughout: what luck it had with where its memory lies is in the numbers; with \
-     --variant or --workload each block has fresh ones";
+pub const ONE_PROCESS: &str = "one process of each server ran throughout: what luck it had with where its memory lies is in the numbers; \
+     with --variant or --workload each block has fresh ones";
 
 /// The verdict as a sentence with its numbers.
 #[must_use]

@@ -116,7 +116,7 @@ pub fn changes(sources: &[Source]) -> Vec<CellChange> {
                 reference: first.cell.reference.name.clone(),
                 from,
                 to,
-                verdict: judge([(server.as_ref(), SERVER), (total.as_ref(), TOTAL)], [first, later]),
+                verdict: judge(server.as_ref(), total.as_ref(), first.band.max(later.band)),
                 server_cpu: server,
                 total_cpu: total,
             });
@@ -139,19 +139,16 @@ fn change(first: &Comparison, later: &Comparison, name: &str) -> Option<Ratio> {
     })
 }
 
-/// By the rule of the bench, with the wider floor of the two results.
-fn judge(factors: [(Option<&Ratio>, &str); 2], results: [&Comparison; 2]) -> Judgement {
-    let floor = |name: &str| {
-        let floors = results.iter().filter_map(|one| metric(one, name)?.floor.as_ref()).map(logarithms);
-        floors.max_by(|one, other| one.reach().total_cmp(&other.reach()))
-    };
-    let headline = |(factor, name): (Option<&Ratio>, &str)| {
+/// By the rule of the bench.
+fn judge(server: Option<&Ratio>, total: Option<&Ratio>, band: f64) -> Judgement {
+    // The band has the floors in it already.
+    let headline = |factor: Option<&Ratio>| {
         let factor = factor.filter(|factor| factor.confidence >= CONFIDENCE)?;
-        Some(Headline { interval: logarithms(factor), floor: floor(name) })
+        Some(Headline { interval: logarithms(factor), floor: None })
     };
-    let [Some(server), Some(total)] = factors.map(headline) else { return Judgement::Undecided };
+    let [Some(server), Some(total)] = [server, total].map(headline) else { return Judgement::Undecided };
     // How many blocks there were has its say in the confidence.
-    let rule = Rule { blocks_min: 0, ..Rule::default() };
+    let rule = Rule { band, blocks_min: 0, ..Rule::default() };
     match rule.judge(&[server, total], 0) {
         Finding::Less => Judgement::Better,
         Finding::More => Judgement::Worse,

@@ -39,8 +39,7 @@ pub struct Interval {
 
 impl Interval {
     /// How far from nought it goes.
-    #[must_use]
-    pub const fn reach(&self) -> f64 {
+    const fn reach(&self) -> f64 {
         self.low.abs().max(self.high.abs())
     }
 }

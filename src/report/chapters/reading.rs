@@ -15,11 +15,12 @@ const READING: [&str; 8] = [
     "Below a cost stands its least slice. Other work on the machine can only add to CPU time, so that it is nearest \
      to the true cost; but a single lucky slice makes it, and no verdict rests on it.",
     "Each process of a server has an environment of a length of its own (padding), so that where its memory happens \
-     to lie is not the same luck every time; all suites but quick start fresh ones for each block. The second half is the rate of a slice's second half over that of \
-     its first: far from 1 it had not settled.",
+     to lie is not the same luck every time; all suites but quick start fresh ones for each block. The second half \
+     is the rate of a slice's second half over that of its first: far from 1 it had not settled.",
     "The floor is the same server against itself, from the equal slices within the blocks. What differs by less \
      than the floor is not known to differ.",
-    "Same: both intervals lie within the band, and the band within 5 %. Undecided: it cannot be said; a longer bench might.",
+    "Same: both intervals lie within the band, and the band within 5 %. Undecided: it cannot be said; a longer \
+     bench might.",
     "Slices disturbed by other work, or begun on a CPU that was slow at a fixed piece of work, were repeated, within \
      a bound; those that stayed disturbed count, and are marked. Slices in which the client could not keep the \
      offered rate, bytes were wrong or a ring overflowed without being asked to count nowhere.",
